@@ -1,0 +1,1 @@
+"""One streaming-ELT engine for the data people own."""

@@ -1,0 +1,1 @@
+"""What holds or regroups batches before the pipeline: one file per ``type``."""

@@ -1,0 +1,132 @@
+"""Which position may be committed: the highest below which everything is acked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from .delivery import Batch, Decoder, Delivery, Loan, Position
+from .errors import PenstockError
+from .metadata import Origin
+
+
+class CheckpointStore(Protocol):
+    """Keeps positions by key. ``save`` keeps all that it is given, or nothing."""
+
+    async def load(self, key: str) -> Position | None: ...
+
+    async def save(self, positions: Mapping[str, Position]) -> None: ...
+
+
+class Ledger:
+    """Saves moved positions behind the flow, many at once, so that an ack never waits for a disk.
+
+    What was acked but not yet saved is delivered again after a crash; nothing is skipped.
+    """
+
+    def __init__(self, save: Callable[[Mapping[str, Position]], Awaitable[None]], interval: float = 0.05) -> None:
+        self._save, self._interval = save, interval
+        self._moved: dict[str, Position] = {}
+        self._saving: asyncio.Task[None] | None = None
+
+    def move(self, key: str, position: Position) -> None:
+        """Note that ``key`` may be resumed at ``position``."""
+        self._moved[key] = position
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save_soon())
+
+    async def _save_soon(self) -> None:
+        while self._moved:
+            await asyncio.sleep(self._interval)
+            await self._save_moved()
+
+    async def _save_moved(self) -> None:
+        moved, self._moved = self._moved, {}
+        try:
+            await self._save(moved)
+        except BaseException:
+            self._moved = {**moved, **self._moved}
+            raise
+
+    async def flush(self) -> None:
+        """Save what has moved and return once it is saved; raises what a save raised."""
+        if self._saving is not None and not self._saving.done():
+            self._saving.cancel()
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
+            self._saving = None
+        if self._moved:
+            await self._save_moved()
+
+
+class Checkpoint:
+    """Follows the deliveries of one input, or of one of its partitions, in read order.
+
+    A position is where reading resumes *after* a delivery. Only a contiguous position is ever moved to: one
+    below which every delivery was acked.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        saved: Mapping[str, Any] | None = None,
+        move: Callable[[str, Mapping[str, Any]], None] = lambda key, saved: None,
+        limit: int = 1024,
+    ) -> None:
+        saved = saved or {}
+        self.key, self._move = key, move
+        self.position: Position | None = saved.get("position")
+        self.rows: int = saved.get("rows", 0)
+        """Rows delivered so far, across restarts."""
+        self._pending: deque[Loan] = deque()
+        self._limit, self._settled = limit, asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def deliver(
+        self, batch: Batch, position: Position, origin: Origin | None = None, decoder: Decoder | None = None
+    ) -> Delivery:
+        """Lend ``batch``; waits while too many deliveries are unsettled."""
+        while len(self._pending) >= self._limit and self.failure is None:
+            self._settled.clear()
+            await self._settled.wait()
+        if self.failure is not None:
+            raise PenstockError(f"{self.key}: a batch was refused: {self.failure}") from self.failure
+        return Delivery(batch, (self.lend(position, batch.num_rows),), origin, decoder)
+
+    def lend(self, position: Position, rows: int = 0) -> Loan:
+        """Enter a loan of ``rows`` rows without waiting for room."""
+        self.rows += rows
+
+        async def settle(error: Exception | None) -> None:
+            if error is not None:
+                self.failure = self.failure or error
+            else:
+                self._advance()
+            self._settled.set()
+
+        loan = Loan(settle, tracker=self, position=position, rows_end=self.rows)
+        self._pending.append(loan)
+        return loan
+
+    def _advance(self) -> None:
+        done: Loan | None = None
+        while self._pending and self._pending[0].shares == 0 and self._pending[0].error is None:
+            done = self._pending.popleft()
+        if done is not None:
+            self.position = done.position
+            self._move(self.key, _saved(done))
+
+    def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
+        """What would be saved if ``assumed`` shares were acked too; None if nothing would move."""
+        last: Loan | None = None
+        for loan in self._pending:
+            if loan.error is not None or loan.shares > assumed.get(loan, 0):
+                break
+            last = loan
+        return _saved(last) if last is not None else None
+
+
+def _saved(loan: Loan) -> dict[str, Any]:
+    return {"position": loan.position, "rows": loan.rows_end}

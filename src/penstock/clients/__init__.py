@@ -1,0 +1,1 @@
+"""Connections shared by the inputs and outputs of one system."""

@@ -1,0 +1,1 @@
+"""How payloads become rows and rows payloads: one file per ``type``."""

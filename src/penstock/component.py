@@ -1,0 +1,326 @@
+"""The kinds of component. A component is a value; opening it gives the live thing."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import logging
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from .checkpoint import Checkpoint, CheckpointStore, Ledger
+from .delivery import Batch, Decoder, Delivery, Position
+from .listener import Listeners
+from .metadata import PREFIX, VALUE, without_metadata
+
+
+class Options(BaseModel):
+    """Base of everything that is written in a configuration: frozen, unknown keys refused with a suggestion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known = {name: None for key, info in cls.model_fields.items() for name in (info.alias or key, key)}
+        unknown = [key for key in value if key not in known]
+        if unknown:
+            raise ValidationError.from_exception_data(cls.__name__, [_unknown(key, list(known)) for key in unknown])
+        return value
+
+
+def _unknown(key: Any, known: list[str]) -> InitErrorDetails:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else f"; expected one of {', '.join(known)}" if known else ""
+    return {
+        "type": PydanticCustomError("unknown_key", "unknown key" + hint.replace("{", "{{")),
+        "loc": (str(key),),
+        "input": None,
+    }
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the runner lends to a component while it is open."""
+
+    name: str
+    """The stream and, within it, the component: prefixes checkpoints and logs."""
+    store: CheckpointStore
+    """Where positions are loaded from."""
+    ledger: Ledger
+    """What saves moved positions."""
+    directory: Path = Path("penstock-data")
+    """Where the component may keep files of its own."""
+    listeners: Listeners = field(default_factory=Listeners)
+    """The HTTP listeners of this process, one for each address."""
+    columns: frozenset[str] | None = None
+    """The only columns anything downstream reads; None when all may be read. A hint."""
+    limit: int = 1024
+    """How many deliveries of one checkpoint may be unsettled."""
+    log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
+
+    async def checkpoint(
+        self,
+        partition: str = "",
+        *,
+        commit: Callable[[Position], Awaitable[None]] | None = None,
+    ) -> Checkpoint:
+        """Follow this component's deliveries, or those of one partition, from where they were last saved.
+
+        With ``commit`` the position is kept by the source itself (a broker's consumer group) and passed to it.
+        """
+        key = f"{self.name}/{partition}" if partition else self.name
+        if commit is None:
+            return Checkpoint(key, await self.store.load(key), self.ledger.move, self.limit)
+        own = Ledger(lambda moved: commit(moved[key]["position"]))
+        return Checkpoint(key, None, own.move, self.limit)
+
+
+class Component(Options):
+    """A thing a configuration names by ``type``: found as ``<kind>/<type>.py`` or by entry point."""
+
+    _known: ClassVar[dict[str, type[Component]]]
+    _package: ClassVar[str]
+    type_name: ClassVar[str] = ""
+    """The ``type`` by which configurations name it."""
+
+    name: str | None = None
+    """A name of your own for logs, metrics and joins."""
+
+    def __init_subclass__(cls, *, package: str = "", type: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if package:
+            cls._known, cls._package = {}, package
+        elif type:
+            cls.type_name = type
+            cls._known[type] = cls
+
+    @classmethod
+    def find(cls, type: str) -> type[Self]:
+        """Return the component called ``type``; raises ValueError with the nearest name if there is none."""
+        if type not in cls._known and type.isidentifier():
+            module = f"penstock.{cls._package}.{type}"
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as missing:
+                if missing.name != module:
+                    raise ValueError(
+                        f"{cls._package[:-1]} {type!r} needs the package {missing.name!r}, which is not installed: "
+                        f"pip install 'penstock[{type}]' or 'penstock[all]'"
+                    ) from missing
+                for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}", name=type):
+                    entry.load()
+        if type not in cls._known:
+            close = difflib.get_close_matches(type, cls.names(), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(cls.names())}"
+            raise ValueError(f"no {cls._package[:-1]} is called {type!r}{hint}")
+        return cls._known[type]  # type: ignore[return-value]
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """All names of this kind that a configuration may use."""
+        package = importlib.import_module(f"penstock.{cls._package}")
+        shipped = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+        plugins = {entry.name for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}")}
+        return sorted(shipped | plugins | set(cls._known))
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """Build a component of this kind from a mapping with a ``type``, or from a type's bare name."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise ValueError(f"expected a mapping with a `type`, one of {', '.join(cls.names())}")
+        rest = {key: option for key, option in value.items() if key != "type"}
+        package = importlib.import_module(f"penstock.{cls._package}")
+        type_name, implied = getattr(package, "ALIASES", {}).get(value["type"], (value["type"], {}))
+        return cls.find(type_name).model_validate({**implied, **rest})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        if "_known" not in cls.__dict__:
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(_dump)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        if "_known" not in cls.__dict__:
+            return handler(core)
+        return {"x-component": cls._package}
+
+    def reads_metadata(self) -> bool:
+        """Whether this component reads any ``__meta_*`` column; by default, whether its options name one."""
+        return PREFIX in self.model_dump_json()
+
+
+def _dump(component: Component) -> dict[str, Any]:
+    return {"type": component.type_name, **component.model_dump(mode="json", exclude_defaults=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reader is: bytes, rows or whatever ``unit`` says; ``total`` is None when it has no end."""
+
+    done: int
+    total: int | None
+    unit: str = "bytes"
+
+
+class Reader(Protocol):
+    """A live input. May also have ``def progress(self) -> Progress``."""
+
+    async def read(self) -> Delivery:
+        """Wait for the next delivery.
+
+        One call at a time. Cancelling it loses nothing: what was taken is returned by the next call. Raises
+        EndOfInput when there is no more (and again on each later call), ConnectionLost to be opened again.
+        """
+        ...
+
+
+class Writer(Protocol):
+    """A live output."""
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        """Write all the batches, as one unit, and return once they are durable.
+
+        Called in read order, one call at a time. Raises TransientError (the same call comes again),
+        ConnectionLost (it is opened again, then the same call comes), RowsRejected or PermanentError.
+        """
+        ...
+
+
+@runtime_checkable
+class TransactionalWriter(Writer, CheckpointStore, Protocol):
+    """A writer that keeps positions beside the rows, so that both move or neither."""
+
+    async def write_and_save(self, batches: Sequence[Batch], positions: Mapping[str, Position]) -> None:
+        """Write the batches and save the positions in one transaction."""
+        ...
+
+
+class Queue(Protocol):
+    """A live buffer."""
+
+    async def put(self, delivery: Delivery) -> None:
+        """Take a delivery; waits when full. One call at a time."""
+        ...
+
+    async def get(self) -> Delivery:
+        """Return the next delivery; raises EndOfInput once ended and empty. Cancelling it loses nothing."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more will be put: hand out what is held, partial groups included. Idempotent."""
+        ...
+
+
+Process: TypeAlias = Callable[[Batch], Sequence[Batch]] | Callable[[Batch], Awaitable[Sequence[Batch]]]
+"""A live processor: one batch in; none (filtered), one or several out. Raises PermanentError for rows it refuses.
+
+A plain function runs in a thread, several at once; a coroutine function runs on the event loop.
+"""
+
+
+class Codec(Component, package="codecs"):
+    """How payloads become rows and rows become payloads. Pure and synchronous."""
+
+    def decode(self, payloads: pa.BinaryArray) -> Batch:
+        """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read.
+
+        The runner finds the bad payload by halving, so that it fails alone. Null payloads do not occur.
+        """
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> pa.BinaryArray:
+        """Return one payload for each row; raises PermanentError for what the format cannot hold."""
+        raise NotImplementedError
+
+    def decoder(self, columns: frozenset[str] | None = None) -> Decoder:
+        """Return a decoder that may learn the schema as it goes; ``columns`` are the only ones anyone reads."""
+        return self.decode
+
+
+class Input(Component, package="inputs"):
+    """Where batches come from."""
+
+    codec: Codec | None = None
+    """How a payload becomes rows; without one a payload is one row of the Binary column `__value__`."""
+
+    def open(self, context: Context) -> AbstractAsyncContextManager[Reader]:
+        """Connect, and resume after what was last acked; raises ConnectionLost if that fails."""
+        raise NotImplementedError
+
+    def payload_codec(self) -> Codec | None:
+        """The codec with which the runner decodes `__value__` of each delivery, in parallel."""
+        return self.codec
+
+
+class Output(Component, package="outputs"):
+    """Where batches go. Outputs leave out `__meta_*` columns; a query may select one under another name."""
+
+    codec: Codec | None = None
+    """How a row becomes a payload; without one `__value__` is sent as it is, and other rows as JSON."""
+
+    def open(self, context: Context) -> AbstractAsyncContextManager[Writer]:
+        """Connect; raises ConnectionLost if that fails."""
+        raise NotImplementedError
+
+    def payloads(self, batch: Batch) -> pa.BinaryArray:
+        """Return the payloads of a batch: encoded by the codec, else the cells of `__value__`, else as JSON."""
+        if self.codec is None and VALUE in batch.schema.names:
+            return batch.column(VALUE).cast(pa.binary()).drop_null()
+        codec = self.codec or Codec.find("json")()
+        return codec.encode(without_metadata(batch))
+
+
+class Processor(Component, package="processors"):
+    """What happens to each batch. Define ``process``, or ``open`` when something is to be opened first."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        """Yield what is called with each batch."""
+        yield self.process
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        """Return what becomes of a batch; an empty sequence filters it. Must not change its argument."""
+        raise NotImplementedError
+
+    def row_wise(self) -> bool:
+        """Whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""
+        return False
+
+    def columns_read(self) -> frozenset[str] | None:
+        """Return the only columns the result depends on, or None when all may matter."""
+        return None
+
+
+class Buffer(Component, package="buffers"):
+    """What holds or regroups batches before the pipeline."""
+
+    def open(self, context: Context) -> AbstractAsyncContextManager[Queue]:
+        """Yield an empty queue."""
+        raise NotImplementedError
+
+    def most_held(self) -> int | None:
+        """How many deliveries it may hold at once; None for as many as come."""
+        return None
+
+    def columns_read(self) -> frozenset[str]:
+        """Return the columns it reads itself."""
+        return frozenset()

@@ -1,0 +1,117 @@
+"""A delivery is a batch on loan from an input; every loan is settled once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from .metadata import Origin
+
+Batch: TypeAlias = pa.RecordBatch
+Position: TypeAlias = Any
+"""Where reading resumes: JSON-serialisable, understood by its input alone."""
+Settle: TypeAlias = Callable[[Exception | None], Awaitable[None]]
+Decoder: TypeAlias = Callable[[pa.BinaryArray], Batch]
+"""A live codec's decoding: payloads in, the batch of their rows out. Runs in a thread, several at once."""
+
+
+class Tracker(Protocol):
+    """What a loan is entered in: knows how far everything is settled."""
+
+    @property
+    def key(self) -> str: ...
+
+    def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
+        """Where reading could resume if ``assumed`` shares were acked too; None if that moves nothing."""
+        ...
+
+
+async def _settle_nothing(_: Exception | None) -> None: ...
+
+
+class Loan:
+    """One read of an input, held in shares: settled when the last share is released."""
+
+    __slots__ = ("error", "position", "rows_end", "settle", "shares", "tracker")
+
+    def __init__(
+        self,
+        settle: Settle = _settle_nothing,
+        *,
+        tracker: Tracker | None = None,
+        position: Position = None,
+        rows_end: int = 0,
+    ) -> None:
+        self.settle, self.tracker, self.position = settle, tracker, position
+        self.rows_end = rows_end
+        """Rows read from this tracker up to and including this loan, counted across restarts."""
+        self.shares = 1
+        self.error: Exception | None = None
+
+    async def release(self, error: Exception | None) -> None:
+        """Give back one share; the last one settles, with the first error if there was any."""
+        if self.shares <= 0:
+            raise RuntimeError("a delivery was settled twice")
+        self.shares -= 1
+        self.error = self.error or error
+        if self.shares == 0:
+            await self.settle(self.error)
+
+
+class Delivery:
+    """A batch on loan, to be settled once: acked or nacked."""
+
+    __slots__ = ("batch", "decoder", "loans", "origin")
+
+    def __init__(
+        self,
+        batch: Batch,
+        loans: Sequence[Loan] = (),
+        origin: Origin | None = None,
+        decoder: Decoder | None = None,
+    ) -> None:
+        self.batch, self.loans, self.origin = batch, loans, origin
+        self.decoder = decoder
+        """How the runner decodes ``__value__`` of this batch, where that differs between deliveries of an input."""
+
+    @classmethod
+    def settled_by(cls, batch: Batch, settle: Settle, origin: Origin | None = None) -> Delivery:
+        """Lend ``batch``; ``settle`` is awaited once, with None or the error. For queue-like inputs."""
+        return cls(batch, (Loan(settle),), origin)
+
+    async def ack(self) -> None:
+        """All of it is durable downstream, was refused with a reason, or was filtered on purpose."""
+        for loan in self.loans:
+            await loan.release(None)
+
+    async def nack(self, error: Exception) -> None:
+        """It could neither be written nor refused: the input is to deliver it again or to stop."""
+        for loan in self.loans:
+            await loan.release(error)
+
+    def with_batch(self, batch: Batch) -> Delivery:
+        """The same loan over another form of the batch."""
+        return Delivery(batch, self.loans, self.origin)
+
+    def split(self, batches: Sequence[Batch]) -> list[Delivery]:
+        """Several batches out of one: its loans settle when all of them have."""
+        if not batches:
+            raise ValueError("a delivery cannot be split into nothing: ack it instead")
+        for loan in self.loans:
+            loan.shares += len(batches) - 1
+        return [Delivery(batch, self.loans, self.origin) for batch in batches]
+
+    def positions(self) -> dict[str, Position]:
+        """What may be saved once this delivery is acked, given all that was acked before: by tracker key."""
+        assumed = Counter(self.loans)
+        trackers = {id(loan.tracker): loan.tracker for loan in self.loans if loan.tracker is not None}
+        found = ((tracker.key, tracker.frontier(assumed)) for tracker in trackers.values())
+        return {key: position for key, position in found if position is not None}
+
+
+def merge(batch: Batch, deliveries: Iterable[Delivery]) -> Delivery:
+    """One batch out of several deliveries: settles all of them alike."""
+    return Delivery(batch, [loan for delivery in deliveries for loan in delivery.loans])

@@ -1,0 +1,4 @@
+"""Where batches come from: one file per ``type``."""
+
+ALIASES = {format: ("file", {"format": format}) for format in ("csv", "json", "parquet", "avro", "arrow")}
+"""Names that mean another component with some options given: ``type: csv`` is a ``file`` of that format."""

@@ -1,0 +1,1 @@
+"""Conformance suites, faults and real servers for the tests of components."""

@@ -1,0 +1,23 @@
+"""A context in which a component can be opened by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import CheckpointStore, Ledger
+from ..component import Context
+from ..state.memory import MemoryStore
+
+
+@asynccontextmanager
+async def lend_context(
+    directory: Path, store: CheckpointStore | None = None, name: str = "test", **options: Any
+) -> AsyncIterator[Context]:
+    """Yield a context that saves positions to ``store`` and, on a clean exit, has saved all of them."""
+    store = store or MemoryStore()
+    ledger = Ledger(store.save, interval=0)
+    yield Context(name, store, ledger, directory, **options)
+    await ledger.flush()
