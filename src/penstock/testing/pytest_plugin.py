@@ -1,0 +1,58 @@
+"""Pytest fixtures: real servers, started once a session and stopped after it.
+
+A missing server skips the tests that need it, with the command that installs it; with ``CI=true`` or
+``PENSTOCK_REQUIRE_SERVERS=1`` it fails them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeVar
+
+import pytest
+
+from .servers import PostgresServer, ServerMissing, require_servers, s3
+
+T = TypeVar("T")
+
+
+def _serve(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
+    with ExitStack() as running:
+        try:
+            server = running.enter_context(make())
+        except ServerMissing as missing:
+            if require_servers():
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole session; tests must not stop it."""
+    yield from _serve(PostgresServer)
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for this test alone, which it may stop, kill and start again."""
+    yield from _serve(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(shared_postgres_server: PostgresServer) -> str:
+    """The URL of the session's PostgreSQL: its first database, shared by all tests."""
+    return shared_postgres_server.url
+
+
+@pytest.fixture
+def postgres_database(shared_postgres_server: PostgresServer) -> str:
+    """The URL of an empty database for this test alone, on the session's PostgreSQL."""
+    return shared_postgres_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The endpoint of an S3 with the bucket ``penstock``."""
+    yield from _serve(s3)
