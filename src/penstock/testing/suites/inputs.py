@@ -1,0 +1,291 @@
+"""What every input promises: nothing is skipped, nothing that was acked comes again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ... import metadata
+from ...checkpoint import CheckpointStore
+from ...component import Context, Input, Reader
+from ...delivery import Delivery
+from ...errors import EndOfInput, PenstockError
+from ...state.memory import MemoryStore
+from ..batches import rows_of
+from ..contexts import lend_context
+from .suite import Suite, needs
+
+
+class InputSuite(Suite):
+    """Give a ``component`` fixture: an input of at least five deliveries (five small batches, not one)."""
+
+    replayable = True
+    """What was not acked is delivered again when it is opened again."""
+    checkpointed = True
+    """Its positions are saved in the context's store (not by a broker), so they must be JSON."""
+    bounded = True
+    """It ends; otherwise give ``expected``."""
+    ordered = True
+    """Rows come in the same order each time."""
+    limited = True
+    """It stops reading when as many deliveries are unsettled as the context allows."""
+    requeues = False
+    """A nacked delivery comes again by itself; otherwise reading stops after a nack."""
+
+    @pytest.fixture
+    def component(self) -> Input:
+        """The input under test, with its source filled."""
+        raise NotImplementedError("the suite needs a `component` fixture that returns the input")
+
+    async def supply(self, component: Input, context: Context) -> None:
+        """Make rows arrive, for an input that is pushed to: runs beside the reading and is cancelled with it."""
+
+    def expected(self, component: Input) -> list[Any] | None:
+        """All rows that it delivers, in order; None to take what a first reading gives."""
+        return None
+
+    def rows(self, component: Input, delivery: Delivery) -> list[Any]:
+        """The rows of a delivery in a form that can be compared, decoded as a stream would decode them."""
+        batch, codec = delivery.batch, component.payload_codec()
+        decode = delivery.decoder or (codec.decoder() if codec is not None else None)
+        if decode is not None and metadata.VALUE in batch.schema.names:
+            batch = decode(batch.column(metadata.VALUE))
+        return rows_of(metadata.without_metadata(batch))
+
+    @asynccontextmanager
+    async def opened(
+        self, component: Input, directory: Path, store: CheckpointStore | None = None, **options: Any
+    ) -> AsyncIterator[Reader]:
+        """Open the input, with rows arriving; on leaving, everything that was acked is saved."""
+        async with lend_context(directory / "penstock-data", store, **options) as context:
+            opening = component.open(context)
+            reader = await self.soon(opening.__aenter__())
+            supplying = asyncio.ensure_future(self.supply(component, context))
+            try:
+                yield reader
+            finally:
+                supplying.cancel()
+                await asyncio.wait({supplying})
+                await self.soon(opening.__aexit__(None, None, None))
+            if not supplying.cancelled():
+                supplying.result()
+
+    async def read_all(self, component: Input, reader: Reader, count: int | None, *, ack: bool) -> list[Any]:
+        """Read ``count`` rows, or to the end when ``count`` is None."""
+        rows: list[Any] = []
+        while count is None or len(rows) < count:
+            try:
+                delivery = await self.soon(reader.read())
+            except EndOfInput:
+                break
+            rows += self.rows(component, delivery)
+            if ack:
+                await delivery.ack()
+        return rows
+
+    async def everything(self, component: Input, directory: Path) -> list[Any]:
+        """All rows of the input: as expected, else as a first reading without acks finds them."""
+        expected = self.expected(component)
+        if expected is None:
+            assert self.bounded, "an unbounded input needs `expected`"
+            async with self.opened(component, directory / "first") as reader:
+                expected = await self.read_all(component, reader, None, ack=False)
+        assert expected, "the suite needs an input with rows"
+        return expected
+
+    def count(self, rows: list[Any]) -> int | None:
+        """How many rows to read for ``rows``: to the end, where there is one."""
+        return None if self.bounded else len(rows)
+
+    def assert_same(self, found: list[Any], expected: list[Any]) -> None:
+        """Raise AssertionError unless the rows are the same, in order if the input promises that."""
+        if not self.ordered:
+            found, expected = sorted(found, key=repr), sorted(expected, key=repr)
+        assert found == expected
+
+    async def test_opens_closes_and_opens_again(self, component: Input, tmp_path: Path) -> None:
+        store = MemoryStore()
+        for _ in range(3):
+            async with self.opened(component, tmp_path, store):
+                pass
+
+    async def test_building_it_opens_nothing(self, component: Input) -> None:
+        assert type(component).model_validate(component.model_dump(round_trip=True)) == component
+
+    async def test_reads_everything_in_order(self, component: Input, tmp_path: Path) -> None:
+        expected = await self.everything(component, tmp_path)
+        async with self.opened(component, tmp_path) as reader:
+            self.assert_same(await self.read_all(component, reader, self.count(expected), ack=True), expected)
+
+    @needs("bounded")
+    async def test_end_of_input_is_said_each_time(self, component: Input, tmp_path: Path) -> None:
+        async with self.opened(component, tmp_path) as reader:
+            await self.read_all(component, reader, None, ack=True)
+            for _ in range(3):
+                with pytest.raises(EndOfInput):
+                    await self.soon(reader.read())
+
+    @needs("replayable")
+    async def test_unacked_is_delivered_again_after_a_restart(self, component: Input, tmp_path: Path) -> None:
+        expected, store = await self.everything(component, tmp_path), MemoryStore()
+        async with self.opened(component, tmp_path, store) as reader:
+            for _ in range(3):
+                await self.soon(reader.read())
+        async with self.opened(component, tmp_path, store) as reader:
+            self.assert_same(await self.read_all(component, reader, self.count(expected), ack=True), expected)
+
+    @needs("replayable", "ordered")
+    async def test_resumes_exactly_after_the_last_ack(self, component: Input, tmp_path: Path) -> None:
+        expected, store = await self.everything(component, tmp_path), MemoryStore()
+        acked: list[Any] = []
+        async with self.opened(component, tmp_path, store) as reader:
+            for _ in range(2):
+                delivery = await self.soon(reader.read())
+                acked += self.rows(component, delivery)
+                await delivery.ack()
+            await self.soon(reader.read())
+        rest = expected[len(acked) :]
+        async with self.opened(component, tmp_path, store) as reader:
+            assert acked + await self.read_all(component, reader, self.count(rest), ack=True) == expected
+
+    @needs("replayable", "bounded")
+    async def test_what_was_acked_never_comes_again(self, component: Input, tmp_path: Path) -> None:
+        store = MemoryStore()
+        async with self.opened(component, tmp_path, store) as reader:
+            assert await self.read_all(component, reader, None, ack=True)
+        async with self.opened(component, tmp_path, store) as reader:
+            assert await self.read_all(component, reader, None, ack=True) == []
+
+    @needs("replayable", "ordered")
+    async def test_out_of_order_acks_never_skip(self, component: Input, tmp_path: Path) -> None:
+        """Of A B C D E only A, B and D are acked: C and E must come again, D may, A and B must not."""
+        expected, store = await self.everything(component, tmp_path), MemoryStore()
+        async with self.opened(component, tmp_path, store) as reader:
+            a, b, c, d, _e = [await self._one_of_five(reader) for _ in range(5)]
+            for delivery in (a, b, d):
+                await delivery.ack()
+        before, middle = (sum(len(self.rows(component, one)) for one in some) for some in ((a, b), (c, d)))
+        rest = expected[before:]
+        async with self.opened(component, tmp_path, store) as reader:
+            if self.checkpointed:
+                assert await self.read_all(component, reader, self.count(rest), ack=True) == rest
+                return
+            without_d = expected[before : before + len(self.rows(component, c))] + expected[before + middle :]
+            found = await self.read_all(component, reader, self.count(without_d), ack=True)
+            assert [row for row in without_d if row not in found] == []
+            assert [row for row in expected[:before] if row in found] == []
+
+    async def _one_of_five(self, reader: Reader) -> Delivery:
+        try:
+            return await self.soon(reader.read())
+        except EndOfInput:
+            raise AssertionError("the suite needs an input of at least five deliveries") from None
+
+    @needs("replayable")
+    async def test_a_nacked_delivery_comes_again(self, component: Input, tmp_path: Path) -> None:
+        expected, store = await self.everything(component, tmp_path), MemoryStore()
+        found: list[Any] = []
+        async with self.opened(component, tmp_path, store) as reader:
+            refused = await self.soon(reader.read())
+            nacked = self.rows(component, refused)
+            await refused.nack(PenstockError("refused by the suite"))
+            if self.requeues:
+                found = await self.read_all(component, reader, len(expected), ack=True)
+            else:
+                with pytest.raises(PenstockError):
+                    await self.read_all(component, reader, None, ack=False)
+        if not self.requeues:
+            async with self.opened(component, tmp_path, store) as reader:
+                found = await self.read_all(component, reader, self.count(expected), ack=True)
+        assert [row for row in nacked if row not in found] == []
+
+    async def test_a_cancelled_read_loses_nothing(self, component: Input, tmp_path: Path) -> None:
+        expected = await self.everything(component, tmp_path)
+        found: list[Any] = []
+        async with self.opened(component, tmp_path) as reader:
+            for pauses in (0, 1, 2, 3, 5, 8, 13):
+                delivery = await self._interrupted(reader, pauses)
+                if delivery is not None:
+                    found += self.rows(component, delivery)
+                    await delivery.ack()
+            rest = None if self.bounded else len(expected) - len(found)
+            found += await self.read_all(component, reader, rest, ack=True)
+        self.assert_same(found, expected)
+
+    async def _interrupted(self, reader: Reader, pauses: int) -> Delivery | None:
+        reading = asyncio.ensure_future(reader.read())
+        for pause in range(pauses):
+            await asyncio.sleep(0 if pause % 4 else 0.001)
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=self.patience)
+        if reading.cancelled() or isinstance(reading.exception(), EndOfInput):
+            return None
+        return reading.result()
+
+    @needs("limited")
+    async def test_stops_reading_at_the_limit(self, component: Input, tmp_path: Path) -> None:
+        """With one unsettled delivery allowed, reading waits; a read cancelled there loses nothing."""
+        expected = await self.everything(component, tmp_path)
+        found: list[Any] = []
+        async with self.opened(component, tmp_path, limit=1) as reader:
+            held: list[Delivery] = []
+            reading = asyncio.ensure_future(reader.read())
+            while await self.happens(reading):
+                held.append(reading.result())
+                reading = asyncio.ensure_future(reader.read())
+            reading.cancel()
+            await asyncio.wait({reading}, timeout=self.patience)
+            assert held, "nothing was read at all"
+            for delivery in held:
+                found += self.rows(component, delivery)
+                await delivery.ack()
+            assert len(found) < len(expected), "it read everything although nothing was settled"
+            rest = None if self.bounded else len(expected) - len(found)
+            found += await self.read_all(component, reader, rest, ack=True)
+        self.assert_same(found, expected)
+
+    async def test_tells_where_rows_came_from(self, component: Input, tmp_path: Path) -> None:
+        async with self.opened(component, tmp_path) as reader:
+            delivery = await self.soon(reader.read())
+            batch = metadata.attach(delivery.batch, delivery.origin)
+            await delivery.ack()
+        for field in metadata.SCHEMA:
+            assert field.name in batch.schema.names, f"{field.name} is missing: the delivery has no origin"
+            assert batch.schema.field(field.name).type == field.type
+            assert len(batch.column(field.name)) == batch.num_rows
+        batch.validate(full=True)
+        assert set(batch.column("__meta_source").to_pylist()) <= {component.type_name}
+        assert batch.column("__meta_ingest_time").null_count == 0
+
+    @needs("replayable", "checkpointed")
+    async def test_positions_are_json(self, component: Input, tmp_path: Path) -> None:
+        store = MemoryStore()
+        async with self.opened(component, tmp_path, store) as reader:
+            for _ in range(2):
+                delivery = await self.soon(reader.read())
+                positions = delivery.positions()
+                assert positions, "acking this delivery would move no checkpoint"
+                assert json.loads(json.dumps(positions)) == positions
+                await delivery.ack()
+        assert store.positions
+        assert json.loads(json.dumps(store.positions)) == store.positions
+
+    async def test_progress_only_grows(self, component: Input, tmp_path: Path) -> None:
+        expected = await self.everything(component, tmp_path)
+        async with self.opened(component, tmp_path) as reader:
+            progress = getattr(reader, "progress", None)
+            done, found = 0, 0
+            while progress is not None and found < len(expected):
+                delivery = await self.soon(reader.read())
+                found += len(self.rows(component, delivery))
+                await delivery.ack()
+                now = progress()
+                assert now.done >= done
+                assert now.total is None or now.done <= now.total
+                done = now.done
