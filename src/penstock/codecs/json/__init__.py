@@ -1,0 +1,47 @@
+"""JSON objects, one or several to a payload."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from ...component import Codec
+from ...delivery import Batch, Decoder
+from ...framing import contents
+from .decoding import LearningDecoder, decode_exactly
+from .encoding import Ending, encode_rows
+
+
+class Json(Codec, type="json"):
+    """JSON objects, one or several to a payload.
+
+    A payload is one object, an array of objects, or several of either on lines of their own; each object is a row.
+    The columns are inferred from all payloads of a batch, and while a stream runs they stay: a column that a batch
+    lacks is null in it, a new one comes last, integers become float64 once a fraction was seen. Text is never taken
+    for a time. Integers that exceed 64 bits become decimals, those that exceed 38 digits text. Objects become
+    structs, arrays lists; of equal keys the last counts. What is not JSON, not UTF-8, no object, nested more than
+    48 levels deep, or of two kinds in one column is refused.
+
+    Written, each row is an object without its nulls. Times are ISO 8601, in UTC with a ``Z`` if they have a zone;
+    durations are like ``PT1.5S``; decimals keep every digit; bytes are text, or base64 where they are not UTF-8;
+    NaN and infinity count as null.
+
+    Example::
+
+        type: json
+    """
+
+    def decode(self, payloads: pa.BinaryArray) -> Batch:
+        """Return a row for each object; raises PermanentError if a payload holds anything else."""
+        return decode_exactly(payloads)
+
+    def decoder(self, columns: frozenset[str] | None = None) -> Decoder:
+        """Return a decoder whose schema only ever grows; of other columns than ``columns`` it may return none."""
+        return LearningDecoder(columns)
+
+    def encode(self, batch: Batch) -> pa.BinaryArray:
+        """Return one object for each row; raises PermanentError for a type that JSON cannot express."""
+        return encode_rows(batch, Ending.NONE).cast(pa.binary())
+
+    def encode_lines(self, batch: Batch) -> pa.Buffer:
+        """Return all rows as one text of lines, each ended by a newline."""
+        return contents(encode_rows(batch, Ending.NEWLINE).cast(pa.binary()))

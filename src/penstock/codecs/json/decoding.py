@@ -1,0 +1,195 @@
+"""Payloads of JSON to batches whose schema is learned and stays."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import json as pyarrow_json
+
+from ...delivery import Batch
+from ...framing import Framing, ends_in_newline, join, offsets
+from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
+
+_FEW = 400
+"""Below so many payloads reading objects one by one is quicker."""
+_MOST_FIELDS = 2000
+"""How many fields are learned before all is forgotten: the keys of such objects are data."""
+_MOST_SOUGHT = 64
+"""How many names may be sought in the raw bytes of each batch."""
+_ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
+
+Types = Mapping[str, pa.DataType]
+
+
+def decode_exactly(payloads: pa.BinaryArray) -> Batch:
+    """Return the rows of the payloads with the schema that holds them; raises PermanentError."""
+    found = read_objects(payloads)
+    columns = {name: column(found, name) for name in column_names(found)}
+    types = {name: infer(values, name) for name, values in columns.items()}
+    return _batch([build(values, types[name], name) for name, values in columns.items()], types, len(found))
+
+
+def _batch(arrays: Sequence[pa.Array], types: Types, rows: int) -> Batch:
+    if not arrays:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+    return pa.RecordBatch.from_arrays(list(arrays), schema=pa.schema(list(types.items())))
+
+
+class LearningDecoder:
+    """Decodes payloads; what it has seen of the schema it keeps, so that batches look alike.
+
+    Objects are read one by one, which infers exactly, until their types are known; from then on pyarrow reads
+    whole batches as those types, and hands back to the first way whatever does not fit them. Several threads may
+    call it at once.
+    """
+
+    def __init__(self, columns: frozenset[str] | None = None) -> None:
+        self._wanted = None if columns is None else frozenset(name.lower() for name in columns)
+        self._learned: Types = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, payloads: pa.BinaryArray) -> Batch:
+        """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read."""
+        learned = self._learned
+        if not len(payloads):
+            return _batch([pa.nulls(0, kind) for kind in learned.values()], learned, 0)
+        if len(payloads) >= _FEW and learned and (batch := self._decode_known(payloads, learned)) is not None:
+            return batch
+        return self._decode_new(read_objects(payloads))
+
+    def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
+        if not _one_object_each(payloads) or any(map(_holds_big, learned.values())):
+            return None
+        data = join(Framing.LINES, payloads)
+        if self._wanted is not None and self._mentions_unseen(data, learned):
+            return None
+        probes = () if self._wanted is None else sorted(self._wanted - learned.keys())
+        schema = pa.schema([*learned.items(), *((name, pa.null()) for name in probes)])
+        try:
+            _check_text(data)
+            table = _read(data, schema, "error" if self._wanted is None else "ignore")
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            return None
+        if table.num_rows != len(payloads):
+            return None
+        (batch,) = table.combine_chunks().to_batches()
+        if any(map(_doubtful, batch.columns)):
+            return None
+        return batch.select(list(learned)) if probes else batch
+
+    def _decode_new(self, found: list[Object]) -> Batch:
+        names = self._kept({**self._learned, **dict.fromkeys(column_names(found))})
+        columns = {name: column(found, name) for name in names}
+        types = {name: infer(values, name) for name, values in columns.items()}
+        wide = self._learn(types)
+        arrays, final = [], {}
+        for name in [*(name for name in wide if name in types), *(name for name in types if name not in wide)]:
+            try:
+                array = build(columns[name], wide.get(name, types[name]), name)
+            except Conflict:
+                array = build(columns[name], types[name], name)
+            arrays.append(array)
+            final[name] = array.type
+        return _batch(arrays, final, len(found))
+
+    def _kept(self, names: Types) -> list[str]:
+        if self._wanted is None:
+            return list(names)
+        return [name for name in names if name.lower() in self._wanted] or list(names)[:1]
+
+    def _learn(self, types: Types) -> Types:
+        with self._lock:
+            names = self._kept({**self._learned, **types})
+            wide = {name: _wider(self._learned.get(name), types.get(name), name) for name in names}
+            if sum(map(_count_fields, wide.values())) > _MOST_FIELDS:
+                wide = dict(types)
+            self._learned = wide
+            return wide
+
+    def _mentions_unseen(self, data: pa.Buffer, learned: Types) -> bool:
+        """Whether a wanted name that was never seen may be a key here, however it is spelled."""
+        unseen = (self._wanted or frozenset()) - {name.lower() for name in learned}
+        if not unseen:
+            return False
+        if len(unseen) > _MOST_SOUGHT or not all(name.isascii() for name in unseen):
+            return True
+        raw = np.frombuffer(data, np.uint8)
+        escaped = (raw == ord("\\")).any() and _ESCAPED_ASCII.search(data)
+        return bool(escaped) or _any_quoted(raw, unseen)
+
+
+def _any_quoted(data: np.ndarray, names: frozenset[str]) -> bool:
+    """Whether any of the lower-case names stands between quotes; some other characters pass for letters."""
+    folded = data | 0x20
+    quotes = np.flatnonzero(data == ord('"'))
+    following = folded[np.minimum(quotes + 1, len(data) - 1)]
+    for name in names:
+        wanted = np.frombuffer(f'{name}"'.encode(), np.uint8) | 0x20
+        found = quotes[following == wanted[0]]
+        for distance, byte in enumerate(wanted[1:], 2):
+            found = found[found + distance < len(data)]
+            found = found[folded[found + distance] == byte]
+        if len(found):
+            return True
+    return False
+
+
+def _wider(known: pa.DataType | None, new: pa.DataType | None, name: str) -> pa.DataType:
+    if known is None or new is None:
+        return known or new
+    try:
+        return widest(known, new, name)
+    except Conflict:
+        return new
+
+
+def _count_fields(kind: pa.DataType) -> int:
+    return 1 + sum(_count_fields(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _holds_big(kind: pa.DataType) -> bool:
+    return kind.equals(BIG) or any(_holds_big(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _one_object_each(payloads: pa.BinaryArray) -> bool:
+    """Whether every payload starts and ends as an object does, so that none can be read across its end."""
+    if payloads.null_count:
+        return False
+    starts = offsets(payloads)
+    first, last = starts[:-1], starts[1:] - 1
+    if (last <= first).any():
+        return False
+    data = np.frombuffer(payloads.buffers()[2], np.uint8)
+    last = last - ends_in_newline(payloads)
+    last = last - (data[last] == ord("\r"))
+    return bool((data[first] == ord("{")).all() and (data[last] == ord("}")).all())
+
+
+def _check_text(data: pa.Buffer) -> None:
+    one = pa.BinaryArray.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, data.size])), data])
+    one.cast(pa.large_string())
+
+
+def _read(data: pa.Buffer, schema: pa.Schema, unexpected: str) -> pa.Table:
+    return pyarrow_json.read_json(
+        pa.BufferReader(data),
+        read_options=pyarrow_json.ReadOptions(use_threads=False, block_size=data.size + 1),
+        parse_options=pyarrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    )
+
+
+def _doubtful(array: pa.Array) -> bool:
+    """Whether a float may be a rounded integer, or was written as NaN or Infinity, which are not JSON."""
+    if pa.types.is_floating(array.type):
+        buffer = array.buffers()[1]
+        values = (
+            np.frombuffer(buffer, np.float64, len(array), array.offset * 8) if buffer and len(array) else np.zeros(0)
+        )
+        return not np.abs(values).max(initial=0.0) < EXACT
+    if pa.types.is_struct(array.type):
+        return any(_doubtful(array.field(index)) for index in range(array.type.num_fields))
+    return pa.types.is_list(array.type) and _doubtful(array.values)

@@ -1,0 +1,212 @@
+"""Rows to JSON, column by column: every value becomes text, and the texts of a row are joined."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...delivery import Batch
+from ...errors import PermanentError
+
+_TEXT = pa.large_string()
+_PER_SECOND = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_ESCAPES = {chr(code): msgspec.json.encode(chr(code)).decode()[1:-1] for code in (*range(0x20), ord('"'))}
+
+
+class Ending(StrEnum):
+    """What follows the object of a row."""
+
+    NONE = ""
+    NEWLINE = "\n"
+
+
+def encode_rows(batch: Batch, ending: Ending) -> pa.Array:
+    """Return the text of each row as one JSON object; raises PermanentError naming the column that cannot be one."""
+    texts = []
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            texts.append(_texts(array))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, PermanentError) as error:
+            raise PermanentError(f"column `{name}` of type {array.type} cannot be written as JSON: {error}") from error
+    return _objects(batch.schema.names, texts, batch.num_rows, ending)
+
+
+def _objects(names: Sequence[str], texts: Sequence[pa.Array], rows: int, ending: str = "") -> pa.Array:
+    """Join the texts of each row's fields to an object, leaving out the nulls."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise PermanentError(f"two columns are called `{twice}`: expected each key once")
+    keys = [msgspec.json.encode(name).decode() + ":" for name in names]
+    full = next((index for index, text in enumerate(texts) if not text.null_count), None)
+    if full is None:
+        return _sparse_objects(keys, texts, rows, ending)
+    parts: list[str | pa.Array] = ["{"]
+    for index, (key, text) in enumerate(zip(keys, texts, strict=True)):
+        before, after = ("," if index > full else "", "," if index < full else "")
+        if text.null_count:
+            parts.append(_join(before + key, text, after))
+        else:
+            parts += [before + key, text, after]
+    return _join(*parts, "}" + ending, skip_nulls=True)
+
+
+def _sparse_objects(keys: Sequence[str], texts: Sequence[pa.Array], rows: int, ending: str) -> pa.Array:
+    """Objects of which any field may be missing: each is preceded by a comma, and the first comma is cut off."""
+    fields = [_join("," + key, text) for key, text in zip(keys, texts, strict=True)]
+    joined = _join(pa.repeat(pa.scalar("", _TEXT), rows), *fields, skip_nulls=True)
+    return _join("{", pc.utf8_slice_codeunits(joined, 1), "}" + ending)
+
+
+def _join(*parts: str | pa.Array, skip_nulls: bool = False) -> pa.Array:
+    merged: list[str | pa.Array] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        elif not isinstance(part, str) or part:
+            merged.append(part)
+    scalars = [pa.scalar(part, _TEXT) if isinstance(part, str) else part for part in merged]
+    handling = "skip" if skip_nulls else "emit_null"
+    return pc.binary_join_element_wise(*scalars, pa.scalar("", _TEXT), null_handling=handling)
+
+
+def _texts(array: pa.Array) -> pa.Array:
+    """Return each value as JSON text, null where there is none."""
+    kind = array.type
+    for fits, write in _WRITERS:
+        if fits(kind):
+            return write(array)
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise PermanentError("there is no JSON for it")
+    return array.cast(_TEXT)
+
+
+def _quoted(array: pa.Array) -> pa.Array:
+    """Text, escaped only where some value needs it."""
+    array = array.cast(_TEXT)
+    data = array.buffers()[2]
+    if data is not None and data.size:
+        raw = np.frombuffer(data, np.uint8)
+        controls = np.unique(raw[raw < 0x20]).tolist() if (raw < 0x20).any() else []
+        if (raw == ord("\\")).any():
+            array = pc.replace_substring(array, "\\", "\\\\")
+        for code in [*controls, *([ord('"')] if (raw == ord('"')).any() else [])]:
+            array = pc.replace_substring(array, chr(code), _ESCAPES[chr(code)])
+    return _join('"', array, '"')
+
+
+def _bytes(array: pa.Array) -> pa.Array:
+    if not pa.types.is_large_binary(array.type):
+        array = array.cast(pa.binary()).cast(pa.large_binary())
+    try:
+        return _quoted(array.cast(_TEXT))
+    except pa.ArrowInvalid:
+        return _quoted(pa.array([_as_text(value) for value in array.to_pylist()], _TEXT))
+
+
+def _as_text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value or b"").decode()
+
+
+def _floats(array: pa.Array) -> pa.Array:
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float32())
+    values = array.fill_null(0).to_numpy(zero_copy_only=False)
+    finite = np.isfinite(values)
+    if not finite.all():
+        array = pc.if_else(pa.array(finite), array, pa.scalar(None, array.type))
+    texts = array.cast(_TEXT)
+    whole = (values == np.trunc(values)) & (np.abs(values) < 1e15)
+    if not whole.any():
+        return texts
+    return _join(texts, pc.if_else(pa.array(whole), pa.scalar(".0", _TEXT), pa.scalar("", _TEXT)))
+
+
+def _timestamps(array: pa.Array) -> pa.Array:
+    zone = "Z" if array.type.tz else ""
+    texts = array.cast(pa.timestamp(array.type.unit)).cast(_TEXT)
+    if pc.any(pc.starts_with(texts, "<")).as_py():
+        raise PermanentError("a time is beyond the years that ISO 8601 can write")
+    return _join('"', pc.replace_substring(texts, " ", "T", max_replacements=1), zone + '"')
+
+
+def _durations(array: pa.Array) -> pa.Array:
+    digits = _PER_SECOND[array.type.unit]
+    ticks = array.cast(pa.int64())
+    sign = pc.if_else(pc.less(ticks, 0), pa.scalar("-", _TEXT), pa.scalar("", _TEXT))
+    whole = pc.abs(ticks.cast(pa.decimal128(19, 0))).cast(_TEXT)
+    if not digits:
+        return _join('"PT', sign, whole, 'S"')
+    padded = pc.utf8_lpad(whole, digits + 1, "0")
+    seconds, fraction = pc.utf8_slice_codeunits(padded, 0, -digits), pc.utf8_slice_codeunits(padded, -digits)
+    return _join('"PT', sign, seconds, ".", fraction, 'S"')
+
+
+def _dates_and_times(array: pa.Array) -> pa.Array:
+    return _join('"', array.cast(_TEXT), '"')
+
+
+def _structs(array: pa.StructArray) -> pa.Array:
+    names = [field.name for field in array.type]
+    objects = _objects(names, [_texts(child) for child in array.flatten()], len(array))
+    return pc.if_else(array.is_valid(), objects, pa.scalar(None, _TEXT)) if array.null_count else objects
+
+
+def _lists(array: pa.Array) -> pa.Array:
+    return _bracketed("[", array, _texts(array.flatten()).fill_null("null"), "]")
+
+
+def _maps(array: pa.MapArray) -> pa.Array:
+    entries = array.cast(pa.list_(pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])))
+    keys, values = entries.flatten().flatten()
+    names = _texts(keys) if pa.types.is_string(keys.type) else _quoted(keys.cast(_TEXT))
+    return _bracketed("{", entries, _join(names, ":", _texts(values).fill_null("null")), "}")
+
+
+def _bracketed(opening: str, array: pa.Array, items: pa.Array, closing: str) -> pa.Array:
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    mask = array.is_null() if array.null_count else None
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), items, mask=mask)
+    return _join(opening, pc.binary_join(lists, pa.scalar(",", _TEXT)), closing)
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    return _texts(array.cast(array.type.value_type))
+
+
+def _storage(array: pa.ExtensionArray) -> pa.Array:
+    if array.type.extension_name == "arrow.uuid":
+        return _quoted(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT))
+    return _texts(array.storage)
+
+
+def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(check(kind) for check in checks)
+
+
+_is = pa.types
+_WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]]] = (
+    (_is_any(_is.is_string, _is.is_large_string, _is.is_string_view), _quoted),
+    (_is.is_floating, _floats),
+    (_is.is_timestamp, _timestamps),
+    (_is.is_struct, _structs),
+    (_is.is_map, _maps),
+    (_is_any(_is.is_list, _is.is_large_list, _is.is_fixed_size_list, _is.is_list_view, _is.is_large_list_view), _lists),
+    (_is_any(_is.is_binary, _is.is_large_binary, _is.is_fixed_size_binary, _is.is_binary_view), _bytes),
+    (_is_any(_is.is_date, _is.is_time), _dates_and_times),
+    (_is.is_duration, _durations),
+    (_is.is_decimal, lambda array: array.cast(_TEXT)),
+    (_is.is_null, lambda array: pa.nulls(len(array), _TEXT)),
+    (_is.is_dictionary, _decoded),
+    (_is.is_run_end_encoded, lambda array: _texts(pc.run_end_decode(array))),
+    (lambda kind: isinstance(kind, pa.BaseExtensionType), _storage),
+)
