@@ -1,0 +1,135 @@
+"""Which database: the options by which configurations name one, in the long form and as a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
+
+from ..component import Options
+
+
+class Ssl(Options):
+    """How the connection is encrypted, and how each side proves who it is."""
+
+    ssl_mode: Literal["disable", "prefer", "require", "verify_ca", "verify_full"] = "prefer"
+    """What is demanded: `verify_full` checks the server's certificate and its name."""
+    root_cert: Path | None = None
+    """The certificates of the authorities that are trusted, PEM."""
+    client_cert: Path | None = None
+    """Our own certificate, PEM."""
+    client_key: Path | None = None
+    """The key of our own certificate, PEM."""
+
+
+class Postgres(Options):
+    """A PostgreSQL database."""
+
+    type: Literal["postgres"] = "postgres"
+    """Which kind of database."""
+    uri: SecretStr
+    """Where it is: `postgresql://user:password@host:5432/database`."""
+    ssl: Ssl | None = None
+    """How the connection is encrypted; without it, as the URI says."""
+    name: str | None = None
+    """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
+
+    @model_validator(mode="after")
+    def _expect_postgres(self) -> Postgres:
+        scheme = self.uri.get_secret_value().partition("://")[0]
+        if scheme not in ("postgresql", "postgres"):
+            raise ValueError("expected a uri of the form postgresql://user:password@host:5432/database")
+        return self
+
+
+class Sqlite(Options):
+    """A SQLite file."""
+
+    type: Literal["sqlite"] = "sqlite"
+    """Which kind of database."""
+    path: Path
+    """The file."""
+    name: str | None = None
+    """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
+
+
+class Duckdb(Options):
+    """A DuckDB file."""
+
+    type: Literal["duckdb"] = "duckdb"
+    """Which kind of database."""
+    path: Path
+    """The file."""
+    name: str | None = None
+    """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
+
+
+def _refuse_mysql(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("type") == "mysql":
+        _no_mysql()
+    return value
+
+
+def _no_mysql() -> NoReturn:
+    raise ValueError("mysql is not available yet; expected one of duckdb, postgres, sqlite")
+
+
+Database: TypeAlias = Annotated[
+    Annotated[Postgres | Sqlite | Duckdb, Field(discriminator="type")], BeforeValidator(_refuse_mysql)
+]
+"""Any of the databases, told apart by ``type``."""
+
+
+def from_url(url: str) -> Postgres | Sqlite | Duckdb:
+    """Read the short form; raises ValueError for what names none of the databases.
+
+    ``sqlite:///data/x.db`` is relative to the working directory, ``sqlite:////data/x.db`` is absolute.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        return Postgres(uri=SecretStr(url))
+    if scheme == "mysql":
+        _no_mysql()
+    if scheme in ("sqlite", "duckdb"):
+        if not rest.startswith("/") or len(rest) < 2:
+            raise ValueError(f"expected {scheme}:///relative/path or {scheme}:////absolute/path")
+        path = Path(unquote(rest[1:]))
+        return Sqlite(path=path) if scheme == "sqlite" else Duckdb(path=path)
+    raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
+
+
+def chosen(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, option: str) -> None:
+    """Raise ValueError unless the database is named in one of the two forms, and rightly."""
+    if (url is None) == (database is None):
+        raise ValueError(f"expected either `url` or `{option}`")
+    if url is not None:
+        from_url(url.get_secret_value())
+
+
+def masked(text: str, database: BaseModel | str) -> str:
+    """Return ``text`` without the password of the database."""
+    uri = database if isinstance(database, str) else None
+    if isinstance(database, Postgres):
+        uri = database.uri.get_secret_value()
+    if uri is None:
+        return text
+    text = text.replace(uri, shown(uri))
+    for password in {_password(uri), unquote(_password(uri))} - {""}:
+        text = text.replace(password, "***")
+    return text
+
+
+def shown(uri: str) -> str:
+    """Return a URL as it may be shown: without its password and its query."""
+    password = _password(uri)
+    base = uri.partition("?")[0]
+    return base.replace(f":{password}@", ":***@") if password else base
+
+
+def _password(uri: str) -> str:
+    try:
+        return urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
+    except ValueError:
+        return uri.partition("://")[2].rpartition("@")[0].partition(":")[2]

@@ -1,0 +1,53 @@
+"""Connect to DuckDB, and tell its errors apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+
+_NO_DOWNLOADS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+
+
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a database file; the file and its folder are made. One process at a time may hold it.
+
+    Times are in UTC. Nothing is downloaded. Raises duckdb.Error or OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _prepared(duckdb.connect(str(path), config=dict(_NO_DOWNLOADS)))
+
+
+def connect_read_only(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open an existing file, beside other readers; within a process that writes it, beside the writer too."""
+    try:
+        return _prepared(duckdb.connect(str(path), read_only=True, config=dict(_NO_DOWNLOADS)))
+    except duckdb.ConnectionException:
+        if not path.exists():
+            raise
+        return _prepared(duckdb.connect(str(path), config=dict(_NO_DOWNLOADS)))
+
+
+def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def classified(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
+    """Return what follows from an error of the database at ``path``."""
+    if isinstance(error, PenstockError):
+        return error
+    message = f"duckdb {path}: {error}"
+    if isinstance(error, PermissionError):
+        return PermanentError(message)
+    if isinstance(error, duckdb.FatalException | duckdb.ConnectionException | duckdb.InternalException):
+        return ConnectionLost(message)
+    if isinstance(error, duckdb.IOException | OSError):
+        if opening and "not a valid DuckDB database" in str(error):
+            return PermanentError(message)
+        return ConnectionLost(message) if opening else TransientError(message)
+    if isinstance(error, duckdb.TransactionException | duckdb.OutOfMemoryException | duckdb.InterruptException):
+        return TransientError(message)
+    return PermanentError(message)

@@ -1,0 +1,63 @@
+"""Connect to PostgreSQL, and tell its errors apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+from .database import Postgres, masked
+
+_SETTINGS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "penstock",
+}
+"""A server that has vanished is noticed within half a minute instead of hours."""
+_GONE = ("08", "57P01", "57P02", "57P03", "57P05")
+"""The connection broke, or the server stops, crashed or is starting."""
+_LATER = ("40", "53", "55P03", "55006", "57014", "58", "25006")
+"""Serialization, dead lock, no room, locks, cancelled, disk errors, and a primary that became a replica."""
+
+
+def conninfo(database: Postgres) -> str:
+    """Return what libpq connects by; defaults of ours give way to what the URI says."""
+    uri = database.uri.get_secret_value()
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(uri)
+    except psycopg.Error:  # Its message may quote a part of the password.
+        raise PermanentError(
+            "postgres: the uri cannot be read; expected postgresql://user:password@host:5432/database "
+            "with the special characters of the password percent-encoded"
+        ) from None
+    settings = {key: value for key, value in _SETTINGS.items() if key not in given}
+    if database.ssl is not None:
+        ssl = database.ssl
+        settings["sslmode"] = ssl.ssl_mode.replace("_", "-")
+        files = {"sslrootcert": ssl.root_cert, "sslcert": ssl.client_cert, "sslkey": ssl.client_key}
+        settings |= {key: str(path) for key, path in files.items() if path is not None}
+    return make_conninfo(uri, **settings)
+
+
+def classified(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
+    """Return what follows from an error of this database, without its password."""
+    if isinstance(error, PenstockError):
+        return error
+    message = masked(f"postgres: {str(error).strip()}", database)
+    state = getattr(error, "sqlstate", None) or ""
+    if state.startswith(_GONE):
+        return ConnectionLost(message)
+    if state.startswith(_LATER):
+        return ConnectionLost(message) if opening else TransientError(message)
+    if state:
+        return PermanentError(message)
+    if opening and "authentication failed" in message:
+        return PermanentError(message)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError):
+        return ConnectionLost(message)
+    return PermanentError(message)

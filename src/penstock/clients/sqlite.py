@@ -1,0 +1,83 @@
+"""Connect to SQLite, and tell its errors apart."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+
+_PATIENCE = 10.0
+"""How long one writer waits for another, in seconds."""
+_LATER = {
+    sqlite3.SQLITE_BUSY: "another process is writing",
+    sqlite3.SQLITE_LOCKED: "another connection holds the table",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk failed",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+    sqlite3.SQLITE_PROTOCOL: "another process is writing",
+    sqlite3.SQLITE_SCHEMA: "the schema changed meanwhile",
+}
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a database file for one thread, in the mode in which readers and a writer do not wait for each other.
+
+    What is committed is on the disk. The file and its folder are made unless ``read_only``. Transactions are
+    begun by hand. Raises sqlite3.Error or OSError.
+    """
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    mode = "ro" if read_only else "rwc"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    try:
+        if read_only:
+            connection.execute("PRAGMA schema_version")
+        else:
+            _use_write_ahead_log(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Two processes that switch a new file at once get an error at once: SQLite does not wait here."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def classified(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
+    """Return what follows from an error of the database at ``path``."""
+    if isinstance(error, PenstockError):
+        return error
+    code = _code(error) if isinstance(error, sqlite3.Error) else 0
+    message = f"sqlite {path}: {error}"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return PermanentError(message)
+    if code in _LATER:
+        message = f"sqlite {path}: {_LATER[code]}: {error}"
+        return ConnectionLost(message) if opening else TransientError(message)
+    if code in (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH) or isinstance(
+        error, PermissionError
+    ):
+        return PermanentError(message)
+    if opening or code == sqlite3.SQLITE_CANTOPEN:
+        return ConnectionLost(message)
+    return PermanentError(message)

@@ -1,0 +1,78 @@
+"""Keep positions in a SQLite file: for one process, or for several at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import msgspec
+
+from ..clients.sqlite import classified, connect
+from ..clients.thread import OwnThread
+from ..delivery import Position
+
+_CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key TEXT PRIMARY KEY, position TEXT NOT NULL)"
+_SAVE = "INSERT INTO _penstock_checkpoints VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position"
+
+
+class SqliteStore:
+    """Keeps positions in a file; what ``save`` returned from survives a crash of the machine."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, thread: OwnThread) -> None:
+        self._path, self._connection, self._thread = path, connection, thread
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator[SqliteStore]:
+        """Open the file, making it if need be; raises ConnectionLost or PermanentError."""
+        async with OwnThread("penstock-state") as thread:
+            try:
+                connection = await thread.run(_connect, path)
+            except (sqlite3.Error, OSError) as error:
+                raise classified(error, path, opening=True) from error
+            try:
+                yield cls(path, connection, thread)
+            finally:
+                await thread.run(connection.close)
+
+    async def load(self, key: str) -> Position | None:
+        """Return what was last saved under ``key``."""
+        text = await self._thread.run(self._load, key)
+        return None if text is None else msgspec.json.decode(text)
+
+    async def save(self, positions: Mapping[str, Position]) -> None:
+        """Keep all of ``positions``, or none of them; returns once they are on the disk."""
+        entries = [(key, msgspec.json.encode(position).decode()) for key, position in positions.items()]
+        await self._thread.run(self._save, entries)
+
+    def _load(self, key: str) -> str | None:
+        query = "SELECT position FROM _penstock_checkpoints WHERE key = ?"
+        try:
+            row = self._connection.execute(query, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise classified(error, self._path) from error
+        return row[0] if row else None
+
+    def _save(self, entries: list[tuple[str, str]]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(_SAVE, entries)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise classified(error, self._path) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = connect(path)
+    try:
+        exists = "SELECT 1 FROM sqlite_master WHERE name = '_penstock_checkpoints'"
+        if connection.execute(exists).fetchone() is None:
+            connection.execute(_CREATE)
+    except BaseException:
+        with closing(connection):
+            raise
+    return connection
