@@ -1,0 +1,279 @@
+"""Queries over single batches, planned once for each schema instead of once for each batch."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, SQLOptions
+
+from . import json_functions
+from .delivery import Batch
+from .errors import ConfigError, PermanentError
+from .sql_text import Statement
+
+_SCHEMAS_KEPT = 16
+_IDLE_PLANS_KEPT = 8
+_RUNS_OF_A_PLAN = 1000
+"""A physical plan keeps metrics of each run, so that it grows by 2 to 4 KB; a new one starts small."""
+_COLUMNS_MADE_UP = 32
+_LONGEST_MESSAGE = 1000
+
+_REUSABLE = re.compile(
+    r"(?:Projection|Filter|Aggregate|Sort|WindowAgg|BoundedWindowAgg|GlobalLimit|LocalLimit|Union|Unnest"
+    r"|CoalescePartitions|SortPreservingMerge|Cooperative|CoalesceBatches|Dataset)Exec"
+)
+"""Steps of a physical plan that keep nothing of one run for the next; joins, subqueries and TopK do."""
+
+_READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+_WRONG_WITH_ANY_SCHEMA = re.compile(
+    r"ParserError|TokenizerError|Invalid function|(?:table|table function) '[^']*' not found|(?:DDL|DML|Statement) not"
+    r" supported|only supports a single SQL statement|Unsupported SQL statement|No SQL statements|Query INSERT"
+    r"|RecursionLimit"
+)
+_NOISE = re.compile(
+    r"^(?:(?:DataFusion error|Error during planning|Execution error|Arrow error|SQL error|Internal error): )+"
+    r"|\s*This issue was likely caused by a bug in DataFusion's code\.[^\n]*?issues\."
+)
+_NAME = r'(?:"(?:[^"]|"")*"|[^\s".]+)'
+_NO_FIELD = re.compile(rf"No field named ((?:{_NAME}\.)*)({_NAME})")
+
+
+class PreparedQuery:
+    """A query that is run on one batch after another, each of which it sees as a table.
+
+    Only queries are allowed, no statement that defines or changes anything. Raises ConfigError for what can be
+    known to be wrong before any data: syntax, unknown functions and tables, statements that are no queries.
+    """
+
+    def __init__(self, sql: str, table: str = "flow") -> None:
+        self.sql, self.table = sql, table
+        self._statement = Statement(sql)
+        self._lock = threading.Lock()
+        self._idle: list[tuple[pa.Schema, list[_Plan]]] = []
+        if not self._statement.is_query():
+            raise ConfigError(f"expected a query (SELECT ...), found {_shortened(sql)}")
+        self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
+        self._planned_sql = self._with_exact_calls()
+        self._check()
+
+    def run(self, batch: Batch) -> list[Batch]:
+        """Return the rows of the result, in batches that have some; may be called from several threads at once.
+
+        Raises PermanentError if the batch lacks a column that the query reads, or if a value cannot be computed.
+        """
+        if batch.schema.metadata:
+            batch = batch.replace_schema_metadata(None)
+        schema = batch.schema
+        try:
+            plan = self._borrow(schema) or self._plan(schema)
+            found = plan.run(batch)
+        except Exception as error:
+            raise PermanentError(_explained(error, schema)) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise PermanentError(f"the query engine gave up: {error}") from error
+        self._give_back(schema, plan)
+        return [self._named(part) for part in found if part.num_rows]
+
+    def row_wise(self) -> bool:
+        """Whether it surely only projects and filters, so that each row of a batch can be queried by itself."""
+        return self._statement.row_wise(self.table)
+
+    def columns_read(self) -> frozenset[str] | None:
+        """Return a superset, in lower case, of the columns it can read; None if that cannot be told."""
+        return self._statement.columns_read()
+
+    def _plan(self, schema: pa.Schema) -> _Plan:
+        return _Plan(self._planned_sql, self._session(schema), fresh=self._statement.is_unstable())
+
+    def _session(self, schema: pa.Schema) -> tuple[SessionContext, _Source]:
+        # Without this rule filters run in DataFusion; with it, as slower pyarrow expressions in the source.
+        session, source = SessionContext(_configured()), _Source(schema)
+        session.remove_optimizer_rule("push_down_filter")
+        for name, arguments in self._calls:
+            session.register_udf(json_functions.function(name, arguments))
+        session.register_table(self.table, source)
+        return session, source
+
+    def _borrow(self, schema: pa.Schema) -> _Plan | None:
+        """Take an idle plan for the schema, so that nobody else runs it."""
+        with self._lock:
+            for at, (known, idle) in enumerate(self._idle):
+                if known.equals(schema, check_metadata=True):
+                    if at:
+                        self._idle.insert(0, self._idle.pop(at))
+                    return idle.pop() if idle else None
+        return None
+
+    def _give_back(self, schema: pa.Schema, plan: _Plan) -> None:
+        with self._lock:
+            for known, idle in self._idle:
+                if known.equals(schema, check_metadata=True):
+                    if len(idle) < _IDLE_PLANS_KEPT:
+                        idle.append(plan)
+                    return
+            self._idle.insert(0, (schema, [plan]))
+            del self._idle[_SCHEMAS_KEPT:]
+
+    def _with_exact_calls(self) -> str:
+        """Return the query with each JSON function called by the name it has for that many arguments."""
+        sql = self.sql
+        for name, arguments in reversed(self._statement.calls(json_functions.NAMES)):
+            if not 1 <= arguments <= json_functions.LONGEST_PATH + 1:
+                raise ConfigError(
+                    f"{name.text}() takes a JSON text and up to {json_functions.LONGEST_PATH} keys or indexes, "
+                    f"not {arguments} arguments"
+                )
+            sql = sql[: name.start] + json_functions.arity_name(name.text, arguments) + sql[name.end :]
+        return sql
+
+    def _named(self, batch: Batch) -> Batch:
+        """Take the number of arguments out of the names of columns that were not given one."""
+        if not self._calls:
+            return batch
+        return batch.rename_columns([json_functions.without_arity(name) for name in batch.schema.names])
+
+    def _check(self) -> None:
+        """Plan the query over columns that are made up as it asks for them, to find what no schema can mend."""
+        made_up: list[str] = []
+        while len(made_up) < _COLUMNS_MADE_UP:
+            session, _ = self._session(pa.schema([(name, pa.null()) for name in made_up]))
+            try:
+                session.sql_with_options(self._planned_sql, _READ_ONLY)
+                return
+            except Exception as error:
+                if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
+                    raise ConfigError(f"{_said(error)}, in the query {_shortened(self.sql)}") from error
+                missing = _missing_column(error)
+                if missing is None or missing in made_up:
+                    return
+                made_up.append(missing)
+
+
+class _Plan:
+    """A query planned for one schema. One run at a time."""
+
+    def __init__(self, sql: str, home: tuple[SessionContext, _Source], *, fresh: bool) -> None:
+        self._sql, (self._session, self._source) = sql, home
+        self._frame: DataFrame | None = None
+        self._physical: ExecutionPlan | None = None
+        self._runs = 0
+        if not fresh:
+            planned = self._session.sql_with_options(sql, _READ_ONLY)
+            self._frame = self._session.create_dataframe_from_logical_plan(planned.optimized_logical_plan())
+            # Asked of a frame that was collected before, this would return the plan that was used up by that.
+            physical = self._frame.execution_plan()
+            self._physical = physical if _is_reusable(physical) else None
+
+    def run(self, batch: Batch) -> list[Batch]:
+        self._source.current = batch
+        try:
+            if self._physical is not None:
+                return self._executed(self._physical)
+            frame = self._frame or self._session.sql_with_options(self._sql, _READ_ONLY)
+            return list(frame.collect())
+        finally:
+            self._source.current = None
+
+    def _executed(self, physical: ExecutionPlan) -> list[Batch]:
+        self._runs += 1
+        if self._runs % _RUNS_OF_A_PLAN == 0 and self._frame is not None:
+            self._physical = self._frame.execution_plan()
+        partitions = range(physical.partition_count)
+        return [part.to_pyarrow() for at in partitions for part in self._session.execute(physical, at)]
+
+
+class _Source(ds.Dataset):  # type: ignore[misc]
+    """A table whose rows are those of whatever batch is current when the query runs."""
+
+    current: Batch | None
+
+    def __new__(cls, schema: pa.Schema) -> _Source:
+        source: _Source = ds.Dataset.__new__(cls)
+        return source
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._columns = schema
+        self.current = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._columns
+
+    def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
+        return iter([_Fragment(self)])
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Scanner:
+        return _Scanner(self, columns, filter)
+
+
+class _Fragment:
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+
+    def scanner(self, schema: Any = None, columns: Any = None, filter: Any = None, **_: Any) -> _Scanner:
+        return _Scanner(self._source, columns, filter)
+
+
+class _Scanner:
+    def __init__(self, source: _Source, columns: Sequence[str] | None, filter: Any) -> None:
+        self._source, self._columns, self._filter = source, columns, filter
+        schema = source.schema
+        self.projected_schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+    def to_batches(self) -> Iterator[Batch]:
+        batch = self._source.current
+        if batch is None:
+            return
+        if self._filter is not None:
+            batch = batch.filter(self._filter)
+        yield batch if self._columns is None else batch.select(self._columns)
+
+
+@lru_cache(maxsize=1)
+def _configured() -> SessionConfig:
+    """One partition, as a batch is small and a repartitioning plan cannot be run again; strings stay plain strings."""
+    config = SessionConfig().with_target_partitions(1)
+    config = config.set("datafusion.sql_parser.map_string_types_to_utf8view", "false")
+    return config.set("datafusion.optimizer.enable_dynamic_filter_pushdown", "false")
+
+
+def _is_reusable(plan: ExecutionPlan) -> bool:
+    step = plan.display()
+    name, _, details = step.partition(":")
+    keeps_nothing = _REUSABLE.fullmatch(name.strip()) is not None and "TopK" not in details and "lim=[" not in details
+    return keeps_nothing and all(_is_reusable(child) for child in plan.children())
+
+
+def _missing_column(error: Exception) -> str | None:
+    found = _NO_FIELD.search(str(error))
+    if found is None:
+        return None
+    name = found[2]
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _explained(error: Exception, schema: pa.Schema) -> str:
+    missing = _missing_column(error)
+    if missing is None:
+        return _said(error)
+    cased = [name for name in schema.names if name.lower() == missing.lower()]
+    hint = f'; did you mean "{cased[0]}", with the quotes?' if cased else ""
+    return f"the query reads column {missing!r}, which is not among {', '.join(schema.names) or 'no columns'}{hint}"
+
+
+def _said(error: Exception) -> str:
+    """Return the message without the layers it came through."""
+    return _NOISE.sub("", str(error)).strip()[:_LONGEST_MESSAGE]
+
+
+def _shortened(sql: str) -> str:
+    text = " ".join(sql.split())
+    return repr(text if len(text) <= 80 else text[:77] + "...")

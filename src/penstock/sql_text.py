@@ -1,0 +1,215 @@
+"""What can be told from the text of a query alone: its words, the columns it may read, whether it works row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from datafusion import SessionContext
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|--[^\n]*|/\*.*?\*/)
+  | (?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+  | (?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`)
+  | (?P<number>\d[\w.]*)
+  | (?P<word>(?:[^\W\d]|[@\#])[\w@$\#]*)
+  | (?P<symbol>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_STARTS = _words("select with values from")
+_SET_WORDS = _words(
+    "distinct group having order limit offset fetch top union intersect join cross natural over window qualify "
+    "lateral tablesample sort cluster distribute with values table pivot unpivot match_recognize"
+)
+"""Words by which a row of the result may depend on more than one row."""
+_AFTER_STAR = _words("from where exclude except replace rename ilike as into order group limit union")
+_BEFORE_STAR = _words("select distinct all returning by on then else when and or not case")
+_UNSTABLE = _words(
+    "now today current_date current_time current_timestamp localtime localtimestamp random rand uuid "
+    "input_file_name file_row_index"
+)
+"""Functions whose value is fixed when the query is planned, or differs at each call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, quoted name, string, number or symbol of a query; ``text`` is lower case for words."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=1)
+def aggregate_names() -> frozenset[str]:
+    """Names of the functions that look at more than one row."""
+    session = SessionContext()
+    return frozenset(session.udafs()) | frozenset(session.udwfs())
+
+
+class Statement:
+    """The text of one query, in tokens."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+        self.tokens = tuple(_tokens(sql))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """All unquoted words, in lower case."""
+        return frozenset(token.text for token in self.tokens if token.kind == "word")
+
+    @cached_property
+    def doubtful(self) -> bool:
+        """Whether the text may mean something else to the parser than it does here."""
+        glued = any(
+            left.kind == "word" and right.kind in ("string", "quoted") and left.end == right.start
+            for left, right in self._pairs()
+        )
+        stray = any(token.kind == "symbol" and token.text in "'\"`$\\#" for token in self.tokens)
+        comments = "/*" in self.sql and self.sql.count("/*") != self.sql.count("*/")
+        return glued or stray or comments
+
+    def is_query(self) -> bool:
+        """Whether it begins like a query."""
+        first = next((token.text for token in self.tokens if token.text != "("), "")
+        return first in _STARTS
+
+    def is_unstable(self) -> bool:
+        """Whether two runs of one plan over the same rows may have to differ: it reads the clock or chance."""
+        return not self.words.isdisjoint(_UNSTABLE)
+
+    def row_wise(self, table: str) -> bool:
+        """Whether it surely is one projection or filter of the table, so that each row is worked on by itself."""
+        if self.doubtful or self.tokens[0].text != "select" or not self.words.isdisjoint(_SET_WORDS):
+            return False
+        for left, right in self._pairs():
+            several = right.text == "select" or (left.text == "(" and right.text == "from")
+            minus = right.text == "except" and left.text != "*"
+            pipe = left.text == "|" and right.text == ">"
+            aggregate = right.text == "(" and left.kind != "string" and _name(left.text) in aggregate_names()
+            if several or minus or pipe or aggregate:
+                return False
+        return self._reads_only(table)
+
+    def _reads_only(self, table: str) -> bool:
+        """Whether the FROM clause is the table, with or without another name for it."""
+        depth = 0
+        source: list[Token] | None = None
+        for token in self.tokens:
+            if token.kind == "symbol":
+                depth += (token.text in "([") - (token.text in ")]")
+            if depth == 0 and source is not None and token.text in ("where", ";"):
+                break
+            if source is not None:
+                source.append(token)
+            elif depth == 0 and token.kind == "word" and token.text == "from":
+                source = []
+        if not source or len(source) > 3 or any(token.kind not in ("word", "quoted") for token in source):
+            return False
+        return _name(source[0].text) == table.lower()
+
+    def _pairs(self) -> Iterator[tuple[Token, Token]]:
+        return zip(self.tokens, self.tokens[1:], strict=False)
+
+    def columns_read(self) -> frozenset[str] | None:
+        """Return a superset, in lower case, of the columns it can read; None if that cannot be told."""
+        if self.doubtful or "natural" in self.words or self._selects_all():
+            return None
+        return frozenset(_name(token.text) for token in self.tokens if token.kind in ("word", "quoted"))
+
+    def _selects_all(self) -> bool:
+        """Whether there is a star that may stand for columns, or a FROM without a SELECT."""
+        edge = Token("edge", "", 0, 0)
+        around = zip(
+            (edge, edge, *self.tokens), (edge, *self.tokens), self.tokens, (*self.tokens[1:], edge), strict=False
+        )
+        for before, left, token, right in around:
+            if token.kind == "word" and token.text == "from":
+                alone = left.text in ("", "(", "union", "all", "except", "intersect", "distinct", ";")
+                if alone or (left.text == ")" and "with" in self.words):
+                    return True
+            if token.text == "*" and token.kind == "symbol" and not _is_no_star(before, left, right):
+                return True
+        return False
+
+    def calls(self, names: frozenset[str]) -> list[tuple[Token, int]]:
+        """Return the calls of any of the functions, with how many arguments each has."""
+        found = []
+        for at, token in enumerate(self.tokens[:-1]):
+            if token.kind == "word" and token.text in names and self.tokens[at + 1].text == "(":
+                found.append((token, self._arguments(at + 1)))
+        return found
+
+    def _arguments(self, opening: int) -> int:
+        depth, count, empty = 0, 1, True
+        for token in self.tokens[opening:]:
+            if token.kind == "symbol" and token.text in "([{":
+                depth += 1
+            elif token.kind == "symbol" and token.text in ")]}":
+                depth -= 1
+                if depth == 0:
+                    return 0 if empty else count
+            elif token.kind == "symbol" and token.text == "," and depth == 1:
+                count += 1
+            if token is not self.tokens[opening]:
+                empty = False
+        return count
+
+
+def check_expression(sql: str) -> None:
+    """Raise ValueError unless the text can be put in brackets as one expression that is computed for each row."""
+    statement = Statement(sql)
+    depth = 0
+    if not statement.tokens:
+        raise ValueError("expected an SQL expression, not an empty text")
+    for token in statement.tokens:
+        if token.kind != "symbol":
+            continue
+        depth += (token.text in "([{") - (token.text in ")]}")
+        if depth < 0:
+            raise ValueError(f"closing {token.text!r} at character {token.start + 1} was never opened, in {sql!r}")
+        if token.text == ";" or (token.text == "," and depth == 0):
+            raise ValueError(f"expected one SQL expression, found {token.text!r} in {sql!r}")
+    aggregates = sorted(name.text for name, _ in statement.calls(aggregate_names()))
+    if aggregates and "over" not in statement.words and "select" not in statement.words:
+        raise ValueError(f"{aggregates[0]}() needs many rows, but this expression is computed for each row: {sql!r}")
+
+
+def _tokens(sql: str) -> Iterator[Token]:
+    for match in _TOKEN.finditer(sql):
+        kind = match.lastgroup or "symbol"
+        kind = "string" if kind == "tag" else kind
+        if kind != "space":
+            text = match[0].lower() if kind == "word" else match[0]
+            yield Token(kind, text, match.start(), match.end())
+
+
+def _name(text: str) -> str:
+    """Return what a word or a quoted name names, in lower case."""
+    if text[:1] in ('"', "`"):
+        quote = text[0]
+        text = text[1:-1].replace(quote * 2, quote)
+    return text.lower()
+
+
+def _is_no_star(before: Token, left: Token, right: Token) -> bool:
+    """Whether the ``*`` between these tokens is surely a multiplication, or that of ``count(*)``."""
+    if left.text == "(" and right.text == ")":
+        return before.text == "count"
+    operand = left.kind in ("quoted", "number", "string") or left.text in (")", "]")
+    operand = operand or (left.kind == "word" and left.text not in _BEFORE_STAR)
+    follows = right.kind in ("quoted", "number", "string") or right.text in ("(", "-", "+")
+    follows = follows or (right.kind == "word" and right.text not in _AFTER_STAR)
+    return operand and follows
