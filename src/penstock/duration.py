@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS = {
     **dict.fromkeys(("ns", "nsec", "nanos"), 1e-9),
@@ -45,9 +45,15 @@ class Seconds(float):
     """A number of seconds that was read from a duration."""
 
 
+def written(duration: float) -> str:
+    """Write a number of seconds as a duration that ``seconds`` reads."""
+    return f"{duration:.9f}".rstrip("0").rstrip(".") + "s"
+
+
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
+    PlainSerializer(written, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "examples": ["10ms", "1s", "1h30m"]}),
 ]
 """A span of time, in seconds; written with its unit, in Python also as a timedelta."""

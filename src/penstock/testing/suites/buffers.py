@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ...checkpoint import Checkpoint
 from ...component import Buffer, Queue
@@ -82,8 +83,10 @@ class BufferSuite(Suite):
             async with self.opened(component, tmp_path):
                 pass
 
-    async def test_building_it_opens_nothing(self, component: Buffer) -> None:
-        assert type(component).model_validate(component.model_dump(round_trip=True)) == component
+    def test_it_is_a_frozen_value(self, component: Buffer) -> None:
+        assert component.model_copy(deep=True) == component
+        with pytest.raises(ValidationError):
+            component.name = "another"  # type: ignore[misc]
 
     @needs("keeps_rows")
     async def test_each_row_goes_out_once(self, component: Buffer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ... import metadata
 from ...checkpoint import CheckpointStore
@@ -115,8 +116,10 @@ class InputSuite(Suite):
             async with self.opened(component, tmp_path, store):
                 pass
 
-    async def test_building_it_opens_nothing(self, component: Input) -> None:
-        assert type(component).model_validate(component.model_dump(round_trip=True)) == component
+    def test_it_is_a_frozen_value(self, component: Input) -> None:
+        assert component.model_copy(deep=True) == component
+        with pytest.raises(ValidationError):
+            component.name = "another"  # type: ignore[misc]
 
     async def test_reads_everything_in_order(self, component: Input, tmp_path: Path) -> None:
         expected = await self.everything(component, tmp_path)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from ...component import Output, TransactionalWriter, Writer
 from ...delivery import Batch
@@ -91,8 +92,10 @@ class OutputSuite(Suite):
             async with self.opened(component, tmp_path):
                 pass
 
-    async def test_building_it_opens_nothing(self, component: Output) -> None:
-        assert type(component).model_validate(component.model_dump(round_trip=True)) == component
+    def test_it_is_a_frozen_value(self, component: Output) -> None:
+        assert component.model_copy(deep=True) == component
+        with pytest.raises(ValidationError):
+            component.name = "another"  # type: ignore[misc]
 
     async def test_writing_nothing_writes_nothing(self, component: Output, tmp_path: Path) -> None:
         async with self.opened(component, tmp_path) as writer:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from ...component import Process, Processor
 from ...delivery import Batch
@@ -64,8 +65,10 @@ class ProcessorSuite(Suite):
             async with self.opened(component, tmp_path):
                 pass
 
-    async def test_building_it_opens_nothing(self, component: Processor) -> None:
-        assert type(component).model_validate(component.model_dump(round_trip=True)) == component
+    def test_it_is_a_frozen_value(self, component: Processor) -> None:
+        assert component.model_copy(deep=True) == component
+        with pytest.raises(ValidationError):
+            component.name = "another"  # type: ignore[misc]
 
     async def test_results_are_valid_batches(self, component: Processor, tmp_path: Path) -> None:
         async with self.opened(component, tmp_path) as process:
