@@ -1,0 +1,1 @@
+"""An input and a processor for Penstock, from outside of it."""
