@@ -47,6 +47,11 @@ JSON_TYPES: Sequence[pa.DataType] = (pa.bool_(), pa.int64(), pa.float64(), pa.st
 """Types whose values survive JSON, if there is no NaN and no infinity among them."""
 
 
+_FLOATS = (0.0, -0.0, 1.0, -(2.0**31), 2.0**53, 2.0**60, 2.0**80, 2.0**-20, 2.0**-120)
+_TEXTS = ("", " ", "null", "true", "1", "1e5", '"', "\\", "\n", "\r\n", "\t", "\x00", "\u2028", "é", "😀", "{}", "a,b")
+"""What formats tend to get wrong, and chance is slow to find."""
+
+
 def sample(start: int = 0, rows: int = 3) -> Batch:
     """Rows ``start`` and on of a table that never ends: ``id``, ``name`` and ``value``, the same each time."""
     numbers = range(start, start + rows)
@@ -123,7 +128,9 @@ def values(kind: pa.DataType, *, finite: bool = True) -> st.SearchStrategy[Any]:
         top = 2 ** (kind.bit_width - signed)
         return st.integers(-top if signed else 0, top - 1)
     if pa.types.is_floating(kind):
-        return st.floats(width=kind.bit_width, allow_nan=not finite, allow_infinity=not finite)
+        return st.sampled_from(_FLOATS) | st.floats(
+            width=kind.bit_width, allow_nan=not finite, allow_infinity=not finite
+        )
     if pa.types.is_decimal(kind):
         top = decimal.Decimal(10) ** (kind.precision - kind.scale) - 1
         return st.decimals(-top, top, places=kind.scale, allow_nan=False, allow_infinity=False)
@@ -147,7 +154,7 @@ def values(kind: pa.DataType, *, finite: bool = True) -> st.SearchStrategy[Any]:
     if pa.types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
         return st.fixed_dictionaries({field.name: values(field.type, finite=finite) for field in fields})
-    return st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    return st.sampled_from(_TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 @st.composite
