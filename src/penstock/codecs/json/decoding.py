@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,10 @@ _FEW = 400
 """Below so many payloads reading objects one by one is quicker."""
 _MOST_FIELDS = 2000
 """How many fields are learned before all is forgotten: the keys of such objects are data."""
-_MOST_SOUGHT = 64
+_MOST_SOUGHT = 16
 """How many names may be sought in the raw bytes of each batch."""
+_WINDOW = 1 << 15
+"""How many bytes are searched at once: few enough to stay in the processor's cache."""
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 
 Types = Mapping[str, pa.DataType]
@@ -82,29 +84,31 @@ class LearningDecoder:
         return batch.select(list(learned)) if probes else batch
 
     def _decode_new(self, found: list[Object]) -> Batch:
-        names = self._kept({**self._learned, **dict.fromkeys(column_names(found))})
+        present = dict.fromkeys(column_names(found))
+        names = [name for name in self._kept({**self._learned, **present}) if name in present]
         columns = {name: column(found, name) for name in names}
         types = {name: infer(values, name) for name, values in columns.items()}
-        wide = self._learn(types)
-        arrays, final = [], {}
-        for name in [*(name for name in wide if name in types), *(name for name in types if name not in wide)]:
+        wide, arrays = self._learn(types), []
+        for name, kind in wide.items():
+            if name not in types:
+                arrays.append(pa.nulls(len(found), kind))
+                continue
             try:
-                array = build(columns[name], wide.get(name, types[name]), name)
+                arrays.append(build(columns[name], kind, name))
             except Conflict:
-                array = build(columns[name], types[name], name)
-            arrays.append(array)
-            final[name] = array.type
-        return _batch(arrays, final, len(found))
+                arrays.append(build(columns[name], types[name], name))
+        return _batch(arrays, dict(zip(wide, (array.type for array in arrays), strict=True)), len(found))
 
-    def _kept(self, names: Types) -> list[str]:
+    def _kept(self, names: Iterable[str]) -> list[str]:
         if self._wanted is None:
             return list(names)
         return [name for name in names if name.lower() in self._wanted] or list(names)[:1]
 
     def _learn(self, types: Types) -> Types:
+        null = pa.null()
         with self._lock:
             names = self._kept({**self._learned, **types})
-            wide = {name: _wider(self._learned.get(name), types.get(name), name) for name in names}
+            wide = {name: _wider(self._learned.get(name, null), types.get(name, null), name) for name in names}
             if sum(map(_count_fields, wide.values())) > _MOST_FIELDS:
                 wide = dict(types)
             self._learned = wide
@@ -124,23 +128,17 @@ class LearningDecoder:
 
 def _any_quoted(data: np.ndarray, names: frozenset[str]) -> bool:
     """Whether any of the lower-case names stands between quotes; some other characters pass for letters."""
-    folded = data | 0x20
-    quotes = np.flatnonzero(data == ord('"'))
-    following = folded[np.minimum(quotes + 1, len(data) - 1)]
-    for name in names:
-        wanted = np.frombuffer(f'{name}"'.encode(), np.uint8) | 0x20
-        found = quotes[following == wanted[0]]
-        for distance, byte in enumerate(wanted[1:], 2):
-            found = found[found + distance < len(data)]
-            found = found[folded[found + distance] == byte]
-        if len(found):
-            return True
-    return False
+    needles = [_fold(np.frombuffer(f'"{name}"'.encode(), np.uint8)) for name in names]
+    overlap = max(map(len, needles))
+    parts = (_fold(data[start : start + _WINDOW + overlap]) for start in range(0, len(data), _WINDOW))
+    return any(needle in part for part in parts for needle in needles)
 
 
-def _wider(known: pa.DataType | None, new: pa.DataType | None, name: str) -> pa.DataType:
-    if known is None or new is None:
-        return known or new
+def _fold(data: np.ndarray) -> bytes:
+    return (data | 0x20).tobytes()
+
+
+def _wider(known: pa.DataType, new: pa.DataType, name: str) -> pa.DataType:
     try:
         return widest(known, new, name)
     except Conflict:
@@ -183,13 +181,18 @@ def _read(data: pa.Buffer, schema: pa.Schema, unexpected: str) -> pa.Table:
 
 
 def _doubtful(array: pa.Array) -> bool:
-    """Whether a float may be a rounded integer, or was written as NaN or Infinity, which are not JSON."""
+    """Whether pyarrow may have read a value otherwise than it is.
+
+    A float may be a rounded integer, or was written as NaN or Infinity, which are not JSON; and of lists that
+    hold nothing but nulls too few nulls are kept.
+    """
+    if not len(array):
+        return False
     if pa.types.is_floating(array.type):
-        buffer = array.buffers()[1]
-        values = (
-            np.frombuffer(buffer, np.float64, len(array), array.offset * 8) if buffer and len(array) else np.zeros(0)
-        )
+        values = np.frombuffer(array.buffers()[1], np.float64, len(array), array.offset * 8)
         return not np.abs(values).max(initial=0.0) < EXACT
     if pa.types.is_struct(array.type):
         return any(_doubtful(array.field(index)) for index in range(array.type.num_fields))
-    return pa.types.is_list(array.type) and _doubtful(array.values)
+    if pa.types.is_list(array.type):
+        return array.offsets[-1].as_py() > len(array.values) or _doubtful(array.values)
+    return False

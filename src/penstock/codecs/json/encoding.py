@@ -16,6 +16,8 @@ from ...errors import PermanentError
 
 _TEXT = pa.large_string()
 _PER_SECOND = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_SHORTEST_EXPONENT = 1e9
+"""Nearer to zero no whole float is written with an exponent."""
 _ESCAPES = {chr(code): msgspec.json.encode(chr(code)).decode()[1:-1] for code in (*range(0x20), ord('"'))}
 
 
@@ -124,9 +126,11 @@ def _floats(array: pa.Array) -> pa.Array:
     if not finite.all():
         array = pc.if_else(pa.array(finite), array, pa.scalar(None, array.type))
     texts = array.cast(_TEXT)
-    whole = (values == np.trunc(values)) & (np.abs(values) < 1e15)
+    whole = values == np.trunc(values)
     if not whole.any():
         return texts
+    if not np.abs(values).max() < _SHORTEST_EXPONENT:
+        whole &= ~pc.match_substring(texts, "e").fill_null(False).to_numpy(zero_copy_only=False)
     return _join(texts, pc.if_else(pa.array(whole), pa.scalar(".0", _TEXT), pa.scalar("", _TEXT)))
 
 
