@@ -11,10 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, get_args, get_origin, runtime_checkable
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
@@ -27,6 +34,16 @@ class Options(BaseModel):
     """Base of everything that is written in a configuration: frozen, unknown keys refused with a suggestion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+    @model_serializer(mode="wrap")
+    def _keep_tags(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options with one possible value tell models of a union apart, so they are dumped though nobody set them."""
+        tags = {
+            key: info.default
+            for key, info in type(self).model_fields.items()
+            if get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1 and not info.is_required()
+        }
+        return {**tags, **dump(self)}
 
     @model_validator(mode="before")
     @classmethod
@@ -169,7 +186,7 @@ class Component(Options):
 
 
 def _dump(component: Component) -> dict[str, Any]:
-    return {"type": component.type_name, **component.model_dump(mode="json", exclude_defaults=True)}
+    return {"type": component.type_name, **component.model_dump(mode="json", exclude_unset=True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -47,7 +48,7 @@ class Seconds(float):
 
 def written(duration: float) -> str:
     """Write a number of seconds as a duration that ``seconds`` reads."""
-    return f"{duration:.9f}".rstrip("0").rstrip(".") + "s"
+    return f"{Decimal(float.__repr__(duration)):f}".removesuffix(".0") + "s"
 
 
 Duration = Annotated[

@@ -152,7 +152,7 @@ def _table(schema: Mapping[str, Any], nested: Mapping[str, Any]) -> str:
     ):
         option = properties[name]
         default = "**required**" if name in required else _default(option)
-        text = option.get("description", "")
+        text = option.get("description") or ("Says which of these it is." if "const" in option else "")
         rows.append(f"| `{name}` | {_cell(type_name(option, nested))} | {_cell(default)} | {_cell(text)} |")
     return "\n".join(rows)
 
@@ -185,6 +185,8 @@ def type_name(option: Mapping[str, Any], nested: Mapping[str, Any]) -> str:
         return f"[{_SINGULAR[option['x-component']]}](../{option['x-component']}/index.md)"
     if "x-type" in option:
         return str(option["x-type"])
+    if any(isinstance(shown, dict) and shown.get("type") == "expr" for shown in option.get("examples", [])):
+        return "text or expression"
     if "$ref" in option:
         return _referred(option["$ref"].rpartition("/")[2], nested)
     if "enum" in option:
