@@ -172,7 +172,7 @@ def test_several_threads_share_a_query(shape: str) -> None:
 
 
 ROW_WISE = {"star", "filter", "filter of nothing", "project", "case", "strings", "view filter", "dictionary", "struct"}
-ROW_WISE |= {"list", "unnest"}
+ROW_WISE |= {"list"}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -10,7 +10,7 @@ from penstock.sql_text import Statement, check_expression
 @pytest.mark.parametrize(
     ("sql", "columns"),
     [
-        ("SELECT a, t.b, \"C d\", `e` FROM flow t WHERE f > '*g'", {"a", "t", "b", "c d", "e", "f", "flow"}),
+        ("SELECT a, t.b, \"C d\", `e` FROM flow t WHERE f > '*g'", {"a", "t", "b", "C d", "c d", "e", "f", "flow"}),
         ("SELECT a * b, 2 * c, (d) * -e, f*g AS h FROM flow", {"a", "b", "c", "d", "e", "f", "g", "h", "flow"}),
         ("SELECT count(*), COUNT ( * ) FROM flow -- * from", {"count", "flow"}),
         ("SELECT a /* SELECT * */ FROM flow", {"a", "flow"}),
@@ -84,6 +84,7 @@ def test_row_wise(sql: str) -> None:
         "SELECT DISTINCT a FROM flow",
         "SELECT row_number() OVER () FROM flow",
         "FROM flow SELECT a",
+        "SELECT unnest(a) FROM flow",
         "SELECT a FROM (SELECT a FROM flow)",
     ],
 )

@@ -82,12 +82,15 @@ class PreparedQuery:
         self._give_back(schema, plan)
         return [self._named(part) for part in found if part.num_rows]
 
+    def __deepcopy__(self, memo: Any) -> PreparedQuery:
+        return self
+
     def row_wise(self) -> bool:
         """Whether it surely only projects and filters, so that each row of a batch can be queried by itself."""
         return self._statement.row_wise(self.table)
 
     def columns_read(self) -> frozenset[str] | None:
-        """Return a superset, in lower case, of the columns it can read; None if that cannot be told."""
+        """Return a superset of the columns it can read, quoted names in both cases; None if that cannot be told."""
         return self._statement.columns_read()
 
     def _plan(self, schema: pa.Schema) -> _Plan:

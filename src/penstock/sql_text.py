@@ -29,7 +29,7 @@ def _words(text: str) -> frozenset[str]:
 _STARTS = _words("select with values from")
 _SET_WORDS = _words(
     "distinct group having order limit offset fetch top union intersect join cross natural over window qualify "
-    "lateral tablesample sort cluster distribute with values table pivot unpivot match_recognize"
+    "lateral tablesample sort cluster distribute with values table unnest pivot unpivot match_recognize"
 )
 """Words by which a row of the result may depend on more than one row."""
 _AFTER_STAR = _words("from where exclude except replace rename ilike as into order group limit union")
@@ -124,10 +124,14 @@ class Statement:
         return zip(self.tokens, self.tokens[1:], strict=False)
 
     def columns_read(self) -> frozenset[str] | None:
-        """Return a superset, in lower case, of the columns it can read; None if that cannot be told."""
+        """Return a superset of the columns it can read; None if that cannot be told.
+
+        Names are in lower case; quoted ones also as they are written.
+        """
         if self.doubtful or "natural" in self.words or self._selects_all():
             return None
-        return frozenset(_name(token.text) for token in self.tokens if token.kind in ("word", "quoted"))
+        quoted = {_unquoted(token.text) for token in self.tokens if token.kind == "quoted"}
+        return self.words | quoted | {name.lower() for name in quoted}
 
     def _selects_all(self) -> bool:
         """Whether there is a star that may stand for columns, or a FROM without a SELECT."""
@@ -196,12 +200,14 @@ def _tokens(sql: str) -> Iterator[Token]:
             yield Token(kind, text, match.start(), match.end())
 
 
+def _unquoted(text: str) -> str:
+    quote = text[0]
+    return text[1:-1].replace(quote * 2, quote) if quote in '"`' else text
+
+
 def _name(text: str) -> str:
     """Return what a word or a quoted name names, in lower case."""
-    if text[:1] in ('"', "`"):
-        quote = text[0]
-        text = text[1:-1].replace(quote * 2, quote)
-    return text.lower()
+    return _unquoted(text).lower()
 
 
 def _is_no_star(before: Token, left: Token, right: Token) -> bool:

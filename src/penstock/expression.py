@@ -1,0 +1,142 @@
+"""Values of options that may differ for each row: a constant, or an SQL expression over the columns of the batch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic_core import core_schema
+
+from .delivery import Batch
+from .errors import ConfigError, PermanentError
+from .query import PreparedQuery
+from .sql_text import check_expression
+
+_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "number"},
+        {
+            "type": "object",
+            "properties": {"type": {"const": "value"}, "value": {"type": ["string", "number"]}},
+            "required": ["type", "value"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"type": {"const": "expr"}, "expr": {"type": "string"}, "value": {"type": "string"}},
+            "required": ["type"],
+            "oneOf": [{"required": ["expr"]}, {"required": ["value"]}],
+            "additionalProperties": False,
+        },
+    ],
+    "examples": ["readings", {"type": "expr", "expr": "concat('readings/', sensor)"}],
+}
+
+
+class Expr:
+    """A text for each row: ``Expr("readings")`` for all rows, ``Expr(sql="lower(sensor)")`` computed for each.
+
+    Written as ``topic: readings``, or ``topic: {type: expr, expr: "lower(sensor)"}``. Raises ValueError for what is
+    no SQL expression of one row.
+    """
+
+    __slots__ = ("constant", "sql")
+
+    constant: str | None
+    """The text of all rows, if it is the same for all."""
+    sql: str | None
+    """The SQL expression, if the text differs."""
+
+    def __init__(self, constant: str | int | float | None = None, *, sql: str | None = None) -> None:
+        if (constant is None) == (sql is None):
+            raise ValueError("expected either a constant or an SQL expression")
+        object.__setattr__(self, "constant", None if constant is None else str(constant))
+        object.__setattr__(self, "sql", sql)
+        if sql is not None:
+            _prepared(sql)
+
+    def evaluate(self, batch: Batch) -> pa.StringArray:
+        """Return one text for each row, null where it is null; raises PermanentError if it cannot be computed."""
+        if self.sql is None:
+            return pa.repeat(pa.scalar(self.constant, pa.string()), batch.num_rows)
+        found = [part.column(0) for part in _prepared(self.sql).run(batch)]
+        texts = found[0] if len(found) == 1 else pa.concat_arrays(found) if found else pa.nulls(0, pa.string())
+        if len(texts) != batch.num_rows:
+            raise PermanentError(f"{self.sql!r} has {len(texts)} results for {batch.num_rows} rows; expected one each")
+        return texts if texts.type == pa.string() else pc.cast(texts, pa.string())
+
+    def columns_read(self) -> frozenset[str] | None:
+        """Return a superset of the columns it reads; None if that cannot be told."""
+        return frozenset() if self.sql is None else _prepared(self.sql).columns_read()
+
+    @classmethod
+    def parse(cls, value: Any) -> Expr:
+        """Read what a configuration holds; raises ValueError with what was expected."""
+        if isinstance(value, cls):
+            return value
+        if _is_text(value):
+            return cls(value)
+        if isinstance(value, dict):
+            kind, rest = value.get("type"), {key: entry for key, entry in value.items() if key != "type"}
+            if kind == "value" and rest.keys() == {"value"} and _is_text(rest["value"]):
+                return cls(rest["value"])
+            if kind == "expr" and (rest.keys() == {"expr"} or rest.keys() == {"value"}):
+                sql = next(iter(rest.values()))
+                if isinstance(sql, str):
+                    return cls(sql=sql)
+        raise ValueError(
+            f"expected a text, a number, {{type: value, value: ...}} or {{type: expr, expr: <SQL expression>}}, "
+            f"not {value!r}"
+        )
+
+    def dump(self) -> str | dict[str, str]:
+        """Return what a configuration would hold."""
+        return {"type": "expr", "expr": self.sql} if self.sql is not None else str(self.constant)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(cls.dump)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return dict(_SCHEMA)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"an Expr cannot be changed: {name}")
+
+    def __copy__(self) -> Expr:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Expr:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Expr.parse, (self.dump(),))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and (self.constant, self.sql) == (other.constant, other.sql)
+
+    def __hash__(self) -> int:
+        return hash((self.constant, self.sql))
+
+    def __repr__(self) -> str:
+        return f"Expr(sql={self.sql!r})" if self.sql is not None else f"Expr({self.constant!r})"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+@lru_cache(maxsize=256)
+def _prepared(sql: str) -> PreparedQuery:
+    check_expression(sql)
+    try:
+        return PreparedQuery(f"SELECT CAST(({sql}\n) AS VARCHAR) AS value FROM flow")  # noqa: S608
+    except ConfigError as error:
+        reason = error.message.partition(", in the query")[0]
+        raise ValueError(f"not an SQL expression: {reason}, in {sql!r}") from error

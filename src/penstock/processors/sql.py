@@ -1,0 +1,70 @@
+"""Run a SQL query over each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pydantic import Field, model_validator
+
+from ..component import Processor
+from ..delivery import Batch
+from ..errors import ConfigError
+from ..metadata import PREFIX
+from ..query import PreparedQuery
+
+
+class Sql(Processor, type="sql"):
+    """Run a SQL query over each batch, which the query sees as the table ``flow``.
+
+    The query is planned once for each schema that comes, by DataFusion, whose SQL it speaks. It sees one batch at a
+    time: to aggregate over more rows, regroup them first with a buffer. A batch without rows is not queried, and
+    a result without rows is filtered.
+
+    ``__meta_*`` columns are columns like any other: ``SELECT *`` keeps them, a query that does not select them
+    drops them. Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
+    ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_contains`` and ``json_length``, which take
+    a JSON text and up to four keys or indexes; where there is nothing of that kind they return null.
+
+    Unquoted names are taken in lower case: write ``"deviceId"`` in double quotes. Only queries are accepted;
+    syntax, tables and functions are checked when the stream is built. A value that cannot be computed, or a column
+    that a batch lacks, refuses the rows. If the query only projects and filters, each row is refused by itself.
+
+    Example::
+
+        type: sql
+        query: SELECT sensor, avg(temperature) AS mean FROM flow GROUP BY sensor
+    """
+
+    query: str
+    """The query, for example `SELECT * FROM flow WHERE level = 'error'`."""
+    table_name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The name by which the query calls the batch."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Sql:
+        try:
+            _ = self._prepared
+        except ConfigError as error:
+            raise ValueError(error.message) from error
+        return self
+
+    @cached_property
+    def _prepared(self) -> PreparedQuery:
+        return PreparedQuery(self.query, self.table_name)
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        """Return the rows of the result."""
+        return self._prepared.run(batch) if batch.num_rows else []
+
+    def row_wise(self) -> bool:
+        """Whether the query only projects and filters."""
+        return self._prepared.row_wise()
+
+    def columns_read(self) -> frozenset[str] | None:
+        """Return the names the query mentions, unless it selects all columns."""
+        return self._prepared.columns_read()
+
+    def reads_metadata(self) -> bool:
+        """Whether the query names a ``__meta_*`` column."""
+        return PREFIX in self.query.lower()
