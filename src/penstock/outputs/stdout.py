@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..component import Context, Output, Writer
 from ..delivery import Batch
 from ..errors import PenstockError
+from ..framing import Framing, contents, join
 
 
 class Stdout(Output, type="stdout"):
@@ -29,7 +29,7 @@ class Stdout(Output, type="stdout"):
     """
 
     append_newline: bool = True
-    """End each payload with a line break."""
+    """End each payload with a line break, unless it has one."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Writer]:
@@ -62,13 +62,8 @@ class _Printer:
         except (OSError, ValueError) as error:
             raise PenstockError(f"cannot write to the standard output: {error}") from error
 
-    def _joined(self, payloads: pa.BinaryArray) -> bytes:
-        if not len(payloads):
-            return b""
-        newline = b"\n" if self._config.append_newline else b""
-        whole = pa.ListArray.from_arrays(pa.array([0, len(payloads)], pa.int32()), payloads)
-        joined: bytes = pc.binary_join(whole, pa.scalar(newline, payloads.type))[0].as_py()
-        return joined + newline
+    def _joined(self, payloads: pa.BinaryArray) -> pa.Buffer:
+        return join(Framing.LINES, payloads) if self._config.append_newline else contents(payloads)
 
 
 def _forget_output() -> None:

@@ -1,0 +1,96 @@
+"""What a file system is asked for so that bytes stay: locks, flushes, and errors told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+
+from ...errors import PermanentError, TransientError
+
+LOCK_TIMEOUT = 5.0
+"""How long to wait for another process that writes the same file, in seconds."""
+
+_PASSING = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EBUSY,
+}
+_UNLOCKABLE = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+
+
+def classified(error: OSError, path: str) -> TransientError | PermanentError:
+    """Say whether writing ``path`` may succeed later."""
+    kind = TransientError if error.errno in _PASSING else PermanentError
+    return kind(f"cannot write {path}: {error.strerror or error}")
+
+
+def make_folder(folder: str) -> None:
+    """Create a folder and its parents, each made durable."""
+    folder = folder or "."
+    if os.path.isdir(folder):
+        return
+    if os.path.exists(folder):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+    parent = os.path.dirname(folder)
+    make_folder(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    sync_folder(parent)
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder durable."""
+    opened = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write_all(opened: int, data: memoryview) -> None:
+    """Write all the bytes, however many calls that takes."""
+    while data:
+        data = data[os.write(opened, data) :]
+
+
+def lock(opened: int, path: str, timeout: float = LOCK_TIMEOUT) -> None:
+    """Lock a file against other writers; raises TransientError if it stays locked. Kept until unlocked or closed."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TransientError(f"{path} is being written by another stream or process") from None
+            time.sleep(0.002)
+        except OSError as error:
+            if error.errno in _UNLOCKABLE:
+                return None
+            raise
+
+
+def unlock(opened: int) -> None:
+    """Let other writers at the file again."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(opened, fcntl.LOCK_UN)
+
+
+def is_at(opened: int, path: str) -> bool:
+    """Whether the open file is still the one that ``path`` names."""
+    try:
+        there, here = os.stat(path), os.fstat(opened)
+    except FileNotFoundError:
+        return False
+    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
