@@ -1,0 +1,15 @@
+"""Type checkers see the contract as people do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_contract_and_a_plugin_pass_strict_type_checks() -> None:
+    checked = [str(ROOT / "tests/typing/contract.py"), str(ROOT / "examples/plugin/src")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *checked], cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
