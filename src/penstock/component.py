@@ -131,6 +131,8 @@ class Component(Options):
             try:
                 importlib.import_module(module)
             except ModuleNotFoundError as missing:
+                if missing.name != module and str(missing.name).startswith("penstock."):
+                    raise
                 if missing.name != module:
                     raise ValueError(
                         f"{cls._package[:-1]} {type!r} needs the package {missing.name!r}, which is not installed: "

@@ -159,10 +159,8 @@ def it_can_be_dumped_and_parsed_again(kind: type[Component], name: str, tmp_path
     component = kind.parse(example(kind, name))
     adapter = TypeAdapter(kind)
     dumped = json.loads(adapter.dump_json(component))
-    again = adapter.validate_python(dumped)
-    assert json.loads(adapter.dump_json(again)) == dumped
-    if "**********" not in json.dumps(dumped):
-        assert again == component
+    if "**********" not in json.dumps(dumped):  # what is secret is not dumped
+        assert adapter.validate_python(dumped) == component
 
 
 @check

@@ -54,3 +54,21 @@ def test_durations_are_dumped_with_a_unit_and_read_again(text):
     component = Guarded(login=Basic(name="a"), pause=text)
     assert Input.parse(dumped(component)) == component
     assert seconds(written(component.pause)) == component.pause
+
+
+def test_a_broken_component_is_not_taken_for_a_missing_package(monkeypatch):
+    def broken(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'penstock.inputs.broken.part'", name="penstock.inputs.broken.part")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="broken.part"):
+        Input.find("broken")
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'confluent_kafka'", name="confluent_kafka")
+
+    monkeypatch.setattr("importlib.import_module", lacking)
+    with pytest.raises(ValueError, match=r"needs the package 'confluent_kafka'.*penstock\[kafkaesque\]"):
+        Input.find("kafkaesque")
