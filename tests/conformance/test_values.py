@@ -61,7 +61,7 @@ def test_a_broken_component_is_not_taken_for_a_missing_package(monkeypatch):
         raise ModuleNotFoundError("No module named 'penstock.inputs.broken.part'", name="penstock.inputs.broken.part")
 
     monkeypatch.setattr("importlib.import_module", broken)
-    with pytest.raises(ModuleNotFoundError, match="broken.part"):
+    with pytest.raises(ModuleNotFoundError, match=r"broken\.part"):
         Input.find("broken")
 
 
