@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -10,6 +12,9 @@ from typing import Any, Protocol
 from .delivery import Batch, Decoder, Delivery, Loan, Position
 from .errors import PenstockError
 from .metadata import Origin
+
+log = logging.getLogger("penstock")
+_LONGEST_PAUSE = 5.0
 
 
 class CheckpointStore(Protocol):
@@ -30,6 +35,10 @@ class Ledger:
         self._save, self._interval = save, interval
         self._moved: dict[str, Position] = {}
         self._saving: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self.failure: Exception | None = None
+        """Why the last attempt to save failed; None once one succeeds."""
 
     def move(self, key: str, position: Position) -> None:
         """Note that ``key`` may be resumed at ``position``."""
@@ -38,27 +47,41 @@ class Ledger:
             self._saving = asyncio.create_task(self._save_soon())
 
     async def _save_soon(self) -> None:
-        while self._moved:
-            await asyncio.sleep(self._interval)
-            await self._save_moved()
+        pause = self._interval
+        while self._moved and not self._hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
+            try:
+                await self._save_moved()
+                pause = self._interval
+            except Exception as error:
+                pause = min(max(pause, 0.05) * 2, _LONGEST_PAUSE)
+                log.warning("positions could not be saved, trying again in %.1f s: %s", pause, error)
 
     async def _save_moved(self) -> None:
-        moved, self._moved = self._moved, {}
-        try:
-            await self._save(moved)
-        except BaseException:
-            self._moved = {**moved, **self._moved}
-            raise
+        # One at a time, and never abandoned half-way: an older save that finished last would move positions back.
+        async with self._one_at_a_time:
+            if not self._moved:
+                return
+            moved, self._moved = self._moved, {}
+            try:
+                await self._save(moved)
+            except BaseException as error:
+                self._moved = {**moved, **self._moved}
+                self.failure = error if isinstance(error, Exception) else self.failure
+                raise
+            self.failure = None
 
     async def flush(self) -> None:
         """Save what has moved and return once it is saved; raises what a save raised."""
-        if self._saving is not None and not self._saving.done():
-            self._saving.cancel()
-        if self._saving is not None:
-            await asyncio.wait({self._saving})
-            self._saving = None
-        if self._moved:
-            await self._save_moved()
+        self._hurry.set()
+        try:
+            if self._saving is not None:
+                await asyncio.wait({self._saving})
+        finally:
+            self._hurry.clear()
+        await self._save_moved()
 
 
 class Checkpoint:
@@ -74,12 +97,19 @@ class Checkpoint:
         saved: Mapping[str, Any] | None = None,
         move: Callable[[str, Mapping[str, Any]], None] = lambda key, saved: None,
         limit: int = 1024,
+        *,
+        counts: bool = True,
     ) -> None:
         saved = saved or {}
         self.key, self._move = key, move
         self.position: Position | None = saved.get("position")
+        """Where reading is to go on: behind what was last delivered, at first behind what was last saved."""
+        self.committed: Position | None = self.position
+        """The position below which everything is acked."""
         self.rows: int = saved.get("rows", 0)
         """Rows delivered so far, across restarts."""
+        self.counts = counts
+        """Whether ``rows`` goes on across restarts; not so where the source itself keeps the position."""
         self._pending: deque[Loan] = deque()
         self._limit, self._settled = limit, asyncio.Event()
         self.failure: Exception | None = None
@@ -98,6 +128,7 @@ class Checkpoint:
     def lend(self, position: Position, rows: int = 0) -> Loan:
         """Enter a loan of ``rows`` rows without waiting for room."""
         self.rows += rows
+        self.position = position
 
         async def settle(error: Exception | None) -> None:
             if error is not None:
@@ -115,7 +146,7 @@ class Checkpoint:
         while self._pending and self._pending[0].shares == 0 and self._pending[0].error is None:
             done = self._pending.popleft()
         if done is not None:
-            self.position = done.position
+            self.committed = done.position
             self._move(self.key, _saved(done))
 
     def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:

@@ -85,6 +85,10 @@ class Context:
     """The only columns anything downstream reads; None when all may be read. A hint."""
     limit: int = 1024
     """How many deliveries of one checkpoint may be unsettled."""
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    """The checkpoints followed so far, by key."""
+    ledgers: list[Ledger] = field(default_factory=list)
+    """What saves their positions, to be flushed at the end."""
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
 
     async def checkpoint(
@@ -95,13 +99,16 @@ class Context:
     ) -> Checkpoint:
         """Follow this component's deliveries, or those of one partition, from where they were last saved.
 
+        Opened again within one run, reading goes on behind what was delivered, whether it is settled or not.
         With ``commit`` the position is kept by the source itself (a broker's consumer group) and passed to it.
         """
         key = f"{self.name}/{partition}" if partition else self.name
-        if commit is None:
-            return Checkpoint(key, await self.store.load(key), self.ledger.move, self.limit)
-        own = Ledger(lambda moved: commit(moved[key]["position"]))
-        return Checkpoint(key, None, own.move, self.limit)
+        if key not in self.checkpoints:
+            saved = await self.store.load(key) if commit is None else None
+            ledger = self.ledger if commit is None else Ledger(lambda moved: commit(moved[key]["position"]))
+            self.ledgers.append(ledger)
+            self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None)
+        return self.checkpoints[key]
 
 
 class Component(Options):

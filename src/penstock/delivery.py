@@ -64,7 +64,7 @@ class Loan:
 class Delivery:
     """A batch on loan, to be settled once: acked or nacked."""
 
-    __slots__ = ("batch", "decoder", "loans", "origin")
+    __slots__ = ("batch", "decoder", "error", "loans", "origin")
 
     def __init__(
         self,
@@ -72,10 +72,13 @@ class Delivery:
         loans: Sequence[Loan] = (),
         origin: Origin | None = None,
         decoder: Decoder | None = None,
+        error: Exception | None = None,
     ) -> None:
         self.batch, self.loans, self.origin = batch, loans, origin
         self.decoder = decoder
         """How the runner decodes ``__value__`` of this batch, where that differs between deliveries of an input."""
+        self.error = error
+        """Why these rows are refused already: they go to the error output as they are."""
 
     @classmethod
     def settled_by(cls, batch: Batch, settle: Settle, origin: Origin | None = None) -> Delivery:
@@ -84,17 +87,25 @@ class Delivery:
 
     async def ack(self) -> None:
         """All of it is durable downstream, was refused with a reason, or was filtered on purpose."""
-        for loan in self.loans:
-            await loan.release(None)
+        await self._release(None)
 
     async def nack(self, error: Exception) -> None:
         """It could neither be written nor refused: the input is to deliver it again or to stop."""
+        await self._release(error)
+
+    async def _release(self, error: Exception | None) -> None:
+        failure: Exception | None = None
         for loan in self.loans:
-            await loan.release(error)
+            try:
+                await loan.release(error)
+            except Exception as raised:  # one source that is gone must not keep the others from being settled
+                failure = failure or raised
+        if failure is not None:
+            raise failure
 
     def with_batch(self, batch: Batch) -> Delivery:
         """The same loan over another form of the batch."""
-        return Delivery(batch, self.loans, self.origin)
+        return Delivery(batch, self.loans, self.origin, self.decoder)
 
     def split(self, batches: Sequence[Batch]) -> list[Delivery]:
         """Several batches out of one: its loans settle when all of them have."""

@@ -1,0 +1,39 @@
+"""How long to wait before trying again: exponential, with jitter, and cut short by a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from .component import Options
+from .duration import Duration
+
+
+class Backoff(Options):
+    """How often and how patiently to try again."""
+
+    attempts: int | None = None
+    """How many times at most; without it as long as it takes."""
+    initial: Duration = 0.1
+    """The wait before the second attempt; it doubles with each further one."""
+    maximum: Duration = 30.0
+    """The longest wait."""
+
+    def delay(self, attempt: int) -> float:
+        """The wait in seconds after failed attempt number ``attempt``, counted from 0: half of it is chance."""
+        longest = min(self.initial * 2.0 ** min(attempt, 60), self.maximum)
+        return longest * (0.5 + random.random() / 2)
+
+    def exhausted(self, attempt: int) -> bool:
+        """Whether failed attempt number ``attempt``, counted from 0, was the last."""
+        return self.attempts is not None and attempt + 1 >= self.attempts
+
+
+async def pause(delay: float, stop: asyncio.Event) -> bool:
+    """Wait ``delay`` seconds or until ``stop``; returns whether it was stopped."""
+    try:
+        async with asyncio.timeout(delay):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,219 @@
+"""A configuration: streams and what surrounds them, read from YAML, JSON or TOML; and its JSON Schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic.json_schema import GenerateJsonSchema
+
+from .component import Buffer, Codec, Component, Input, Options, Output, Processor
+from .document import Document, Path_, parse_document, read_document
+from .errors import ConfigError
+from .stream import Stream
+
+
+class Logging(Options):
+    """What is logged, how and where."""
+
+    level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
+    """The least severe level that is logged."""
+    format: Literal["plain", "json"] = "plain"
+    """For people or for machines."""
+    file_path: Path | None = None
+    """A file to append to, instead of standard error."""
+
+
+class HealthCheck(Options):
+    """The pages with which others see how the streams are."""
+
+    enabled: bool = True
+    """Whether they are served."""
+    address: str = "127.0.0.1:8080"
+    """Where: host and port."""
+    health_path: str = "/health"
+    """All there is to know: 200 while every stream is well, else 503."""
+    readiness_path: str = "/readiness"
+    """200 once every stream has started, and while none has failed."""
+    liveness_path: str = "/liveness"
+    """200 as long as the process answers."""
+    api_prefix: str = "/api/v1"
+    """Where the status pages are."""
+    api_token: SecretStr | None = None
+    """What callers of the status pages must send as bearer token."""
+    cors_origins: list[str] = []
+    """Origins whose pages may read the answers."""
+
+
+class Tracing(Options):
+    """OpenTelemetry traces; needs the extra `tracing`."""
+
+    endpoint: str
+    """Where traces are sent: an OTLP/HTTP address such as http://127.0.0.1:4318/v1/traces."""
+    service_name: str = "penstock"
+    """How this process is called there."""
+
+
+class Configuration(Options):
+    """A whole configuration file."""
+
+    streams: list[Stream] = Field(min_length=1)
+    """The streams, independent of one another."""
+    logging: Logging = Logging()
+    """What is logged."""
+    health_check: HealthCheck = HealthCheck()
+    """Health pages and metrics."""
+    tracing: Tracing | None = None
+    """Traces."""
+    state: str | None = None
+    """Where positions are kept: a SQLite file or a postgresql:// URL; by default a file in the data folder."""
+    data: Path = Path("penstock-data")
+    """The folder for what the engine keeps itself: positions and write-ahead logs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_streams(cls, value: Any) -> Any:
+        streams = value.get("streams") if isinstance(value, dict) else None
+        if not isinstance(streams, list):
+            return value
+        named = [
+            {"id": f"stream-{index}", **stream} if isinstance(stream, dict) else stream
+            for index, stream in enumerate(streams)
+        ]
+        return {**value, "streams": named}
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Configuration:
+        ids = [stream.id for stream in self.streams]
+        twice = next((name for name in ids if ids.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the stream id {twice!r} is given twice")
+        return self
+
+
+def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Configuration:
+    """Read and check a configuration file; raises ConfigError naming file, line, path and what was expected."""
+    return build(read_document(Path(path), environment))
+
+
+def loads(text: str, suffix: str = ".yaml", environment: Mapping[str, str] = os.environ) -> Configuration:
+    """Read and check a configuration from a text; raises ConfigError."""
+    return build(parse_document(text, suffix, environment=environment))
+
+
+def build(document: Document) -> Configuration:
+    """Check a document; raises ConfigError for everything that is wrong, one line for each."""
+    if not isinstance(document.value, dict):
+        raise document.error("expected a mapping with `streams`")
+    try:
+        return Configuration.model_validate(document.value)
+    except ValidationError as invalid:
+        found = [_explain(document, error) for error in invalid.errors(include_url=False, include_input=False)]
+        raise _Several(found) if len(found) > 1 else found[0] from None
+
+
+class _Several(ConfigError):
+    """Several things are wrong at once."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.message, path=first.path, line=first.line, file=first.file)
+        self.errors = errors
+        self.args = ("\n".join(map(str, errors)),)
+
+
+def _explain(document: Document, error: Any) -> ConfigError:
+    path: Path_ = _written(document.value, error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = "required, but not given"
+    return document.error(message[:1].lower() + message[1:], path)
+
+
+def _written(value: Any, location: tuple[str | int, ...]) -> Path_:
+    """The part of an error's location that can be found in the document, and the one name below it."""
+    path: list[str | int] = []
+    for part in location:
+        in_mapping = isinstance(value, dict) and part in value
+        if in_mapping or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            value = value[part]  # type: ignore[index]
+        elif part == "processors" and isinstance(value, list):
+            continue
+        elif part == location[-1] and isinstance(part, str) and part.isidentifier():
+            path.append(part)
+            break
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+_KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, made from the option types of every component."""
+    definitions: dict[str, Any] = {}
+    for kind in _KINDS:
+        for name in kind.names():
+            definitions[f"{kind._package}.{name}"] = _component_schema(kind.find(name), name, definitions)
+        definitions[kind._package] = {
+            "anyOf": [
+                {"enum": kind.names()},
+                {
+                    "type": "object",
+                    "required": ["type"],
+                    "properties": {"type": {"enum": [*kind.names(), *_aliases(kind)]}},
+                    "allOf": [
+                        {
+                            "if": {"properties": {"type": {"const": name}}},
+                            "then": {"$ref": f"#/$defs/{kind._package}.{name}"},
+                        }
+                        for name in kind.names()
+                    ],
+                },
+            ]
+        }
+    schema = _lifted(Configuration.model_json_schema(schema_generator=GenerateJsonSchema), definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Penstock configuration",
+        **schema,
+        "$defs": definitions,
+    }
+
+
+def _aliases(kind: type[Component]) -> list[str]:
+    from importlib import import_module
+
+    return sorted(getattr(import_module(f"penstock.{kind._package}"), "ALIASES", {}))
+
+
+def _component_schema(component: type[Component], name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = _lifted(component.model_json_schema(), definitions)
+    schema["properties"] = {"type": {"const": name}, **schema.get("properties", {})}
+    schema["description"] = (component.__doc__ or "").strip().split("\n", 1)[0]
+    schema.setdefault("type", "object")
+    return schema
+
+
+def _lifted(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Move nested definitions to the top, and point markers of a kind at the kind's own definition."""
+    for name, nested in schema.pop("$defs", {}).items():
+        definitions.setdefault(name, _pointed(nested))
+    pointed: dict[str, Any] = _pointed(schema)
+    return pointed
+
+
+def _pointed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_pointed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "x-component" in schema:
+        rest = {key: value for key, value in schema.items() if key != "x-component"}
+        return {"$ref": f"#/$defs/{schema['x-component']}", **rest}
+    return {key: _pointed(value) for key, value in schema.items()}

@@ -1,0 +1,398 @@
+"""Make a stream flow: read, keep, regroup, process in parallel, write in read order, settle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from .backoff import pause
+from .checkpoint import Ledger
+from .component import Buffer, Context, Process, Processor, Progress, Queue, Reader, TransactionalWriter
+from .delivery import Delivery, Loan, Settle
+from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, TransientError
+from .metadata import attach
+from .observe.metrics import StreamMetrics
+from .sink import Reopening, Sink
+from .stream import MOST_HELD, Stream, regroups
+from .transform import Piece, Stage, Transformation, Transformed
+from .wal import Wal, open_wal
+
+_GROUP_ROWS = 65536
+_GROUP_DELIVERIES = 64
+
+_InFlight: TypeAlias = "asyncio.Queue[asyncio.Task[Transformed] | Transformed | None]"
+
+
+@dataclass
+class _Section:
+    """A buffer, where there is one, and the stages up to the next buffer or the output."""
+
+    queue: Queue | None
+    transformation: Transformation
+    in_flight: _InFlight
+
+
+class Flow:
+    """One run of a stream, from opening to the last ack."""
+
+    def __init__(self, stream: Stream, context: Context, stop: asyncio.Event, metrics: StreamMetrics) -> None:
+        self._stream, self._context, self._stop, self._metrics = stream, context, stop, metrics
+        self._sections: list[_Section] = []
+        self._wal: Wal | None = None
+        self._unsettled, self._idle = 0, asyncio.Event()
+        self._keeping = asyncio.Semaphore(stream.max_in_flight)
+        self._gave_up = False
+        self.progress: Progress | None = None
+        self.when_open: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
+        stream = self._stream
+        async with AsyncExitStack() as stack:
+            threads = ThreadPoolExecutor(stream.pipeline.thread_num, thread_name_prefix=stream.id)
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            output = await self._open_output(stack)
+            errors = await self._open_errors(stack)
+            context = await self._lend(output)
+            if stream.durability and stream.durability.enabled:
+                self._wal = await stack.enter_async_context(
+                    open_wal(stream.durability, context, self._metrics, self._stop)
+                )
+            await self._open_sections(stack, context, threads)
+            sink = Sink(stream.id, output, errors, self._metrics, saves=stream.checkpoint == "output")
+            self._metrics.recovered()
+            self.when_open()
+            try:
+                await self._flow(context, sink)
+            finally:
+                for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
+                    await ledger.flush()
+
+    async def _open_output(self, stack: AsyncExitStack) -> Reopening:
+        stream = self._stream
+        lent = replace(self._context, name=f"{stream.id}/output")
+        output = Reopening(stream.output, lent, stream.retry, self._stop, self._metrics)
+        stack.push_async_callback(output.close)
+        await output.call(_do_nothing)
+        if stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
+            raise ConfigError(
+                f"output {stream.output.type_name!r} cannot keep positions beside its rows; use `checkpoint: state`",
+                path="checkpoint",
+            )
+        return output
+
+    async def _open_errors(self, stack: AsyncExitStack) -> Reopening | None:
+        stream = self._stream
+        if stream.error_output is None:
+            return None
+        lent = replace(self._context, name=f"{stream.id}/error_output")
+        errors = Reopening(stream.error_output, lent, stream.retry, self._stop, self._metrics)
+        stack.push_async_callback(errors.close)
+        await errors.call(_do_nothing)
+        return errors
+
+    async def _lend(self, output: Reopening) -> Context:
+        """What the input and the buffers are lent: checkpoints kept where the stream wants them."""
+        stream = self._stream
+        buffers = [stream.buffer, *(regroups(processor) for processor in stream.pipeline.processors)]
+        holds = any(buffer is not None for buffer in buffers)
+        context = replace(
+            self._context,
+            name=stream.id,
+            columns=stream.columns_read(),
+            limit=MOST_HELD if holds else max(1024, stream.max_in_flight * 4),
+            checkpoints={},
+            ledgers=[],
+        )
+        if stream.checkpoint == "state":
+            return context
+        writer = await output.open()
+        assert isinstance(writer, TransactionalWriter)
+
+        async def already_saved(_: object) -> None:
+            """Positions are saved by the writer, with the rows."""
+
+        return replace(context, store=writer, ledger=Ledger(already_saved))
+
+    async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: ThreadPoolExecutor) -> None:
+        stream = self._stream
+        codec = stream.input.payload_codec()
+        decoder = codec.decoder(context.columns) if codec is not None else None
+        stages: list[Stage] = []
+        buffer, metadata = None, stream.reads_metadata()
+
+        async def end_section(following: Buffer | None) -> None:
+            nonlocal stages, buffer, decoder, metadata
+            queue = None
+            if buffer is not None:
+                lent = replace(context, name=f"{stream.id}/buffer" if len(self._sections) > 1 else stream.id)
+                queue = await stack.enter_async_context(buffer.open(lent))
+            transformation = Transformation(stages, threads, decoder=decoder, metadata=metadata)
+            self._sections.append(_Section(queue, transformation, asyncio.Queue(stream.max_in_flight)))
+            stages, buffer, decoder, metadata = [], following, None, False
+
+        if stream.buffer is not None:
+            await end_section(stream.buffer)
+        for index, processor in enumerate(stream.pipeline.processors):
+            regrouping = regroups(processor)
+            if regrouping is not None:
+                await end_section(regrouping)
+                continue
+            process = await stack.enter_async_context(self._open_processor(processor, context))
+            stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
+        await end_section(None)
+
+    @asynccontextmanager
+    async def _open_processor(self, processor: Processor, context: Context) -> AsyncIterator[Process]:
+        async with processor.open(replace(context, columns=None)) as process:
+            yield process
+
+    async def _flow(self, context: Context, sink: Sink) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = asyncio.ensure_future(self._give_up(asyncio.current_task()))
+                try:
+                    group.create_task(self._pump(group, context))
+                    for section, following in zip(self._sections, self._sections[1:], strict=False):
+                        group.create_task(self._feed(section, following))
+                    for section in self._sections[1:]:
+                        group.create_task(self._regroup(group, section))
+                    if self._wal is not None:
+                        group.create_task(self._read_wal(group, self._wal))
+                    await self._drain(sink)
+                finally:
+                    watch.cancel()
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from None
+        except asyncio.CancelledError:
+            if not self._gave_up:
+                raise
+            raise PenstockError("not all was written within the shutdown timeout; the rest is read again") from None
+
+    async def _give_up(self, task: asyncio.Task[None] | None) -> None:
+        """Cancel what is still not written ``shutdown_timeout`` after the stop."""
+        await self._stop.wait()
+        await asyncio.sleep(self._stream.shutdown_timeout)
+        self._gave_up = True
+        if task is not None:
+            task.cancel()
+
+    async def _pump(self, group: asyncio.TaskGroup, context: Context) -> None:
+        """Read until the end or the stop, opening the input again whenever it is lost."""
+        attempt = 0
+        while not self._stop.is_set():
+            try:
+                async with self._stream.input.open(context) as reader:
+                    if attempt:
+                        self._metrics.recovered()
+                    attempt = 0
+                    await self._read_all(group, reader)
+                break
+            except (ConnectionLost, TransientError) as error:
+                if self._stream.retry.exhausted(attempt):
+                    raise
+                delay = self._stream.retry.delay(attempt)
+                attempt += 1
+                self._metrics.reconnecting(str(error))
+                context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
+                await self._settle_in_flight()
+                await pause(delay, self._stop)
+        if self._wal is not None:
+            await self._end_wal(self._wal)
+        else:
+            await self._sections[0].in_flight.put(None)
+
+    async def _settle_in_flight(self) -> None:
+        """Wait until all is settled, so that a source which delivers again does not deliver what is on its way.
+
+        Windows hold rows for as long as they last; inputs that replay go on behind what they have delivered.
+        """
+        if all(section.queue is None for section in self._sections) and self._unsettled:
+            self._idle.clear()
+            stopped = asyncio.ensure_future(self._stop.wait())
+            idle = asyncio.ensure_future(self._idle.wait())
+            await asyncio.wait({stopped, idle}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            idle.cancel()
+
+    async def _read_all(self, group: asyncio.TaskGroup, reader: Reader) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        reading = False
+
+        async def interrupt() -> None:
+            await self._stop.wait()
+            if reading:
+                task.cancel()
+
+        watch = asyncio.ensure_future(interrupt())
+        measured = getattr(reader, "progress", None)
+        try:
+            while not self._stop.is_set():
+                reading = True
+                try:
+                    delivery = await reader.read()
+                finally:
+                    reading = False
+                if measured is not None:
+                    self._measure(measured())
+                await self._accept(group, delivery)
+        except EndOfInput:
+            return
+        except asyncio.CancelledError:
+            if not self._stop.is_set() or task.uncancel() > 0:
+                raise
+        finally:
+            watch.cancel()
+
+    def _measure(self, progress: Progress) -> None:
+        self.progress = progress
+        if progress.total is not None:
+            self._metrics.lag(progress.total - progress.done)
+
+    async def _accept(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
+        self._metrics.read(delivery.batch.num_rows)
+        self._unsettled += 1
+        if delivery.loans:
+            loan = delivery.loans[0]
+            loan.settle = self._counted(loan, loan.settle)
+        if self._wal is None:
+            await self._forward(group, self._sections[0], delivery)
+        else:
+            await self._keep(group, self._wal, delivery)
+
+    def _counted(self, loan: Loan, settle: Settle) -> Settle:
+        async def settle_and_count(error: Exception | None) -> None:
+            self._unsettled -= 1
+            if not self._unsettled:
+                self._idle.set()
+            await settle(error)
+
+        return settle_and_count
+
+    async def _keep(self, group: asyncio.TaskGroup, wal: Wal, delivery: Delivery) -> None:
+        """Hand a delivery to the write-ahead log, and ack it once it is on disk."""
+        if delivery.origin is not None and (self._stream.reads_metadata() or self._stream.error_output is not None):
+            delivery = delivery.with_batch(attach(delivery.batch, delivery.origin))
+
+        async def keep() -> None:
+            try:
+                await wal.append(delivery.batch)
+            except TransientError as error:
+                await delivery.nack(error)
+            else:
+                await delivery.ack()
+            finally:
+                self._keeping.release()
+
+        await self._keeping.acquire()
+        group.create_task(keep())
+
+    async def _end_wal(self, wal: Wal) -> None:
+        for _ in range(self._stream.max_in_flight):
+            await self._keeping.acquire()
+        wal.end()
+
+    async def _read_wal(self, group: asyncio.TaskGroup, wal: Wal) -> None:
+        try:
+            while True:
+                delivery = await wal.read()
+                self._metrics.lag(wal.unwritten)
+                await self._forward(group, self._sections[0], delivery)
+        except EndOfInput:
+            await self._sections[0].in_flight.put(None)
+
+    async def _forward(self, group: asyncio.TaskGroup, section: _Section, delivery: Delivery) -> None:
+        read_at = time.perf_counter()
+        if section.transformation.is_empty(delivery):
+            await section.in_flight.put(Transformed(delivery, [_whole(delivery)], read_at=read_at))
+        else:
+            await section.in_flight.put(group.create_task(self._transform(section.transformation, delivery, read_at)))
+
+    async def _transform(self, transformation: Transformation, delivery: Delivery, read_at: float) -> Transformed:
+        attempt = 0
+        while True:
+            done = await transformation(delivery, read_at)
+            if not isinstance(done.error, ConnectionLost | TransientError) or self._stop.is_set():
+                return done
+            if self._stream.retry.exhausted(attempt):
+                return done
+            self._metrics.retrying(str(done.error))
+            await pause(self._stream.retry.delay(attempt), self._stop)
+            attempt += 1
+
+    async def _feed(self, section: _Section, following: _Section) -> None:
+        """Put what a section made into the buffer of the next, in order; refusals go straight to the end."""
+        assert following.queue is not None
+        end = self._sections[-1].in_flight
+        while (waiting := await section.in_flight.get()) is not None:
+            done = waiting if isinstance(waiting, Transformed) else await waiting
+            if done.error is not None:
+                await end.put(done)
+                continue
+            batches = [piece.batch for piece in done.pieces]
+            shares = [*batches, *([done.delivery.batch] if done.refusals else [])]
+            if not shares:
+                await done.delivery.ack()
+                continue
+            parts = done.delivery.split(shares)
+            for part in parts[: len(batches)]:
+                part.decoder = None
+                await following.queue.put(part)
+            if done.refusals:
+                await end.put(Transformed(parts[-1], [], done.refusals, read_at=done.read_at))
+        following.queue.end()
+
+    async def _regroup(self, group: asyncio.TaskGroup, section: _Section) -> None:
+        assert section.queue is not None
+        try:
+            while True:
+                await self._forward(group, section, await section.queue.get())
+        except EndOfInput:
+            await section.in_flight.put(None)
+
+    async def _drain(self, sink: Sink) -> None:
+        """Write what is done, in order; what is ready at the same time is written together."""
+        queue = self._sections[-1].in_flight
+        waiting = await queue.get()
+        while waiting is not None:
+            group = [waiting if isinstance(waiting, Transformed) else await waiting]
+            rows = group[0].rows
+            following: asyncio.Task[Transformed] | Transformed | None = _NOTHING
+            while rows < _GROUP_ROWS and len(group) < _GROUP_DELIVERIES and not queue.empty():
+                following = queue.get_nowait()
+                if isinstance(following, Transformed):
+                    group.append(following)
+                elif following is not None and following.done():
+                    group.append(following.result())
+                else:
+                    break
+                rows, following = rows + group[-1].rows, _NOTHING
+            await sink.settle(group)
+            waiting = await queue.get() if following is _NOTHING else following
+        sink.finish()
+
+
+_NOTHING = Transformed(Delivery(pa.RecordBatch.from_pydict({})))
+
+
+def _whole(delivery: Delivery) -> Piece:
+    return Piece(delivery.batch, 0)
+
+
+async def _do_nothing(_: object) -> None: ...
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure of a group of tasks, of which the others are consequences."""
+    failure: BaseException = failures
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

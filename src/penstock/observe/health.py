@@ -1,0 +1,122 @@
+"""The pages on which others see how the streams are: health, readiness, liveness, metrics, status."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from ..listener import Asgi, Message, Scope
+from .metrics import exposition
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How one stream is."""
+
+    id: str
+    state: str
+    trouble: str | None
+    rows_in: int
+    rows_out: int
+    rows_refused: int
+    restarts: int
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is in its way."""
+        return self.state not in ("failed", "restarting") and self.trouble is None
+
+
+class Paths(Protocol):
+    """Where the pages are and who may see them: what a configuration calls ``health_check``."""
+
+    @property
+    def health_path(self) -> str: ...
+    @property
+    def readiness_path(self) -> str: ...
+    @property
+    def liveness_path(self) -> str: ...
+    @property
+    def api_prefix(self) -> str: ...
+    @property
+    def api_token(self) -> SecretStr | None: ...
+    @property
+    def cors_origins(self) -> list[str]: ...
+
+
+class Pages:
+    """The pages of one process, each an ASGI application."""
+
+    def __init__(self, statuses: Callable[[], list[Status]], paths: Paths) -> None:
+        self._statuses, self._paths = statuses, paths
+
+    def routes(self) -> dict[str, Asgi]:
+        """Return the pages by path."""
+        prefix = self._paths.api_prefix.rstrip("/")
+        return {
+            self._paths.health_path: self._page(self._health),
+            self._paths.readiness_path: self._page(self._readiness),
+            self._paths.liveness_path: self._page(lambda scope: (200, {"status": "alive"})),
+            "/metrics": self._page(lambda scope: (200, exposition())),
+            f"{prefix}/streams": self._page(self._streams, guarded=True),
+            f"{prefix}/streams/{{id}}": self._page(self._stream, guarded=True),
+        }
+
+    def _health(self, scope: Scope) -> tuple[int, Any]:
+        statuses = self._statuses()
+        well = all(status.is_well for status in statuses)
+        described = {status.id: {"state": status.state, "trouble": status.trouble} for status in statuses}
+        return (200 if well else 503), {"status": "well" if well else "unwell", "streams": described}
+
+    def _readiness(self, scope: Scope) -> tuple[int, Any]:
+        ready = all(status.state in ("running", "finished", "stopped") for status in self._statuses())
+        return (200 if ready else 503), {"status": "ready" if ready else "not ready"}
+
+    def _streams(self, scope: Scope) -> tuple[int, Any]:
+        return 200, [asdict(status) for status in self._statuses()]
+
+    def _stream(self, scope: Scope) -> tuple[int, Any]:
+        wanted = scope["path_params"]["id"]
+        found = next((status for status in self._statuses() if status.id == wanted), None)
+        if found is None:
+            return 404, {"code": "not_found", "message": "no stream has this id"}
+        return 200, asdict(found)
+
+    def _allowed(self, scope: Scope) -> bool:
+        token = self._paths.api_token
+        if token is None:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, b"Bearer " + token.get_secret_value().encode())
+
+    def _page(self, answer: Callable[[Scope], tuple[int, Any]], *, guarded: bool = False) -> Asgi:
+        async def page(
+            scope: Scope,
+            receive: Callable[[], Awaitable[Message]],
+            send: Callable[[Message], Awaitable[None]],
+        ) -> None:
+            if scope["method"] not in ("GET", "HEAD"):
+                status, body = 405, {"code": "method_not_allowed", "message": "expected GET"}
+            elif guarded and not self._allowed(scope):
+                status, body = 401, {"code": "unauthorized", "message": "expected the API token as bearer token"}
+            else:
+                status, body = answer(scope)
+            text = isinstance(body, bytes)
+            payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+            kind = b"text/plain; version=0.0.4; charset=utf-8" if text else b"application/json"
+            headers = [(b"content-type", kind), (b"content-length", str(len(payload)).encode()), *self._cors(scope)]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else payload})
+
+        return page
+
+    def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        origin = dict(scope["headers"]).get(b"origin", b"")
+        if origin and origin.decode("latin-1") in self._paths.cors_origins:
+            return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+        return []

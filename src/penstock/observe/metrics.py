@@ -1,0 +1,121 @@
+"""Prometheus metrics of streams; labels are the stream and closed sets, so their number is bounded."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+registry = CollectorRegistry()
+"""The metrics of this process."""
+
+_STREAM = ("stream",)
+_rows_in = Counter("penstock_rows_in", "Rows read by the input.", _STREAM, registry=registry)
+_rows_out = Counter("penstock_rows_out", "Rows written by the output.", _STREAM, registry=registry)
+_batches_in = Counter("penstock_batches_in", "Batches read by the input.", _STREAM, registry=registry)
+_batches_out = Counter("penstock_batches_out", "Batches written by the output.", _STREAM, registry=registry)
+_errors = Counter(
+    "penstock_errors", "Rows refused, or deliveries nacked, by stage.", ("stream", "kind"), registry=registry
+)
+_retries = Counter("penstock_retries", "Writes that were tried again.", _STREAM, registry=registry)
+_reconnects = Counter("penstock_reconnects", "Times an input was opened again.", _STREAM, registry=registry)
+_restarts = Counter(
+    "penstock_restarts", "Times the stream was started again after a failure.", _STREAM, registry=registry
+)
+_in_flight = Gauge("penstock_in_flight", "Deliveries read and not yet settled.", _STREAM, registry=registry)
+_lag = Gauge(
+    "penstock_lag", "What is left to read, in the unit of the input, where it knows.", _STREAM, registry=registry
+)
+_wal_bytes = Gauge("penstock_wal_bytes", "Bytes held by the write-ahead log.", _STREAM, registry=registry)
+_up = Gauge(
+    "penstock_stream_up", "Whether the stream is running and its last write succeeded.", _STREAM, registry=registry
+)
+_latency = Histogram(
+    "penstock_latency_seconds",
+    "From the read of a delivery to its ack.",
+    _STREAM,
+    registry=registry,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+class StreamMetrics:
+    """What one stream counts. Children are looked up once, since every delivery counts."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self._rows_in, self._rows_out = _rows_in.labels(stream), _rows_out.labels(stream)
+        self._batches_in, self._batches_out = _batches_in.labels(stream), _batches_out.labels(stream)
+        self._retries, self._reconnects = _retries.labels(stream), _reconnects.labels(stream)
+        self._restarts, self._in_flight = _restarts.labels(stream), _in_flight.labels(stream)
+        self._lag, self._wal_bytes, self._up = _lag.labels(stream), _wal_bytes.labels(stream), _up.labels(stream)
+        self._latency = _latency.labels(stream)
+        self.rows_in = self.rows_out = self.refused = 0
+        self.trouble: str | None = None
+        """Why the stream waits for another system, while it does."""
+
+    def read(self, rows: int) -> None:
+        """A delivery was read."""
+        self.rows_in += rows
+        self._rows_in.inc(rows)
+        self._batches_in.inc()
+        self._in_flight.inc()
+
+    def written(self, batches: int, rows: int, read_at: float) -> None:
+        """A delivery was written, or filtered, and acked; ``read_at`` is when it was read, as perf_counter."""
+        self.rows_out += rows
+        self._rows_out.inc(rows)
+        self._batches_out.inc(batches)
+        self._in_flight.dec()
+        if read_at:
+            self._latency.observe(time.perf_counter() - read_at)
+
+    def regrouped(self, deliveries: int) -> None:
+        """The buffer made one delivery out of so many (or several out of one: negative)."""
+        self._in_flight.dec(deliveries)
+
+    def error(self, kind: str, rows: int = 1) -> None:
+        """Rows were refused at a stage, or a delivery was nacked."""
+        if kind == "nacked":
+            self._in_flight.dec()
+        else:
+            self.refused += rows
+        _errors.labels(self.stream, kind).inc(rows)
+
+    def retrying(self, reason: str) -> None:
+        """A write failed and will be tried again."""
+        self._retries.inc()
+        self.trouble = reason
+        self._up.set(0)
+
+    def reconnecting(self, reason: str) -> None:
+        """The input was lost and will be opened again."""
+        self._reconnects.inc()
+        self.trouble = reason
+        self._up.set(0)
+
+    def recovered(self) -> None:
+        """The stream runs and nothing is in its way."""
+        self.trouble = None
+        self._up.set(1)
+
+    def down(self) -> None:
+        """The stream has stopped or failed."""
+        self._up.set(0)
+
+    def restarting(self) -> None:
+        """The stream failed and is started again."""
+        self._restarts.inc()
+
+    def lag(self, left: int) -> None:
+        """How much there is left to read."""
+        self._lag.set(left)
+
+    def wal(self, size: int) -> None:
+        """How many bytes the write-ahead log holds."""
+        self._wal_bytes.set(size)
+
+
+def exposition() -> bytes:
+    """All metrics in the Prometheus text format."""
+    return generate_latest(registry)

@@ -1,0 +1,229 @@
+"""The end of a stream: write in read order, retry, refuse bad rows, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+
+import pyarrow as pa
+
+from .backoff import Backoff, pause
+from .component import Context, Output, TransactionalWriter, Writer
+from .deadletter import Refusal, dead_letters
+from .delivery import Batch, Position, merge
+from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
+from .observe.metrics import StreamMetrics
+from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
+
+
+class Stopped(PenstockError):
+    """The stream was stopped while the other side could not be reached."""
+
+
+class Reopening:
+    """An output kept open: reopened when its connection is lost, retried while it fails for a while."""
+
+    def __init__(
+        self, output: Output, context: Context, backoff: Backoff, stop: asyncio.Event, metrics: StreamMetrics
+    ) -> None:
+        self._output, self._context, self._backoff, self._stop = output, context, backoff, stop
+        self._metrics = metrics
+        self._stack = AsyncExitStack()
+        self._writer: Writer | None = None
+
+    async def open(self) -> Writer:
+        """Return the open writer, opening it if need be."""
+        if self._writer is None:
+            self._writer = await self._stack.enter_async_context(self._output.open(self._context))
+        return self._writer
+
+    async def close(self) -> None:
+        """Close the writer if it is open."""
+        self._writer = None
+        stack, self._stack = self._stack, AsyncExitStack()
+        await stack.aclose()
+
+    async def call(self, action: Callable[[Writer], Awaitable[None]]) -> None:
+        """Do ``action`` until it succeeds; raises Stopped, PermanentError, or the last error once out of attempts."""
+        attempt = 0
+        while True:
+            try:
+                await action(await self.open())
+                if attempt:
+                    self._metrics.recovered()
+                return
+            except ConnectionLost as error:
+                await self._discard()
+                failure: PenstockError = error
+            except TransientError as error:
+                failure = error
+            except (ConnectionError, TimeoutError) as error:
+                await self._discard()
+                failure = ConnectionLost(describe(error))
+            if self._stop.is_set():
+                raise Stopped(str(failure)) from failure
+            if self._backoff.exhausted(attempt):
+                raise failure
+            delay = self._backoff.delay(attempt)
+            self._metrics.retrying(str(failure))
+            self._context.log.warning(
+                "%s: writing failed, attempt %d, again in %.2f s: %s", self._context.name, attempt + 1, delay, failure
+            )
+            await pause(delay, self._stop)
+            attempt += 1
+
+    async def _discard(self) -> None:
+        """Close a writer whose connection is lost: that its closing fails too is no news."""
+        try:
+            await self.close()
+        except Exception as error:
+            self._context.log.debug("%s: closing a lost output: %s", self._context.name, error)
+
+
+class Sink:
+    """Writes what a stream's deliveries became, and settles them."""
+
+    def __init__(
+        self,
+        name: str,
+        output: Reopening,
+        errors: Reopening | None,
+        metrics: StreamMetrics,
+        *,
+        saves: bool,
+    ) -> None:
+        self._name, self._output, self._errors, self._metrics = name, output, errors, metrics
+        self._saves = saves
+        self._failure: Exception | None = None
+
+    def finish(self) -> None:
+        """Raise what made the sink give up, unless that was a stop."""
+        if self._failure is not None and not isinstance(self._failure, Stopped):
+            raise self._failure
+
+    async def settle(self, group: Sequence[Transformed]) -> None:
+        """Write a group of deliveries, in order, and ack them; nack what could be neither written nor refused."""
+        if len(group) > 1 and any(done.refusals or done.error for done in group):
+            for done in group:
+                await self.settle([done])
+            return
+        error = self._failure or group[0].error
+        if error is None:
+            try:
+                await self._write(group)
+            except ConfigError:
+                raise
+            except Exception as failure:
+                if len(group) > 1 and isinstance(failure, PermanentError):
+                    for done in group:
+                        await self.settle([done])
+                    return
+                error = failure
+        await self._release(group, error)
+
+    async def _release(self, group: Sequence[Transformed], error: Exception | None) -> None:
+        for done in group:
+            if error is None:
+                await done.delivery.ack()
+                self._metrics.written(len(done.pieces), done.rows, done.read_at)
+            else:
+                # A log-like input cannot take one batch back: it is to stop, and what came later must not be
+                # written before what was refused.
+                if any(loan.tracker is not None for loan in done.delivery.loans):
+                    self._failure = error
+                self._metrics.error("nacked")
+                await done.delivery.nack(error)
+
+    async def _write(self, group: Sequence[Transformed]) -> None:
+        pieces = [piece for done in group for piece in done.pieces]
+        if len(group) == 1:
+            await self._refuse(group[0], group[0].refusals)
+        if not self._saves:
+            if pieces:
+                await self._write_pieces(group, pieces, {})
+            return
+        loans = merge(group[0].delivery.batch, [done.delivery for done in group])
+        await self._write_pieces(group, pieces, loans.positions())
+
+    async def _write_pieces(
+        self, group: Sequence[Transformed], pieces: Sequence[Piece], positions: dict[str, Position]
+    ) -> None:
+        """Write the pieces as one unit; of a single delivery's, find and refuse the rows that cannot be written."""
+        try:
+            await self._call([piece.batch for piece in pieces], positions)
+        except PermanentError as error:
+            if len(group) > 1:
+                raise
+            if self._saves:
+                await self._write_rest(group[0], pieces, positions, error)
+            else:
+                await self._narrow(group[0], pieces)
+
+    async def _narrow(self, done: Transformed, pieces: Sequence[Piece]) -> None:
+        """Write the pieces one by one, halving those that fail, and refuse the rows that cannot be written."""
+        waiting = list(reversed(pieces))
+        while waiting:
+            piece = waiting.pop()
+            try:
+                await self._call([piece.batch], {})
+            except RowsRejected as rejected:
+                await self._refuse(done, refuse_rows("output", piece, rejected))
+                waiting += reversed(pieces_without(piece, rejected.reasons))
+            except PermanentError as failure:
+                if piece.batch.num_rows > 1:
+                    waiting += reversed(halves(piece))
+                else:
+                    await self._refuse(done, [Refusal(piece.batch, "output", describe(failure), piece.first)])
+
+    async def _write_rest(
+        self,
+        done: Transformed,
+        pieces: Sequence[Piece],
+        positions: dict[str, Position],
+        error: PermanentError,
+    ) -> None:
+        """Write rows and positions together, without the rows that are rejected.
+
+        Nothing may be written on trial here, since it would be written again after a crash: where the output
+        cannot name the rows, all of the delivery is refused.
+        """
+        while len(pieces) == 1 and isinstance(error, RowsRejected):
+            await self._refuse(done, refuse_rows("output", pieces[0], error))
+            kept = [piece.batch for piece in pieces_without(pieces[0], error.reasons)]
+            pieces = [Piece(pa.Table.from_batches(kept).combine_chunks().to_batches()[0], None)] if kept else []
+            try:
+                await self._call([piece.batch for piece in pieces], positions)
+            except PermanentError as again:
+                error = again
+            else:
+                return
+        await self._refuse(done, [Refusal(p.batch, "output", describe(error), p.first) for p in pieces])
+        await self._call([], positions)
+
+    async def _call(self, batches: Sequence[Batch], positions: dict[str, Position]) -> None:
+        async def action(writer: Writer) -> None:
+            try:
+                if self._saves:
+                    assert isinstance(writer, TransactionalWriter)
+                    await writer.write_and_save(batches, positions)
+                else:
+                    await writer.write(batches)
+            except (PenstockError, ConnectionError, TimeoutError):
+                raise
+            except Exception as error:
+                raise PermanentError(describe(error)) from error
+
+        await self._output.call(action)
+
+    async def _refuse(self, done: Transformed, refusals: Sequence[Refusal]) -> None:
+        refusals = [refusal for refusal in refusals if refusal.rows.num_rows]
+        if not refusals:
+            return
+        if self._errors is None:
+            first = refusals[0]
+            raise PermanentError(f"{first.stage}: {first.reason}")
+        letters = dead_letters(self._name, done.delivery, refusals)
+        await self._errors.call(lambda writer: writer.write([letters]))
+        for refusal in refusals:
+            self._metrics.error(refusal.stage, refusal.rows.num_rows)

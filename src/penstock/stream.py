@@ -1,0 +1,112 @@
+"""A stream is a value: an input, a buffer, a pipeline of processors, an output."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from .backoff import Backoff
+from .component import Buffer, Component, Input, Options, Output, Processor
+from .duration import Duration
+from .wal import Durability
+
+
+class Pipeline(Options):
+    """What happens to each batch."""
+
+    thread_num: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """How many batches are processed at once; the output order is the input order, whatever it is."""
+    processors: Annotated[list[Processor], BeforeValidator(lambda value: [] if value is None else value)] = []
+    """The processors, in order."""
+
+
+class Restart(Backoff):
+    """When a stream that failed is started again."""
+
+    attempts: int | None = 5
+    """How many failures in a row are answered with a restart; 0 for none, null for no limit."""
+    initial: Duration = 1.0
+    """The wait before the first restart; it doubles with each further one."""
+    maximum: Duration = 60.0
+    """The longest wait; a stream that ran that long starts counting anew."""
+
+
+def _pipeline(value: Any) -> Any:
+    return {"processors": list(value)} if isinstance(value, list | tuple) else {} if value is None else value
+
+
+class Stream(Options):
+    """Rows flow from an input, through a buffer and processors, to an output; nothing accepted is lost."""
+
+    id: str = Field("stream", pattern=r"^[A-Za-z0-9_-]+$")
+    """Names the stream in logs, metrics and checkpoints."""
+    input: Input
+    """Where batches come from."""
+    buffer: Buffer | None = None
+    """What holds or regroups batches before the pipeline."""
+    pipeline: Annotated[Pipeline, BeforeValidator(_pipeline)] = Pipeline()
+    """What happens to each batch; in Python also a plain list of processors."""
+    output: Output
+    """Where batches go."""
+    error_output: Output | None = None
+    """Where rows go that cannot be decoded, processed or written, each with its reason, stage, original payload and
+    metadata. Without one such a row stops the stream: nothing is dropped."""
+    durability: Durability | None = None
+    """Keep what was read in a write-ahead log until it is written: for inputs that cannot replay."""
+    checkpoint: Literal["state", "output"] = "state"
+    """Where positions are kept: in the engine's state (each row at least once), or by the output in the same
+    transaction as the rows (exactly once for inputs that replay)."""
+    metadata: bool | None = None
+    """Whether the `__meta_*` columns are made; by default only if the configuration names one."""
+    max_in_flight: int = Field(16, ge=1)
+    """How many deliveries may be on their way at once; the input waits beyond that."""
+    retry: Backoff = Backoff()
+    """How output writes and lost connections are retried; by default until they succeed."""
+    restart: Restart = Restart()
+    """When the stream is started again after a failure."""
+    shutdown_timeout: Duration = 30.0
+    """How long a stop may take to write what is in flight; what is not written by then is read again next time."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Stream:
+        for processor in self.pipeline.processors:
+            regroups(processor)
+        held = self.buffer.most_held() if self.buffer else 0
+        if held is not None and held > MOST_HELD:
+            raise ValueError(
+                f"buffer {self.buffer.type_name if self.buffer else ''!r} could hold {held} deliveries; "
+                f"a checkpoint follows {MOST_HELD} at most, so it would wait for ever"
+            )
+        return self
+
+    def components(self) -> list[tuple[str, Component]]:
+        """All components with the path of each."""
+        named: list[tuple[str, Component | None]] = [("input", self.input), ("buffer", self.buffer)]
+        named += [(f"pipeline.processors.{i}", p) for i, p in enumerate(self.pipeline.processors)]
+        named += [("output", self.output), ("error_output", self.error_output)]
+        return [(path, component) for path, component in named if component is not None]
+
+    def reads_metadata(self) -> bool:
+        """Whether the ``__meta_*`` columns are to be made."""
+        if self.metadata is not None:
+            return self.metadata
+        return any(component.reads_metadata() for path, component in self.components() if path != "error_output")
+
+    def columns_read(self) -> frozenset[str] | None:
+        """The only columns of the decoded input that anything reads; None when all may be."""
+        first = self.pipeline.processors[0].columns_read() if self.pipeline.processors else None
+        if first is None:
+            return None
+        return first | (self.buffer.columns_read() if self.buffer else frozenset())
+
+
+MOST_HELD = 1 << 20
+"""How many deliveries a checkpoint follows at most."""
+
+
+def regroups(processor: Processor) -> Buffer | None:
+    """The buffer that a processor stands for, where it only regroups batches."""
+    options = getattr(processor, "regroups", None)
+    return Buffer.parse(options()) if options is not None else None
