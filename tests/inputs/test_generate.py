@@ -10,6 +10,7 @@ from penstock.inputs.generate import Generate
 from penstock.metadata import attach
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import InputSuite
 
 
 async def read_all(reader: Reader) -> list[int]:
@@ -94,3 +95,18 @@ async def test_a_mapping_or_list_becomes_json_text(tmp_path: Path, context: obje
 def test_a_bare_number_is_no_interval() -> None:
     with pytest.raises(ValueError, match="duration with a unit"):
         Input.parse({"type": "generate", "context": "x", "interval": 5})
+
+
+class TestGenerate(InputSuite):
+    @pytest.fixture
+    def component(self) -> Input:
+        return Input.parse(
+            {
+                "type": "generate",
+                "context": {"a": 1},
+                "interval": "1ns",
+                "count": 23,
+                "batch_size": 2,
+                "codec": "json",
+            }
+        )

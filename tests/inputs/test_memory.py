@@ -8,6 +8,7 @@ from penstock.errors import EndOfInput
 from penstock.inputs.memory import Memory
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import InputSuite
 
 
 async def test_each_message_is_a_delivery_and_then_the_input_ends(tmp_path: Path) -> None:
@@ -45,3 +46,9 @@ async def test_python_may_give_bytes_and_record_batches(tmp_path: Path) -> None:
         assert (await reader.read()).batch is batch
     assert source.reads_metadata() is False
     assert source.model_dump(mode="json")["messages"][1] == [{"n": 1}, {"n": 2}]
+
+
+class TestMemory(InputSuite):
+    @pytest.fixture
+    def component(self) -> Input:
+        return Input.parse({"type": "memory", "messages": [{"n": n} for n in range(12)], "codec": "json"})

@@ -5,6 +5,7 @@ import pytest
 
 from penstock.component import Output
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import OutputSuite
 
 
 async def test_everything_is_taken(tmp_path: Path) -> None:
@@ -16,3 +17,11 @@ async def test_everything_is_taken(tmp_path: Path) -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown key"):
         Output.parse({"type": "drop", "speed": 1})
+
+
+class TestDrop(OutputSuite):
+    readable = False
+
+    @pytest.fixture
+    def component(self) -> Output:
+        return Output.parse("drop")

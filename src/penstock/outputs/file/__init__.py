@@ -46,6 +46,15 @@ class Rotate(Options):
         )
 
 
+class _Begun(set[str]):
+    """What was begun is no part of a configuration's value: it makes no two of them differ."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Begun)
+
+
 class File(Output, type="file"):
     """Write rows into files: JSON lines, CSV, text, Parquet, Avro or Arrow, told from the name.
 
@@ -101,7 +110,7 @@ class File(Output, type="file"):
     store: Store | None = None
     """The object store the path is in; by default the path is a file of this machine."""
 
-    _begun: set[str] = PrivateAttr(default_factory=set)
+    _begun: _Begun = PrivateAttr(default_factory=lambda: _Begun())
 
     @model_validator(mode="after")
     def _agrees(self) -> File:

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from . import disk, tails
 from .formats import Compression, Format
 
 HEADER_BYTES = 1 << 16
+SYNC_ALONE, SYNC_TOGETHER = 4, 16
 
 
 class Growing:
@@ -165,9 +167,13 @@ class Unit:
         for addition in self._additions.values():
             for data in addition.data:
                 addition.file.append(data)
-        for addition in self._additions.values():
-            if sync and addition.data:
-                addition.file.sync()
+        grown = [addition.file for addition in self._additions.values() if addition.data] if sync else []
+        if len(grown) < SYNC_ALONE:
+            for file in grown:
+                file.sync()
+            return
+        with ThreadPoolExecutor(SYNC_TOGETHER) as pool:  # the disk flushes many at once as fast as one
+            list(pool.map(Growing.sync, grown))
 
     def undo(self) -> None:
         """Cut every file back to what it was; one that cannot be cut is mended when it is next opened."""

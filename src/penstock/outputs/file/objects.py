@@ -49,7 +49,7 @@ class ObjectWriter:
         for name, data in self._objects.items():
             if name not in self._put:
                 with translated(f"putting {name}"):
-                    await obstore.put_async(self._store, name, memoryview(data))
+                    await obstore.put_async(self._store, name, memoryview(data).cast("B"))
                 self._put.append(name)
         self._failed, self._objects, self._put = (), {}, []
 
