@@ -139,7 +139,7 @@ def _written(value: Any, location: tuple[str | int, ...]) -> Path_:
     for part in location:
         in_mapping = isinstance(value, dict) and part in value
         if in_mapping or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
-            value = value[part]  # type: ignore[index]
+            value = value[part]
         elif part == "processors" and isinstance(value, list):
             continue
         elif part == location[-1] and isinstance(part, str) and part.isidentifier():

@@ -143,7 +143,7 @@ class _Composer:
         try:
             return self._yaml.constructor.construct_object(ScalarNode(tag, text, node.start_mark, node.end_mark))
         except (YAMLError, ValueError) as error:
-            raise self._document.error(f"cannot be read as {tag.rsplit(':', 1)[-1]}: {text!r}", path) from error
+            raise self._document.error(f"cannot be read as {str(tag).rsplit(':', 1)[-1]}: {text!r}", path) from error
 
     def _resolve(self, text: str) -> str:
         return str(self._yaml.resolver.resolve(ScalarNode, text, (True, False)))
