@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .component import Buffer, Codec, Component, Input, Output, Processor
+from .config import Configuration
 
 KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec)
 """The kinds of component, in the order in which data meets them."""
@@ -63,8 +64,8 @@ def aliases(kind: type[Component]) -> Mapping[str, tuple[str, Mapping[str, Any]]
 
 
 def pages() -> dict[str, str]:
-    """All pages by path: one for each component, one for each kind, and the catalogue."""
-    found = {"index.md": _catalogue()}
+    """All pages by path: the catalogue, the configuration, one for each kind and one for each component."""
+    found = {"index.md": _catalogue(), "configuration.md": _configuration_page()}
     for kind in KINDS:
         found[f"{kind._package}/index.md"] = _kind_page(kind)
         for name in shipped(kind):
@@ -110,6 +111,7 @@ def _catalogue() -> str:
         _GENERATED,
         "# Reference",
         "Every component, by kind. The address of a page is that of the file in `src/penstock`.",
+        "What surrounds them in a file is the [configuration](configuration.md).",
     ]
     for kind in KINDS:
         lines = [
@@ -118,6 +120,14 @@ def _catalogue() -> str:
         parts += [f"## [{kind._package.capitalize()}]({kind._package}/index.md)", describe(kind).summary]
         parts += ["\n".join(lines)] if lines else []
     return "\n\n".join(parts) + "\n"
+
+
+def _configuration_page() -> str:
+    description = describe(Configuration)
+    parts = [_GENERATED, "# Configuration", description.summary]
+    parts += [description.prose] if description.prose else []
+    sections = [section.replace("](../", "](") for section in _option_sections(Configuration)]
+    return "\n\n".join([*parts, *sections]) + "\n"
 
 
 def _kind_page(kind: type[Component]) -> str:
@@ -163,7 +173,7 @@ def _cell(text: str) -> str:
 
 def _default(option: Mapping[str, Any]) -> str:
     value = option.get("default")
-    if value is None:
+    if value is None or (isinstance(value, dict) and "$ref" in option):  # the table of those options has them
         return ""
     if option.get("examples") == _DURATION_EXAMPLES or any(
         choice.get("examples") == _DURATION_EXAMPLES for choice in option.get("anyOf", [])

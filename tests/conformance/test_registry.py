@@ -5,6 +5,7 @@ The numbers are those of the clauses in CONTRIBUTING.md.
 
 import ast
 import asyncio
+import functools
 import importlib
 import inspect
 import json
@@ -19,6 +20,7 @@ import pytest
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from ruamel.yaml import YAML
 
+from penstock import config
 from penstock.component import Component, Input, Output
 from penstock.errors import ConnectionLost
 from penstock.reference import KINDS, aliases, describe, shipped
@@ -161,6 +163,18 @@ def it_can_be_dumped_and_parsed_again(kind: type[Component], name: str, tmp_path
     dumped = json.loads(adapter.dump_json(component))
     if "**********" not in json.dumps(dumped):  # what is secret is not dumped
         assert adapter.validate_python(dumped) == component
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    return config.json_schema()
+
+
+@check
+def the_example_matches_the_schema(kind: type[Component], name: str, tmp_path: Path) -> None:
+    """2.2: what an editor checks is what the parser accepts."""
+    whole = {"$ref": f"#/$defs/{kind._package}", "$defs": schema()["$defs"]}
+    jsonschema.Draft202012Validator(whole).validate(json.loads(json.dumps(example(kind, name), default=str)))
 
 
 @check

@@ -6,11 +6,31 @@ from typing import assert_type
 
 import pyarrow as pa
 
+from penstock import (
+    Batch,
+    Codec,
+    Configuration,
+    Context,
+    Delivery,
+    EndOfInput,
+    Input,
+    Output,
+    PenstockError,
+    Processor,
+    Reader,
+    RowsRejected,
+    Stream,
+    TransactionalWriter,
+    Writer,
+    load,
+    loads,
+    merge,
+    run_sync,
+)
 from penstock.checkpoint import Checkpoint, CheckpointStore
-from penstock.component import Codec, Context, Input, Output, Processor, Queue, Reader, TransactionalWriter, Writer
-from penstock.delivery import Batch, Delivery, Position, merge
+from penstock.component import Queue
+from penstock.delivery import Position
 from penstock.duration import Duration
-from penstock.errors import EndOfInput, PenstockError, RowsRejected
 from penstock.metadata import Origin
 from penstock.state.memory import MemoryStore
 
@@ -29,6 +49,16 @@ def finding_and_parsing_keep_the_kind() -> None:
     assert_type(Ticks().every, float)
     assert_type(Ticks().codec, Codec | None)
     assert_type(Processor.names(), list[str])
+
+
+def streams_are_values() -> None:
+    stream = Stream(input=Ticks(), output=Output.parse("drop"))
+    assert_type(stream.input, Input)
+    assert_type(stream.error_output, Output | None)
+    assert_type(stream.pipeline.processors, list[Processor])
+    assert_type(load("streams.yaml"), Configuration)
+    assert_type(loads("streams: []").streams, list[Stream])
+    run_sync(stream, state="memory")
 
 
 async def reading_and_settling(context: Context) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import penstock
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,3 +15,12 @@ def test_the_contract_and_a_plugin_pass_strict_type_checks() -> None:
         [sys.executable, "-m", "mypy", *checked], cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_public_names_are_sorted_documented_and_few() -> None:
+    assert penstock.__all__ == sorted(penstock.__all__)
+    assert len(penstock.__all__) <= 40
+    undocumented = [
+        name for name in penstock.__all__ if callable(getattr(penstock, name)) and not getattr(penstock, name).__doc__
+    ]
+    assert undocumented == []
