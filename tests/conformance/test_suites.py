@@ -29,6 +29,8 @@ class Numbers(Input, type="suite_numbers"):
 
 
 class NumberReader:
+    source = "suite_numbers"
+
     def __init__(self, until: int, checkpoint: Checkpoint) -> None:
         self.until, self.checkpoint, self.taken = until, checkpoint, checkpoint.position or 0
 
@@ -36,7 +38,7 @@ class NumberReader:
         if self.taken >= self.until:
             raise EndOfInput
         batch = sample(self.taken * 2, 2)
-        delivery = await self.checkpoint.deliver(batch, self.taken + 1, Origin("suite_numbers"))
+        delivery = await self.checkpoint.deliver(batch, self.taken + 1, Origin(self.source))
         self.taken += 1
         return delivery
 
@@ -45,6 +47,34 @@ class TestNumbers(InputSuite):
     @pytest.fixture
     def component(self) -> Input:
         return Numbers()
+
+
+class Brokered(Input, type="suite_brokered"):
+    """Count to a number, the position being kept by a broker."""
+
+    committed: ClassVar[dict[str, int]] = {}
+    group: str
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Reader]:
+        async def commit(position: Position) -> None:
+            self.committed[self.group] = position
+
+        reader = NumberReader(6, await context.checkpoint(commit=commit))
+        reader.source = "suite_brokered"
+        reader.taken = self.committed.get(self.group, 0)
+        yield reader
+
+
+class TestBrokered(InputSuite):
+    checkpointed = False
+
+    @pytest.fixture
+    def component(self, tmp_path) -> Input:
+        return Brokered(group=str(tmp_path))
+
+    def rows(self, component: Input, delivery: Delivery) -> list[Any]:
+        return delivery.batch["id"].to_pylist()
 
 
 class HastyReader(NumberReader):

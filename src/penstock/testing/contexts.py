@@ -19,5 +19,7 @@ async def lend_context(
     """Yield a context that saves positions to ``store`` and, on a clean exit, has saved all of them."""
     store = store or MemoryStore()
     ledger = Ledger(store.save, interval=0)
-    yield Context(name, store, ledger, directory, **options)
-    await ledger.flush()
+    context = Context(name, store, ledger, directory, **options)
+    yield context
+    for each in {id(each): each for each in (ledger, *context.ledgers)}.values():
+        await each.flush()
