@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from .component import Codec
 from .delivery import Batch, Delivery
-from .metadata import PREFIX, SCHEMA, VALUE, attach
+from .metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
 
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
@@ -52,8 +52,8 @@ def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -
     for refusal in refusals:
         original = _as_read(delivery, refusal)
         fixed = {"time": now, "stream": stream, "stage": refusal.stage, "reason": refusal.reason[:LONGEST_REASON]}
-        for row in original.to_pylist():
-            rows.append({**fixed, **_payload(row), "metadata": _metadata(row, delivery)})
+        for payload, metadata in zip(_payloads(original), _metadata(original, delivery.origin), strict=True):
+            rows.append({**fixed, **_readable(payload), "metadata": metadata})
     return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
 
 
@@ -63,39 +63,41 @@ def _as_read(delivery: Delivery, refusal: Refusal) -> Batch:
     return attach(delivery.batch, delivery.origin).slice(refusal.first, refusal.rows.num_rows)
 
 
-def _payload(row: dict[str, Any]) -> dict[str, str | None]:
-    if VALUE not in row:
-        plain = {name: value for name, value in row.items() if not name.startswith(PREFIX)}
-        return {"payload": json.dumps(plain, default=_as_text, ensure_ascii=False), "encoding": "utf-8"}
-    value = row[VALUE]
-    if value is None:
+def _payloads(rows: Batch) -> list[bytes | None]:
+    """The rows as they were read, or as JSON once they are columns."""
+    if VALUE in rows.schema.names:
+        found: list[bytes | None] = rows.column(VALUE).cast(pa.binary()).to_pylist()
+        return found
+    return _as_json(without_metadata(rows))
+
+
+def _readable(payload: bytes | None) -> dict[str, str | None]:
+    if payload is None:
         return {"payload": None, "encoding": "utf-8"}
-    data = value.encode() if isinstance(value, str) else bytes(value)
     try:
-        return {"payload": data.decode().rstrip("\r\n"), "encoding": "utf-8"}
+        return {"payload": payload.decode().rstrip("\r\n"), "encoding": "utf-8"}
     except UnicodeDecodeError:
-        return {"payload": base64.b64encode(data).decode(), "encoding": "base64"}
+        return {"payload": base64.b64encode(payload).decode(), "encoding": "base64"}
 
 
-def _metadata(row: dict[str, Any], delivery: Delivery) -> str:
-    found = {name: row[name] for name in SCHEMA.names if row.get(name) is not None}
-    if not found and delivery.origin is not None:
+def _metadata(rows: Batch, origin: Origin | None) -> list[str]:
+    names = [name for name in rows.schema.names if name.startswith(PREFIX)]
+    if not names and origin is not None:
         # The rows can no longer be told apart; what holds for the whole delivery still does.
-        found = {"__meta_source": delivery.origin.source, "__meta_partition": delivery.origin.partition}
-        if isinstance(delivery.origin.ext, dict):
-            found["__meta_ext"] = list(delivery.origin.ext.items())
-    if "__meta_ext" in found:
-        found["__meta_ext"] = dict(found["__meta_ext"])
-    plain = {name.removeprefix(PREFIX): value for name, value in found.items()}
-    return json.dumps(plain, default=_as_text, ensure_ascii=False)
+        rows = attach(
+            rows, Origin(origin.source, origin.partition, ext=_common(origin), ingest_time=origin.ingest_time)
+        )
+        names = SCHEMA.names
+    plain = rows.select(names).rename_columns([name.removeprefix(PREFIX) for name in names])
+    return [(text or b"{}").decode() for text in _as_json(plain)]
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    return str(value)
+def _common(origin: Origin) -> Mapping[str, str]:
+    return origin.ext if isinstance(origin.ext, Mapping) else {}
+
+
+def _as_json(rows: Batch) -> list[bytes | None]:
+    if not rows.num_columns:
+        return [b"{}"] * rows.num_rows
+    encoded: list[bytes | None] = Codec.find("json")().encode(rows).to_pylist()
+    return encoded

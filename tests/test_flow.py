@@ -1,0 +1,372 @@
+"""How deliveries travel: order, filtering, refusal, retry, settlement, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from penstock import (
+    Context,
+    Engine,
+    Input,
+    Output,
+    PenstockError,
+    PermanentError,
+    Processor,
+    RowsRejected,
+    Stream,
+    TransientError,
+)
+from penstock.component import Process, Writer
+from penstock.delivery import Batch, Delivery
+from penstock.errors import ConnectionLost, EndOfInput
+from penstock.outputs import memory
+
+
+class Numbers(Input, type="test_numbers"):
+    """Counts up, one delivery a batch; the settlements are kept for the test."""
+
+    count: int = 100
+    rows: int = 1
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Any]:
+        yield _Counting(self, await context.checkpoint())
+
+
+class _Counting:
+    def __init__(self, options: Numbers, checkpoint: Any) -> None:
+        self._options, self._checkpoint = options, checkpoint
+
+    async def read(self) -> Delivery:
+        first = self._checkpoint.position or 0
+        if first >= self._options.count:
+            raise EndOfInput
+        batch = pa.RecordBatch.from_pydict({"n": list(range(first, first + self._options.rows))})
+        return await self._checkpoint.deliver(batch, first + self._options.rows)
+
+
+class Jitter(Processor, type="test_jitter"):
+    """Takes a random time in a thread."""
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        time.sleep(random.random() * 0.003)
+        return [batch]
+
+
+class EveryFifth(Processor, type="test_every_fifth"):
+    """Filters every fifth batch."""
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        return [] if batch.column("n")[0].as_py() % 5 == 0 else [batch]
+
+
+class Picky(Processor, type="test_picky"):
+    """Refuses odd thirteens, and can say whether it works row by row."""
+
+    by_row: bool = True
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        if 13 in batch.column("n").to_pylist():
+            raise ValueError("thirteen is unlucky")
+        return [batch]
+
+    def row_wise(self) -> bool:
+        return self.by_row
+
+
+class Asynchronous(Processor, type="test_asynchronous"):
+    """Doubles on the event loop."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        async def process(batch: Batch) -> Sequence[Batch]:
+            await asyncio.sleep(0)
+            return [pa.RecordBatch.from_pydict({"n": [2 * n for n in batch.column("n").to_pylist()]})]
+
+        yield process
+
+
+FAULTS: dict[str, list[Exception]] = {}
+
+
+class Failing(Output, type="test_failing"):
+    """Raises what the test queued under ``key``, then writes to the memory output of that name."""
+
+    key: str
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        async with memory.Memory(key=self.key).open(context) as writer:
+            yield _Failing(writer, FAULTS.setdefault(self.key, []))
+
+
+class _Failing:
+    def __init__(self, inner: Writer, faults: list[Exception]) -> None:
+        self._inner, self._faults = inner, faults
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            if 13 in batch.column("n").to_pylist():
+                raise PermanentError("thirteen cannot be written")
+        if self._faults:
+            raise self._faults.pop(0)
+        await self._inner.write(batches)
+
+
+async def flow(tmp_path: Path, **options: Any) -> list[dict[str, Any]]:
+    memory.clear("out")
+    memory.clear("errors")
+    stream = Stream.model_validate({"output": {"type": "memory", "key": "out"}, "retry": FAST, **options})
+    await Engine([stream], data=tmp_path).run()
+    return memory.rows("out")
+
+
+FAST = {"initial": "1ms", "maximum": "2ms"}
+ERRORS = {"type": "memory", "key": "errors"}
+FRAGILE = {"restart": {"attempts": 0}}
+
+
+async def test_r2_output_order_is_input_order_with_many_threads(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 300},
+        pipeline={"thread_num": 4, "processors": ["test_jitter"]},
+    )
+    assert [row["n"] for row in rows] == list(range(300))
+
+
+async def test_r1_filtered_batches_never_stall(tmp_path: Path) -> None:
+    rows = await flow(tmp_path, input={"type": "test_numbers", "count": 3000}, pipeline=["test_every_fifth"])
+    assert [row["n"] for row in rows] == [n for n in range(3000) if n % 5]
+
+
+async def test_everything_filtered_ends_and_moves_the_checkpoint(tmp_path: Path) -> None:
+    pipeline = [{"type": "sql", "query": "SELECT * FROM flow WHERE n < 0"}]
+    source = {"type": "test_numbers", "count": 500}
+    assert await flow(tmp_path, input=source, pipeline=pipeline) == []
+    assert await flow(tmp_path, input=source) == []  # resumed behind the last row
+
+
+async def test_a_coroutine_processor_runs_on_the_loop(tmp_path: Path) -> None:
+    rows = await flow(tmp_path, input={"type": "test_numbers", "count": 5}, pipeline=["test_asynchronous"])
+    assert [row["n"] for row in rows] == [0, 2, 4, 6, 8]
+
+
+async def test_a_bad_row_fails_alone(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 100, "rows": 50},
+        pipeline=["test_picky"],
+        error_output=ERRORS,
+    )
+    assert [row["n"] for row in rows] == [n for n in range(100) if n != 13]
+    letters = memory.rows("errors")
+    assert [(letter["payload"], letter["stage"]) for letter in letters] == [('{"n":13}', "0.test_picky")]
+    assert "thirteen is unlucky" in letters[0]["reason"]
+
+
+async def test_what_is_not_row_wise_fails_as_a_whole(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 100, "rows": 50},
+        pipeline=[{"type": "test_picky", "by_row": False}],
+        error_output=ERRORS,
+    )
+    assert [row["n"] for row in rows] == list(range(50, 100))
+    assert len(memory.rows("errors")) == 50
+
+
+async def test_a_row_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 100, "rows": 50},
+        output={"type": "test_failing", "key": "out"},
+        error_output=ERRORS,
+    )
+    assert sorted(row["n"] for row in rows) == [n for n in range(100) if n != 13]
+    assert [letter["stage"] for letter in memory.rows("errors")] == ["output"]
+
+
+async def test_without_an_error_output_a_bad_row_stops_the_stream_and_is_not_passed_over(tmp_path: Path) -> None:
+    source = {"type": "test_numbers", "count": 100, "rows": 10}
+    with pytest.raises(PenstockError, match="thirteen is unlucky"):
+        await flow(tmp_path, input=source, pipeline=["test_picky"], **FRAGILE)
+    assert [row["n"] for row in memory.rows("out")] == list(range(10))
+    rows = await flow(tmp_path, input=source)
+    assert [row["n"] for row in rows] == list(range(10, 100))
+
+
+@pytest.mark.parametrize("fault", [TransientError("busy"), ConnectionLost("gone"), ConnectionResetError("reset")])
+async def test_an_output_that_fails_for_a_while_loses_nothing(tmp_path: Path, fault: Exception) -> None:
+    FAULTS["out"] = [fault] * 4
+    rows = await flow(
+        tmp_path, input={"type": "test_numbers", "count": 10}, output={"type": "test_failing", "key": "out"}
+    )
+    assert [row["n"] for row in rows] == list(range(10))
+    assert FAULTS["out"] == []
+
+
+async def test_attempts_may_be_limited(tmp_path: Path) -> None:
+    FAULTS["out"] = [TransientError("busy")] * 100
+    with pytest.raises(PenstockError, match="busy"):
+        await flow(
+            tmp_path,
+            input={"type": "test_numbers", "count": 10},
+            retry={**FAST, "attempts": 3},
+            output={"type": "test_failing", "key": "out"},
+            **FRAGILE,
+        )
+    assert len(FAULTS["out"]) == 97
+
+
+async def test_a_stop_during_an_outage_ends_promptly_and_the_rows_are_read_again(tmp_path: Path) -> None:
+    FAULTS["out"] = [TransientError("busy")] * 10_000
+    memory.clear("out")
+    stream = Stream.model_validate(
+        {"input": {"type": "test_numbers", "count": 10}, "output": {"type": "test_failing", "key": "out"}}
+    )
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.2, stop.set)
+    started = time.monotonic()
+    await Engine([stream], data=tmp_path).run(stop)
+    assert time.monotonic() - started < 2
+    FAULTS["out"] = []
+    assert len(await flow(tmp_path, input={"type": "test_numbers", "count": 10})) == 10
+
+
+async def test_rejected_rows_are_refused_and_the_rest_written_with_the_position(tmp_path: Path) -> None:
+    class Rejecting(Output, type="test_rejecting"):
+        @asynccontextmanager
+        async def open(self, context: Context) -> AsyncIterator[Writer]:
+            async with memory.Memory(key="out").open(context) as writer:
+                inner: Any = writer
+
+                class Writing:
+                    load, save, write = inner.load, inner.save, inner.write
+
+                    async def write_and_save(self, batches: Sequence[Batch], positions: Any) -> None:
+                        bad = {
+                            i: "unlucky"
+                            for b in batches
+                            for i, n in enumerate(b.column("n").to_pylist())
+                            if n % 13 == 5
+                        }
+                        if bad:
+                            raise RowsRejected(bad)
+                        await inner.write_and_save(batches, positions)
+
+                yield Writing()  # type: ignore[misc]
+
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 100, "rows": 50},
+        output={"type": "test_rejecting"},
+        checkpoint="output",
+        error_output=ERRORS,
+    )
+    assert [row["n"] for row in rows] == [n for n in range(100) if n % 13 != 5]
+    assert memory.positions["out"]["stream"]["position"] == 100
+
+
+async def test_decode_errors_reach_the_error_output_with_the_original_payload(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "memory", "messages": ['{"n": 1}', "nonsense", '{"n": 3}'], "codec": "json"},
+        buffer={"type": "memory", "capacity": 10, "timeout": "10ms"},
+        error_output=ERRORS,
+    )
+    assert [row["n"] for row in rows] == [1, 3]
+    letters = memory.rows("errors")
+    assert [(letter["payload"], letter["stage"], letter["encoding"]) for letter in letters] == [
+        ("nonsense", "decode", "utf-8")
+    ]
+    assert '"source":"memory"' in letters[0]["metadata"]
+    assert '"offset":1' in letters[0]["metadata"]
+
+
+async def test_metadata_is_there_for_who_names_it_and_is_not_written(tmp_path: Path) -> None:
+    source = {"type": "memory", "messages": ['{"n": 1}', '{"n": 2}'], "codec": "json"}
+    query = "SELECT *, __meta_offset AS offset FROM flow"
+    rows = await flow(tmp_path, input=source, pipeline=[{"type": "sql", "query": query}])
+    assert rows == [{"n": 1, "offset": 0}, {"n": 2, "offset": 1}]
+
+
+async def test_a_batch_processor_regroups_without_losing_its_tail(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 25},
+        pipeline=[
+            {"type": "batch", "count": 10, "timeout_ms": 10_000},
+            {"type": "sql", "query": "SELECT count(*) c FROM flow"},
+        ],
+    )
+    assert [row["c"] for row in rows] == [10, 10, 5]
+
+
+async def test_the_write_ahead_log_acks_before_the_output_and_replays(tmp_path: Path) -> None:
+    FAULTS["out"] = [TransientError("busy")] * 10_000
+    memory.clear("out")
+    settled: list[int] = []
+
+    class Queue(Input, type="test_queue"):
+        @asynccontextmanager
+        async def open(self, context: Context) -> AsyncIterator[Any]:
+            yield _Queue(settled)
+
+    options = {"input": {"type": "test_queue"}, "output": {"type": "test_failing", "key": "out"}, "durability": {}}
+    stream = Stream.model_validate(options)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.4, stop.set)
+    await Engine([stream], data=tmp_path).run(stop)
+    assert settled == list(range(20))
+    assert memory.rows("out") == []
+    FAULTS["out"] = []
+    rows = await flow(tmp_path, input={"type": "test_numbers", "count": 0}, durability={})
+    assert [row["n"] for row in rows] == list(range(20))
+    assert await flow(tmp_path, input={"type": "test_numbers", "count": 0}, durability={}) == []
+
+
+class _Queue:
+    def __init__(self, settled: list[int]) -> None:
+        self._settled, self._next = settled, 0
+
+    async def read(self) -> Delivery:
+        if self._next == 20:
+            raise EndOfInput
+        number, self._next = self._next, self._next + 1
+
+        async def settle(error: Exception | None) -> None:
+            assert error is None
+            self._settled.append(number)
+
+        return Delivery.settled_by(pa.RecordBatch.from_pydict({"n": [number]}), settle)
+
+
+async def test_an_input_that_is_lost_goes_on_where_it_was(tmp_path: Path) -> None:
+    lost = iter([False, False, True] * 100)
+
+    class Losing(Numbers, type="test_losing"):
+        @asynccontextmanager
+        async def open(self, context: Context) -> AsyncIterator[Any]:
+            async with super().open(context) as reader:
+                read = reader.read
+
+                async def losing() -> Delivery:
+                    if next(lost):
+                        raise ConnectionLost("the cable was pulled")
+                    return await read()
+
+                reader.read = losing
+                yield reader
+
+    rows = await flow(tmp_path, input={"type": "test_losing", "count": 40})
+    assert [row["n"] for row in rows] == list(range(40))
