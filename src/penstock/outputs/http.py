@@ -1,0 +1,317 @@
+"""Send rows to a URL, one request for each or many in one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Literal, NamedTuple, Self
+
+import aiohttp
+import pyarrow as pa
+from pydantic import AfterValidator, Field, model_validator
+
+from ..clients.http import (
+    Auth,
+    Headers,
+    check_credentials,
+    check_url,
+    failures,
+    meaning,
+    open_session,
+    read_at_most,
+    retry_after,
+    secrets_of,
+)
+from ..component import Context, Options, Output, Writer
+from ..delivery import Batch
+from ..duration import Duration
+from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
+from ..expression import Expr
+from ..metadata import VALUE
+
+_PATIENCE = 5.0
+"""The longest ``Retry-After`` that is waited for within a write; the stream waits for longer ones."""
+_ANSWER_BYTES = 4096
+
+
+class Batched(Options):
+    """Many rows in one request."""
+
+    rows: int = Field(1000, ge=1)
+    """The most rows in one request."""
+    format: Literal["ndjson", "array"] = "ndjson"
+    """Whether the payloads stand on lines of their own or are the elements of a JSON array."""
+
+
+def _checked(url: Expr) -> Expr:
+    return Expr(check_url(url.constant)) if url.constant is not None else url
+
+
+class Http(Output, type="http"):
+    """Send rows to a URL.
+
+    Each row is one request whose body is its payload, or with `batch` many rows are. Up to `concurrency` requests
+    run at once, so the order of arrival is not the order of the rows unless it is 1. A row is written once its
+    request is answered 2xx. 408, 425, 429, 5xx and time-outs are tried again `retry_count` times at once and then
+    by the stream; other answers refuse the row, with the status and the start of the answer as reason. Requests
+    that succeeded are not repeated when others of the same write are; after a restart they may be, which
+    `idempotency_key` lets the server notice. Redirects are not followed.
+
+    Example::
+
+        type: http
+        url: https://example.com/events
+        headers: {X-Source: penstock}
+        auth: {type: bearer, token: not-a-secret}
+        batch: {rows: 500, format: ndjson}
+    """
+
+    url: Annotated[Expr, AfterValidator(_checked)]
+    """Where to send; spaces around it are ignored. An expression gives each row its own; rows whose URL is null or not
+    valid are refused."""
+    method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
+    """The method; `GET` and `DELETE` send no body."""
+    timeout_ms: int = Field(5000, ge=1)
+    """How long a request may take, in milliseconds."""
+    timeout: Duration | None = Field(None, gt=0)
+    """How long a request may take; instead of `timeout_ms`."""
+    retry_count: int = Field(3, ge=0)
+    """How often a request that failed for a while is tried again before the stream waits and retries."""
+    headers: Headers = {}
+    """Headers to send; `Content-Type` is `application/json` unless given."""
+    auth: Auth | None = None
+    """The credentials to send."""
+    body_field: str | None = None
+    """The column whose cells are the bodies; rows where it is null are not sent. By default the payloads are."""
+    batch: Batched | None = None
+    """How many rows go into one request; by default one."""
+    concurrency: int = Field(4, ge=1)
+    """How many requests may run at once."""
+    idempotency_key: str | None = None
+    """The column that is sent as `Idempotency-Key`; for several rows in one request, a digest of their keys."""
+
+    @model_validator(mode="after")
+    def _one_place_for_credentials(self) -> Self:
+        check_credentials(self.url.constant, self.auth, self.headers)
+        return self
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        """Get ready to send; nothing is sent yet."""
+        timeout = self.timeout if self.timeout is not None else self.timeout_ms / 1000
+        async with open_session(
+            self._sent_headers(), self.auth, timeout=timeout, connections=self.concurrency
+        ) as session:
+            yield _HttpWriter(self, session)
+
+    def sends_body(self) -> bool:
+        """Whether a request of this method has a body."""
+        return self.method not in {"GET", "DELETE"}
+
+    def _sent_headers(self) -> dict[str, str]:
+        if not self.sends_body() or any(name.lower() == "content-type" for name in self.headers):
+            return self.headers
+        lines = self.batch is not None and self.batch.format == "ndjson"
+        return {**self.headers, "Content-Type": "application/x-ndjson" if lines else "application/json"}
+
+    def bodies(self, batch: Batch) -> pa.BinaryArray:
+        """Return one body for each row; null for a row that is not sent."""
+        column = self.body_field or (VALUE if self.codec is None and VALUE in batch.schema.names else None)
+        if column is None:
+            return self.payloads(batch)
+        return _cells(batch, column).cast(pa.binary())
+
+
+def _cells(batch: Batch, column: str) -> pa.Array:
+    if column not in batch.schema.names:
+        raise PermanentError(f"there is no column {column!r}; the columns are {', '.join(batch.schema.names)}")
+    cells = batch.column(column)
+    if not (pa.types.is_string(cells.type) or pa.types.is_binary(cells.type)):
+        try:
+            cells = cells.cast(pa.string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise PermanentError(f"the column {column!r} of type {cells.type} cannot be sent as text") from error
+    return cells
+
+
+class _Row(NamedTuple):
+    """A row on its way; equal rows are the same to the server."""
+
+    url: str
+    body: bytes
+    key: str | None
+
+
+class _Request(NamedTuple):
+    """The rows of one request, and their indexes in the write."""
+
+    url: str
+    indexes: list[int]
+    rows: list[_Row]
+
+
+class _Memory:
+    """Which rows of a failed write arrived, so that its repetitions do not send them again.
+
+    The stream repeats a failed write whole, in halves or without some of its rows. A write with any other row is a
+    new one, before which all is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._awaited: Counter[_Row] = Counter()
+        self._arrived: Counter[_Row] = Counter()
+
+    def left(self, rows: dict[int, _Row]) -> dict[int, _Row]:
+        """Return the rows that have not arrived."""
+        if not self._awaited:
+            return rows
+        if Counter(rows.values()) - self._awaited:
+            self._awaited, self._arrived = Counter(), Counter()
+            return rows
+        arrived, left = self._arrived.copy(), {}
+        for index, row in rows.items():
+            if arrived[row] > 0:
+                arrived[row] -= 1
+            else:
+                left[index] = row
+        return left
+
+    def settle(self, rows: dict[int, _Row], left: dict[int, _Row], unsent: dict[int, _Row]) -> None:
+        """Note a write of ``rows``: ``left`` were to be sent, and ``unsent`` of these were not."""
+        if unsent:
+            self._awaited = self._awaited or Counter(rows.values())
+            self._arrived += Counter(row for index, row in left.items() if index not in unsent)
+        elif self._awaited:
+            self._awaited -= Counter(rows.values())
+            self._arrived -= Counter(row for index, row in rows.items() if index not in left)
+
+
+class _HttpWriter:
+    def __init__(self, config: Http, session: aiohttp.ClientSession) -> None:
+        self._config, self._session = config, session
+        self._memory = _Memory()
+        self._secrets = secrets_of(config.auth, config.headers)
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        """Send all rows; returns once each was answered 2xx."""
+        rows = await asyncio.to_thread(self._rows, batches)
+        left = self._memory.left(rows)
+        failed: list[tuple[_Request, PenstockError]] = []
+        requests = self._requests(left)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._config.concurrency, len(left))):
+                group.create_task(self._work(requests, failed))
+        skipped = [request for request, _ in failed] + list(requests)
+        unsent = {index: row for request in skipped for index, row in zip(request.indexes, request.rows, strict=True)}
+        self._memory.settle(rows, left, unsent)
+        if failed:
+            raise _verdict(failed)
+
+    def _rows(self, batches: Sequence[Batch]) -> dict[int, _Row]:
+        """The rows to send by their index in the write."""
+        found: dict[int, _Row] = {}
+        config, start, key = self._config, 0, self._config.idempotency_key
+        for batch in batches:
+            keys = _cells(batch, key).cast(pa.string()).to_pylist() if key is not None else [None] * batch.num_rows
+            bodies = config.bodies(batch).to_pylist() if config.sends_body() else [b""] * batch.num_rows
+            parts = zip(config.url.evaluate(batch).to_pylist(), bodies, keys, strict=True)
+            found.update((index, _Row(*row)) for index, row in enumerate(parts, start) if row[1] is not None)
+            start += batch.num_rows
+        if config.url.constant is None:
+            self._check_urls(found)
+        return found
+
+    def _check_urls(self, rows: dict[int, _Row]) -> None:
+        """Raise RowsRejected if the URL of any row cannot be sent to."""
+        known: dict[str, str] = {}
+        for url in {row.url for row in rows.values()}:
+            try:
+                check_credentials(check_url(url or ""), self._config.auth, self._config.headers)
+            except ValueError as error:
+                known[url] = f"url: {error}"
+        if known:
+            raise RowsRejected({index: known[row.url] for index, row in rows.items() if row.url in known})
+
+    def _requests(self, rows: dict[int, _Row]) -> Iterator[_Request]:
+        if self._config.batch is None:
+            yield from (_Request(row.url, [index], [row]) for index, row in rows.items())
+            return
+        waiting: dict[str, _Request] = {}
+        for index, row in rows.items():
+            request = waiting.setdefault(row.url, _Request(row.url, [], []))
+            request.indexes.append(index)
+            request.rows.append(row)
+            if len(request.rows) == self._config.batch.rows:
+                yield waiting.pop(row.url)
+        yield from waiting.values()
+
+    async def _work(self, requests: Iterator[_Request], failed: list[tuple[_Request, PenstockError]]) -> None:
+        """Send requests until there are no more, or one failed that may succeed later."""
+        for request in requests:
+            try:
+                await self._send(request)
+            except PenstockError as error:
+                failed.append((request, error))
+            if any(not isinstance(error, PermanentError) for _, error in failed):
+                return
+
+    async def _send(self, request: _Request) -> None:
+        attempt = 0
+        while True:
+            error, wait = await self._try(request)
+            if error is None:
+                return
+            if isinstance(error, PermanentError) or attempt == self._config.retry_count or wait > _PATIENCE:
+                raise error
+            await asyncio.sleep(max(wait, 0.1 * 2**attempt))
+            attempt += 1
+
+    async def _try(self, request: _Request) -> tuple[PenstockError | None, float]:
+        """Send once; returns why that failed and how long the server wants to be left alone."""
+        config = self._config
+        try:
+            with failures(request.url):
+                body = self._body(request)
+                data = io.BytesIO(body) if body is not None else None
+                async with self._session.request(
+                    config.method, request.url.strip(), data=data, headers=_key(request), allow_redirects=False
+                ) as response:
+                    answer = await read_at_most(response, _ANSWER_BYTES)
+        except (TransientError, ConnectionLost) as failure:
+            return failure, 0.0
+        if 200 <= response.status < 300:
+            return None, 0.0
+        error = meaning(response.status, request.url, response.headers, answer, self._secrets)
+        return error, retry_after(response.headers) or 0.0
+
+    def _body(self, request: _Request) -> bytes | None:
+        if not self._config.sends_body():
+            return None
+        bodies = [row.body for row in request.rows]
+        if self._config.batch is None:
+            return bodies[0]
+        if self._config.batch.format == "array":
+            return b"[" + b",".join(bodies) + b"]"
+        return b"\n".join(body.rstrip(b"\r\n") for body in bodies) + b"\n"
+
+
+def _key(request: _Request) -> dict[str, str]:
+    keys = [row.key for row in request.rows if row.key is not None]
+    if not keys:
+        return {}
+    one = len(request.rows) == 1 and keys[0].isascii() and keys[0].isprintable()
+    return {"Idempotency-Key": keys[0] if one else hashlib.sha256("\n".join(keys).encode()).hexdigest()}
+
+
+def _verdict(failed: Sequence[tuple[_Request, PenstockError]]) -> PenstockError:
+    """What many failures mean: try again if that may help any, else refuse the rows, by name where they are known."""
+    for _, error in failed:
+        if not isinstance(error, PermanentError):
+            return error
+    if any(len(request.rows) > 1 for request, _ in failed):
+        return failed[0][1]
+    return RowsRejected({request.indexes[0]: str(error) for request, error in failed})
