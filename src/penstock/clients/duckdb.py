@@ -8,7 +8,12 @@ import duckdb
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
 
-_NO_DOWNLOADS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_SETTINGS = """
+SET TimeZone = 'UTC';
+SET autoinstall_known_extensions = false;
+SET autoload_known_extensions = false;
+"""
+"""Set after connecting: DuckDB lets a process open a file twice only with the same configuration."""
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -17,21 +22,21 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
     Times are in UTC. Nothing is downloaded. Raises duckdb.Error or OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _prepared(duckdb.connect(str(path), config=dict(_NO_DOWNLOADS)))
+    return _prepared(duckdb.connect(str(path)))
 
 
 def connect_read_only(path: Path) -> duckdb.DuckDBPyConnection:
     """Open an existing file, beside other readers; within a process that writes it, beside the writer too."""
     try:
-        return _prepared(duckdb.connect(str(path), read_only=True, config=dict(_NO_DOWNLOADS)))
+        return _prepared(duckdb.connect(str(path), read_only=True))
     except duckdb.ConnectionException:
         if not path.exists():
             raise
-        return _prepared(duckdb.connect(str(path), config=dict(_NO_DOWNLOADS)))
+        return _prepared(duckdb.connect(str(path)))
 
 
 def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(_SETTINGS)
     return connection
 
 

@@ -23,6 +23,8 @@ _GONE = ("08", "57P01", "57P02", "57P03", "57P05")
 """The connection broke, or the server stops, crashed or is starting."""
 _LATER = ("40", "53", "55P03", "55006", "57014", "58", "25006")
 """Serialization, dead lock, no room, locks, cancelled, disk errors, and a primary that became a replica."""
+_MADE_MEANWHILE = ("42P07", "42701", "42710", "42P06")
+"""The table, column, index or schema has just been made by another."""
 
 
 def conninfo(database: Postgres) -> str:
@@ -44,6 +46,15 @@ def conninfo(database: Postgres) -> str:
     return make_conninfo(uri, **settings)
 
 
+def _is_race(error: Exception) -> bool:
+    """Whether another session made or changed the same table at the same moment."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    in_catalogue = error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog"
+    changed = error.sqlstate == "XX000" and "concurrently" in str(error)
+    return error.sqlstate in _MADE_MEANWHILE or in_catalogue or changed
+
+
 def classified(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
     """Return what follows from an error of this database, without its password."""
     if isinstance(error, PenstockError):
@@ -52,7 +63,7 @@ def classified(error: Exception, database: Postgres, *, opening: bool = False) -
     state = getattr(error, "sqlstate", None) or ""
     if state.startswith(_GONE):
         return ConnectionLost(message)
-    if state.startswith(_LATER):
+    if state.startswith(_LATER) or _is_race(error):
         return ConnectionLost(message) if opening else TransientError(message)
     if state:
         return PermanentError(message)

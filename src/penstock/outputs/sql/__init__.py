@@ -1,0 +1,122 @@
+"""Write rows to tables of PostgreSQL, SQLite or DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import SecretStr, model_validator
+
+from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
+from ...clients.thread import OwnThread
+from ...component import Context, Output, TransactionalWriter
+from ...expression import Expr
+from .session import Session
+from .writer import SqlWriter, Target
+
+
+class Sql(Output, type="sql"):
+    """Write rows to tables of PostgreSQL, SQLite or DuckDB.
+
+    The batches of one call are one transaction: they are durable when it returns, or none of them is there. With
+    `checkpoint: output` the positions of the input are part of that transaction, in the table
+    `_penstock_checkpoints`, so that each row is there exactly once. With `key` a row takes the place of the one that
+    has the same key, so that a row which comes again does no harm.
+
+    Tables and columns are made from the rows, and columns that appear later are added. Whole numbers, fractions,
+    text, bytes, decimals, dates, times, timestamps and durations keep their type; lists, structs and maps are kept as
+    JSON. A column of which only nulls came so far is made when its type is known. Where a table exists its columns
+    decide: a value that fits without loss is converted (a whole number in a column of fractions, a number as text),
+    a column of whole numbers is widened for a fraction, and a row that does not fit is refused with the reason
+    while the others are written. PostgreSQL keeps microseconds: finer timestamps are cut. `__meta_*` columns are
+    left out.
+
+    `table_name` may be computed for each row, so that the rows of a batch go to several tables. Such a name cannot
+    reach another schema or a table of the database itself; a constant one may name a schema, as in `public.readings`.
+
+    A SQLite file can be read and written by others meanwhile; a DuckDB file is held by this process alone.
+
+    Example::
+
+        type: sql
+        url: sqlite:///data/readings.db
+        table_name: readings
+        key: [sensor, time]
+    """
+
+    url: SecretStr | None = None
+    """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb` or `postgresql://...`."""
+    output_type: Database | None = None
+    """The database in the long form, with how its connection is encrypted; instead of `url`."""
+    table_name: Expr
+    """The table, or an expression that gives it for each row."""
+    key: list[str] = []
+    """The columns that tell rows apart: a row takes the place of the one with the same key. Without it, rows add up."""
+    upsert: bool = False
+    """Another way to ask for `key`: needs `upsert_keys`."""
+    upsert_keys: list[str] = []
+    """Another name for `key`."""
+    create: bool = True
+    """Make missing tables and columns, and widen columns; otherwise rows that need it are refused."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Sql:
+        chosen(self.url, self.output_type, "output_type")
+        if self.key and self.upsert_keys and self.key != self.upsert_keys:
+            raise ValueError("`key` and `upsert_keys` mean the same: expected one of them")
+        if self.upsert and not (self.key or self.upsert_keys):
+            raise ValueError("`upsert: true` needs `upsert_keys`, the columns that tell rows apart")
+        return self
+
+    def database(self) -> Postgres | Sqlite | Duckdb:
+        """Return the database, in whichever form it was given."""
+        if self.output_type is not None:
+            return self.output_type
+        return from_url(self.url.get_secret_value() if self.url is not None else "")
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[TransactionalWriter]:
+        """Connect; the writer keeps positions too."""
+        payloads = self.payloads if self.codec is not None else None
+        target = Target(self.table_name, tuple(self.key or self.upsert_keys), self.create, payloads)
+        async with OwnThread(f"{context.name}-sql") as thread:
+            session = await thread.run(_connect, self.database())
+            try:
+                yield SqlWriter(session, thread, target)
+            finally:
+                await thread.run(_close, session, context)
+
+
+def _connect(database: Postgres | Sqlite | Duckdb) -> Session:
+    """Import what the database needs only when it is used."""
+    if isinstance(database, Postgres):
+        from ...clients import postgres
+        from .postgres import PostgresSession
+
+        try:
+            return PostgresSession(database)
+        except Exception as error:
+            raise postgres.classified(error, database, opening=True) from error
+    if isinstance(database, Duckdb):
+        from ...clients import duckdb
+        from .duckdb import DuckdbSession
+
+        try:
+            return DuckdbSession(database.path)
+        except Exception as error:
+            raise duckdb.classified(error, database.path, opening=True) from error
+    from ...clients import sqlite
+    from .sqlite import SqliteSession
+
+    try:
+        return SqliteSession(database.path)
+    except Exception as error:
+        raise sqlite.classified(error, database.path, opening=True) from error
+
+
+def _close(session: Session, context: Context) -> None:
+    """A connection that is lost cannot be closed in good order; everything committed is there all the same."""
+    try:
+        session.close()
+    except Exception as error:
+        context.log.debug("%s: closing: %s", context.name, error)

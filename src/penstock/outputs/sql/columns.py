@@ -1,0 +1,276 @@
+"""Make the values of a batch fit the columns of a table, and say which do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as is_
+
+from ...component import Codec
+
+_MISFITS = (ValueError, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, and what its values are converted to before they are sent."""
+
+    name: str
+    type: pa.DataType
+    declared: str = ""
+    """Its type in the words of the database, for a column that is to be made."""
+    json: bool = False
+    """It holds JSON, which is sent as text."""
+    takes: str = ""
+    """SQLite: `number` takes whole and fractional ones, `any` takes what comes."""
+
+
+class Misfit(ValueError):
+    """Values that a column cannot hold without loss."""
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """Return the same values without dictionary, run-end or extension encoding."""
+    if isinstance(values, pa.ExtensionArray):
+        return plain(values.storage)
+    if is_.is_dictionary(values.type):
+        return plain(values.dictionary_decode())
+    if is_.is_run_end_encoded(values.type):
+        return plain(pc.run_end_decode(values))
+    return values
+
+
+def fit(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
+    """Return the values as the column takes them, and for each row whose value it cannot hold the reason."""
+    bad: dict[int, str] = {}
+    pieces = _fit(values, column, 0, len(values), bad)
+    return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), bad
+
+
+def _fit(values: pa.Array, column: Column, start: int, rows: int, bad: dict[int, str]) -> list[pa.Array]:
+    piece = values.slice(start, rows)
+    try:
+        return [converted(piece, column)]
+    except _MISFITS:
+        if rows > 1:
+            half = rows // 2
+            left = _fit(values, column, start, half, bad)
+            return left + _fit(values, column, start + half, rows - half, bad)
+        bad[start] = f"column {column.name}: expected {expected(column)}, got {_shown(piece[0])}"
+        return [pa.nulls(1, column.type)]
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = repr(value.as_py())
+    except (ValueError, OverflowError):
+        text = f"a {value.type}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def expected(column: Column) -> str:
+    """Say in words what a column takes."""
+    kind = column.type
+    tests = [
+        (column.json, "JSON"),
+        (is_.is_boolean(kind), "true or false"),
+        (is_.is_integer(kind) and not column.takes, f"a whole number that fits {kind}"),
+        (is_.is_integer(kind) or is_.is_floating(kind), "a number"),
+        (is_.is_decimal(kind), f"a number that fits {kind}"),
+        (is_.is_date(kind), "a date"),
+        (is_.is_time(kind), "a time"),
+        (is_.is_timestamp(kind), "a timestamp"),
+        (is_.is_duration(kind), "a duration"),
+        (is_binary(kind), "bytes"),
+    ]
+    return next((words for fits, words in tests if fits), "text in UTF-8")
+
+
+def converted(values: pa.Array, column: Column) -> pa.Array:
+    """Return the values as the column's type; raises an Arrow error if any of them would lose something."""
+    source, target = values.type, column.type
+    if source.equals(target) and not column.json:
+        return values
+    if is_.is_null(source) or values.null_count == len(values):
+        return pa.nulls(len(values), target)
+    if column.json:
+        return json_texts(values)
+    if is_.is_string(target):
+        return texts(values)
+    if is_binary(target):
+        return _text_or_bytes(values).cast(target)
+    if is_.is_nested(source) or is_binary(source):
+        raise Misfit(f"a {source}")
+    if is_text(source):
+        return _parsed(values, target)
+    for fits, convert in _CONVERSIONS:
+        if fits(target):
+            return convert(values, target)
+    raise Misfit(f"a {source} for a {target}")
+
+
+def _text_or_bytes(values: pa.Array) -> pa.Array:
+    if not (is_binary(values.type) or is_text(values.type)):
+        raise Misfit(f"a {values.type}")
+    return values.cast(pa.binary())
+
+
+def _boolean(values: pa.Array, target: pa.DataType) -> pa.Array:
+    if not is_.is_integer(values.type) or pc.min_max(values.cast(pa.bool_()).cast(values.type)) != pc.min_max(values):
+        raise Misfit("neither true nor false")
+    return values.cast(target)
+
+
+def _number(values: pa.Array, target: pa.DataType) -> pa.Array:
+    if not (is_number(values.type) or is_.is_boolean(values.type)):
+        raise Misfit(f"a {values.type}")
+    if is_.is_floating(target) and is_.is_decimal(values.type):
+        return values.cast(pa.string()).cast(target)
+    return values.cast(target)
+
+
+def _decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
+    source = values.type
+    if is_.is_floating(source):
+        exact = values.cast(target)
+        if not exact.cast(pa.float64()).equals(values.cast(pa.float64())):
+            raise Misfit("more digits than the column has")
+        return exact
+    if is_.is_integer(source):
+        return values.cast(pa.decimal128(20, 0)).cast(target)
+    if not is_.is_decimal(source):
+        raise Misfit(f"a {source}")
+    return values.cast(target)
+
+
+def _date(values: pa.Array, target: pa.DataType) -> pa.Array:
+    if not (is_.is_date(values.type) or is_.is_timestamp(values.type)):
+        raise Misfit(f"a {values.type}")
+    return values.cast(target)
+
+
+def _timestamp(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Finer units are cut off: no database here keeps more than its own. Without a zone it is UTC."""
+    if is_.is_date(values.type):
+        return values.cast(pa.timestamp("s")).cast(target)
+    if not is_.is_timestamp(values.type):
+        raise Misfit(f"a {values.type}")
+    finer = _PER_SECOND[values.type.unit] > _PER_SECOND[target.unit]
+    return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=finer))
+
+
+def _time(values: pa.Array, target: pa.DataType) -> pa.Array:
+    if not is_.is_time(values.type):
+        raise Misfit(f"a {values.type}")
+    return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def _duration(values: pa.Array, target: pa.DataType) -> pa.Array:
+    if not is_.is_duration(values.type):
+        raise Misfit(f"a {values.type}")
+    return pc.cast(values, options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+_PER_SECOND = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_CONVERSIONS = (
+    (is_.is_boolean, _boolean),
+    (is_.is_integer, _number),
+    (is_.is_floating, _number),
+    (is_.is_decimal, _decimal),
+    (is_.is_date, _date),
+    (is_.is_time, _time),
+    (is_.is_timestamp, _timestamp),
+    (is_.is_duration, _duration),
+)
+
+
+def _parsed(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Read texts as the column's type; they may be ISO 8601 or what the database itself prints."""
+    values = values.cast(pa.string())
+    if is_.is_timestamp(target):
+        return _parsed_timestamps(values, target)
+    if is_.is_time(target):
+        day = pa.scalar("1970-01-01 ")
+        moments = pc.binary_join_element_wise(day, values, pa.scalar("")).cast(pa.timestamp("ns"))
+        return _time(moments.cast(pa.time64("ns")), target)
+    if is_.is_duration(target):
+        raise Misfit("a text")
+    return values.cast(target)
+
+
+def _parsed_timestamps(values: pa.Array, target: pa.DataType) -> pa.Array:
+    forms = [pa.timestamp(unit, zone) for zone in ("UTC", None) for unit in (target.unit, "ns")]
+    for form in forms:
+        try:
+            return _timestamp(values.cast(form), target)
+        except pa.ArrowInvalid:
+            continue
+    raise Misfit("no timestamp")
+
+
+def texts(values: pa.Array) -> pa.Array:
+    """Return any values as text: numbers and nested values as their JSON, times as ISO 8601 prints them."""
+    source = values.type
+    if is_.is_nested(source):
+        return json_texts(values)
+    if is_.is_duration(source):
+        return values.cast(pa.int64()).cast(pa.string())
+    if source.id == _INTERVAL:
+        return pa.array([None if each is None else _interval(each) for each in values.to_pylist()], pa.string())
+    if is_.is_fixed_size_binary(source) or is_.is_binary_view(source):
+        values = values.cast(pa.binary())
+    return values.cast(pa.string())
+
+
+_INTERVAL = pa.month_day_nano_interval().id
+
+
+def _interval(value: Any) -> str:
+    seconds, nanoseconds = divmod(abs(value.nanoseconds), 1_000_000_000)
+    sign = "-" if value.nanoseconds < 0 else ""
+    return f"P{value.months}M{value.days}DT{sign}{seconds}.{nanoseconds:09d}S"
+
+
+def json_texts(values: pa.Array) -> pa.Array:
+    """Return the values as JSON; a text that holds an object or a list is JSON already."""
+    encoded = Codec.find("json")().encode(pa.record_batch({"v": values})).cast(pa.string())
+    bare = pc.utf8_slice_codeunits(encoded, len('{"v":'), -1)
+    bare = pc.if_else(values.is_valid(), bare, pa.scalar(None, pa.string()))
+    if not is_text(values.type):
+        return bare
+    candidates = pc.match_substring_regex(values.cast(pa.string()), r"^\s*[\[{]")
+    if not pc.any(candidates).as_py():
+        return bare
+    kept = values.cast(pa.string())
+    return pc.if_else(pa.array([_is_json(text) for text in kept.to_pylist()]), kept, bare)
+
+
+def _is_json(text: str | None) -> bool:
+    if text is None or not text.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether it is a kind of number."""
+    return bool(is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether it is a kind of text."""
+    return bool(is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether it is a kind of bytes."""
+    return bool(
+        is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind) or is_.is_binary_view(kind)
+    )

@@ -1,0 +1,145 @@
+"""What a database is asked to do, by any output that writes tables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ...delivery import Batch
+from ...errors import PenstockError, PermanentError
+from .columns import Column
+
+POSITIONS = "_penstock_checkpoints"
+"""The table of the positions that are kept beside the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The name of a table, and the schema it is in if one was named."""
+
+    name: str
+    schema: str = ""
+
+    def __str__(self) -> str:
+        return ".".join(filter(None, (self.schema, self.name)))
+
+    def sql(self) -> str:
+        """Return the name as it stands in a statement."""
+        return ".".join(quoted(part) for part in (self.schema, self.name) if part)
+
+
+def quoted(name: str) -> str:
+    """Return a name as it stands in a statement, whatever it contains."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as they stand in a list of a statement."""
+    return ", ".join(quoted(name) for name in names)
+
+
+class Session(ABC):
+    """One connection, used by one call at a time: a transaction begins by itself or by ``begin``."""
+
+    folds_case = True
+    """Names that differ by case alone are one."""
+    longest_name = 255
+    """The most bytes of a name."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin a transaction, unless one has begun."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the transaction durable."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo the transaction, if one has begun."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+    @abstractmethod
+    def describe(self, table: Table) -> Mapping[str, Column] | None:
+        """Return the columns by name, or None if there is no such table."""
+
+    @abstractmethod
+    def new_column(self, name: str, values: pa.Array) -> Column:
+        """Return the column that is to be made for such values."""
+
+    @abstractmethod
+    def suited(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+        """Return the column as it takes these values; with ``change`` it may be widened if that loses nothing."""
+
+    @abstractmethod
+    def is_unique(self, table: Table, key: Sequence[str]) -> bool:
+        """Whether the table itself sees to it that no two rows have the same key."""
+
+    @abstractmethod
+    def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
+        """Insert rows of which no two have the same key, in place of those that have it already."""
+
+    @abstractmethod
+    def execute(self, statement: str, values: Sequence[str] = ()) -> None:
+        """Run one statement."""
+
+    @abstractmethod
+    def load(self, key: str) -> str | None:
+        """Return the position saved under ``key``."""
+
+    @abstractmethod
+    def save(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Save positions, within the transaction."""
+
+    @abstractmethod
+    def classified(self, error: Exception) -> PenstockError:
+        """Return what follows from an error of this database."""
+
+    def create(self, table: Table, columns: Sequence[Column], key: Sequence[str]) -> None:
+        """Make the table if it is missing."""
+        parts = [f"{quoted(column.name)} {column.declared}" for column in columns]
+        if key:
+            parts.append(f"PRIMARY KEY ({listed(key)})")
+        self.execute(f"CREATE TABLE IF NOT EXISTS {table.sql()} ({', '.join(parts)})")
+
+    def add(self, table: Table, column: Column) -> None:
+        """Add a column to the table if it is missing."""
+        self.execute(f"ALTER TABLE {table.sql()} ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.declared}")
+
+    def make_unique(self, table: Table, key: Sequence[str]) -> None:
+        """See to it that no two rows have the same key; fails if two have."""
+        name = quoted(f"{table.name[: self.longest_name - 4]}_key")
+        self.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table.sql()} ({listed(key)})")
+
+    def on_conflict(self, columns: Sequence[Column], key: Sequence[str]) -> str:
+        """Return the end of an INSERT that replaces the rows of the same key."""
+        if not key:
+            return ""
+        others = [quoted(column.name) for column in columns if column.name not in key]
+        updates = ", ".join(f"{name} = excluded.{name}" for name in others)
+        return f" ON CONFLICT ({listed(key)}) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING")
+
+    def folded(self, name: str) -> str:
+        """Return the name by which columns are told apart."""
+        return name.casefold() if self.folds_case else name
+
+    def check_name(self, name: str, what: str) -> None:
+        """Raise PermanentError for what cannot name a table or a column."""
+        if reason := self.why_no_name(name):
+            raise PermanentError(f"{what} {name[:80]!r} {reason}")
+
+    def why_no_name(self, name: str) -> str | None:
+        """Return why something cannot name a table or a column; None if it can."""
+        if not name.strip():
+            return "is an empty name"
+        if not name.isprintable():
+            return "has characters that cannot be printed"
+        if len(name.encode(errors="surrogatepass")) > self.longest_name:
+            return f"is longer than {self.longest_name} bytes"
+        return None
