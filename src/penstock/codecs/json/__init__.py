@@ -40,8 +40,8 @@ class Json(Codec, type="json"):
 
     def encode(self, batch: Batch) -> pa.BinaryArray:
         """Return one object for each row; raises PermanentError for a type that JSON cannot express."""
-        return encode_rows(batch, Ending.NONE).cast(pa.binary())
+        return encode_rows(batch, Ending.NONE)
 
     def encode_lines(self, batch: Batch) -> pa.Buffer:
         """Return all rows as one text of lines, each ended by a newline."""
-        return contents(encode_rows(batch, Ending.NEWLINE).cast(pa.binary()))
+        return contents(encode_rows(batch, Ending.NEWLINE))

@@ -28,15 +28,19 @@ class Ending(StrEnum):
     NEWLINE = "\n"
 
 
-def encode_rows(batch: Batch, ending: Ending) -> pa.Array:
-    """Return the text of each row as one JSON object; raises PermanentError naming the column that cannot be one."""
-    texts = []
+def encode_rows(batch: Batch, ending: Ending) -> pa.BinaryArray:
+    """Return each row as one JSON object; raises PermanentError naming the column that cannot be written."""
+    written = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            texts.append(_texts(array))
+            written.append(as_texts(array))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, PermanentError) as error:
             raise PermanentError(f"column `{name}` of type {array.type} cannot be written as JSON: {error}") from error
-    return _objects(batch.schema.names, texts, batch.num_rows, ending)
+    rows = _objects(batch.schema.names, written, batch.num_rows, ending)
+    try:
+        return rows.cast(pa.large_binary()).cast(pa.binary())
+    except pa.ArrowInvalid as error:
+        raise PermanentError(f"{batch.num_rows} rows take more than 2 GiB as JSON: expected smaller batches") from error
 
 
 def _objects(names: Sequence[str], texts: Sequence[pa.Array], rows: int, ending: str = "") -> pa.Array:
@@ -77,7 +81,7 @@ def _join(*parts: str | pa.Array, skip_nulls: bool = False) -> pa.Array:
     return pc.binary_join_element_wise(*scalars, pa.scalar("", _TEXT), null_handling=handling)
 
 
-def _texts(array: pa.Array) -> pa.Array:
+def as_texts(array: pa.Array) -> pa.Array:
     """Return each value as JSON text, null where there is none."""
     kind = array.type
     for fits, write in _WRITERS:
@@ -160,19 +164,19 @@ def _dates_and_times(array: pa.Array) -> pa.Array:
 
 def _structs(array: pa.StructArray) -> pa.Array:
     names = [field.name for field in array.type]
-    objects = _objects(names, [_texts(child) for child in array.flatten()], len(array))
+    objects = _objects(names, [as_texts(child) for child in array.flatten()], len(array))
     return pc.if_else(array.is_valid(), objects, pa.scalar(None, _TEXT)) if array.null_count else objects
 
 
 def _lists(array: pa.Array) -> pa.Array:
-    return _bracketed("[", array, _texts(array.flatten()).fill_null("null"), "]")
+    return _bracketed("[", array, as_texts(array.flatten()).fill_null("null"), "]")
 
 
 def _maps(array: pa.MapArray) -> pa.Array:
     entries = array.cast(pa.list_(pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])))
     keys, values = entries.flatten().flatten()
-    names = _texts(keys) if pa.types.is_string(keys.type) else _quoted(keys.cast(_TEXT))
-    return _bracketed("{", entries, _join(names, ":", _texts(values).fill_null("null")), "}")
+    names = as_texts(keys) if pa.types.is_string(keys.type) else _quoted(keys.cast(_TEXT))
+    return _bracketed("{", entries, _join(names, ":", as_texts(values).fill_null("null")), "}")
 
 
 def _bracketed(opening: str, array: pa.Array, items: pa.Array, closing: str) -> pa.Array:
@@ -184,13 +188,13 @@ def _bracketed(opening: str, array: pa.Array, items: pa.Array, closing: str) -> 
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    return _texts(array.cast(array.type.value_type))
+    return as_texts(array.cast(array.type.value_type))
 
 
 def _storage(array: pa.ExtensionArray) -> pa.Array:
     if array.type.extension_name == "arrow.uuid":
         return _quoted(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT))
-    return _texts(array.storage)
+    return as_texts(array.storage)
 
 
 def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
@@ -211,6 +215,6 @@ _WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.
     (_is.is_decimal, lambda array: array.cast(_TEXT)),
     (_is.is_null, lambda array: pa.nulls(len(array), _TEXT)),
     (_is.is_dictionary, _decoded),
-    (_is.is_run_end_encoded, lambda array: _texts(pc.run_end_decode(array))),
+    (_is.is_run_end_encoded, lambda array: as_texts(pc.run_end_decode(array))),
     (lambda kind: isinstance(kind, pa.BaseExtensionType), _storage),
 )
