@@ -1,0 +1,243 @@
+"""The write-ahead log: durable before it is acked, replayed, pruned, torn tails cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import ConfigError, EndOfInput, PenstockError, TransientError
+from penstock.observe.metrics import StreamMetrics
+from penstock.segment import entries, repair
+from penstock.state.memory import MemoryStore
+from penstock.testing.contexts import lend_context
+from penstock.wal import Durability, Wal, open_wal
+
+
+def batch(*numbers: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"n": list(numbers)})
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, store: MemoryStore, **options: Any) -> AsyncIterator[Wal]:
+    async with (
+        lend_context(tmp_path, store) as context,
+        open_wal(Durability.model_validate(options), context, StreamMetrics("test"), asyncio.Event()) as wal,
+    ):
+        yield wal
+
+
+async def everything(wal: Wal) -> list[int]:
+    wal.end()
+    found: list[int] = []
+    while True:
+        try:
+            delivery = await wal.read()
+        except EndOfInput:
+            return found
+        found += delivery.batch.column("n").to_pylist()
+
+
+async def test_what_was_appended_is_read_in_order(tmp_path: Path) -> None:
+    async with opened(tmp_path, MemoryStore()) as wal:
+        await asyncio.gather(*(wal.append(batch(n, n + 100)) for n in range(50)))
+        assert await everything(wal) == [n for m in range(50) for n in (m, m + 100)]
+
+
+async def test_what_was_not_acked_is_read_again(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with opened(tmp_path, store) as wal:
+        for n in range(5):
+            await wal.append(batch(n))
+            delivery = await wal.read()
+            if n != 2:
+                await delivery.ack()
+    async with opened(tmp_path, store) as wal:
+        assert await everything(wal) == [2, 3, 4]
+
+
+async def test_numbers_go_on_when_all_was_written(tmp_path: Path) -> None:
+    store = MemoryStore()
+    for n in range(3):
+        async with opened(tmp_path, store) as wal:
+            await wal.append(batch(n))
+            delivery = await wal.read()
+            assert delivery.batch.column("n").to_pylist() == [n]
+            await delivery.ack()
+
+
+@pytest.mark.parametrize("sync", ["per_entry", "group_commit", "periodic"])
+async def test_every_way_to_sync_keeps_everything(tmp_path: Path, sync: str) -> None:
+    store = MemoryStore()
+    async with opened(tmp_path, store, sync=sync, interval="5ms") as wal:
+        await asyncio.gather(*(wal.append(batch(n)) for n in range(20)))
+    async with opened(tmp_path, store) as wal:
+        assert await everything(wal) == list(range(20))
+
+
+async def test_r10_segments_are_pruned_behind_the_contiguous_frontier(tmp_path: Path) -> None:
+    async with opened(tmp_path, MemoryStore(), segment_bytes=1) as wal:
+        deliveries = []
+        for n in range(10):
+            await wal.append(batch(n))
+            deliveries.append(await wal.read())
+        for n in (0, 1, 2, 4, 5):
+            await deliveries[n].ack()
+        wal.prune()
+        left = sorted(int(path.stem) for path in (tmp_path / "wal" / "test").glob("*.wal"))
+        assert left == list(range(4, 11))
+
+
+async def test_a_reader_far_behind_reads_from_disk(tmp_path: Path) -> None:
+    async with lend_context(tmp_path) as context:
+        wal = Wal(
+            tmp_path / "log",
+            Durability(segment_bytes=2000),
+            await context.checkpoint("wal"),
+            StreamMetrics("test"),
+            asyncio.Event(),
+            cache_bytes=64,
+        )
+        wal.recover()
+        found: list[int] = []
+
+        async def reading() -> None:
+            while len(found) < 400:
+                delivery = await wal.read()
+                found.extend(delivery.batch.column("n").to_pylist())
+                await delivery.ack()
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(reading())
+        for n in range(400):
+            await wal.append(batch(n))
+        await task
+        await wal.close()
+        assert found == list(range(400))
+
+
+async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with opened(tmp_path, store) as wal:
+        for n in range(30):
+            await wal.append(batch(n))
+    async with opened(tmp_path, store) as wal:
+        found: list[int] = []
+        wal.end()
+        while len(found) < 30:
+            reading = asyncio.ensure_future(wal.read())
+            await asyncio.sleep(0)
+            if not reading.done():
+                reading.cancel()
+            try:
+                found += (await reading).batch.column("n").to_pylist()
+            except asyncio.CancelledError:
+                found += (await wal.read()).batch.column("n").to_pylist()
+        assert found == list(range(30))
+
+
+async def test_a_log_is_open_in_one_process_only(tmp_path: Path) -> None:
+    async with opened(tmp_path, MemoryStore()):
+        with pytest.raises(ConfigError, match="in use by another process"):
+            async with opened(tmp_path, MemoryStore()):
+                pass
+
+
+async def test_a_full_log_waits_for_the_output(tmp_path: Path) -> None:
+    async with opened(tmp_path, MemoryStore(), segment_bytes=1, max_bytes=1500) as wal:
+        appended = 0
+
+        async def appending() -> None:
+            nonlocal appended
+            for n in range(20):
+                await wal.append(batch(n))
+                appended = n + 1
+
+        task = asyncio.create_task(appending())
+        await asyncio.sleep(0.2)
+        assert 0 < appended < 20
+        while appended < 20 or wal._next <= wal._last:
+            await (await wal.read()).ack()
+            await asyncio.sleep(0.01)
+        await task
+
+
+async def test_a_failing_disk_delays_the_ack_and_tears_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([OSError(28, "No space left on device")] * 3)
+    store = MemoryStore()
+    async with opened(tmp_path, store) as wal:
+        await wal.append(batch(0))
+        flush = wal._flush
+
+        def failing(parts: Any) -> None:
+            failure = next(failures, None)
+            if failure is not None:
+                assert wal._file is not None
+                wal._file.write(b"half a record")
+                raise failure
+            flush(parts)
+
+        monkeypatch.setattr(wal, "_flush", failing)
+        await wal.append(batch(1))
+        await wal.append(batch(2))
+    async with opened(tmp_path, store) as wal:
+        assert await everything(wal) == [0, 1, 2]
+
+
+async def test_a_stop_while_the_disk_is_full_nacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = asyncio.Event()
+
+    def full(parts: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with (
+        lend_context(tmp_path) as context,
+        open_wal(Durability(), context, StreamMetrics("test"), stop) as wal,
+    ):
+        monkeypatch.setattr(wal, "_flush", full)
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        with pytest.raises(TransientError, match="No space left"):
+            await wal.append(batch(1))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0, 4000), flip=st.booleans())
+def test_a_torn_record_is_cut_off_and_the_rest_is_whole(tmp_path: Path, cut: int, flip: bool) -> None:
+    async def write() -> None:
+        async with opened(folder, MemoryStore()) as wal:
+            for n in range(8):
+                await wal.append(batch(n))
+
+    folder = tmp_path / f"{cut}-{flip}"
+    if folder.exists():
+        return
+    asyncio.run(write())
+    (path,) = (folder / "wal" / "test").glob("*.wal")
+    data = path.read_bytes()
+    kept = max(0, len(data) - cut)
+    path.write_bytes(
+        data[:kept] if not flip or not cut or not kept else data[: kept - 1] + bytes([data[kept - 1] ^ 255])
+    )
+    intact = repair(path)
+    found = [b.column("n").to_pylist()[0] for _, b in entries(path, lambda: 1 << 62)]
+    assert found == list(range(len(found)))
+    assert intact == (len(found) or None)
+    assert len(found) >= 8 * kept // len(data) - 2
+
+
+async def test_a_missing_entry_is_an_error_not_a_gap(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with opened(tmp_path, store, segment_bytes=1) as wal:
+        for n in range(5):
+            await wal.append(batch(n))
+    (tmp_path / "wal" / "test" / f"{3:020d}.wal").unlink()
+    async with opened(tmp_path, store) as wal:
+        with pytest.raises(PenstockError, match="missing or damaged"):
+            await everything(wal)
