@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import logging
+import socket
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -17,10 +18,12 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
+from penstock.api import run
 from penstock.component import Context, Input, Reader
 from penstock.errors import PermanentError, TransientError
 from penstock.inputs.http import Http
 from penstock.metadata import attach
+from penstock.stream import Stream
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.inputs import InputSuite
 
@@ -558,6 +561,39 @@ def test_options_that_make_no_sense_are_refused(options: dict, reason: str) -> N
 
 def test_sizes_are_written_with_units() -> None:
     assert Http(address=HERE, path="/", max_body="2MiB").max_body == 2 << 20  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dead_letters", [False, True])
+async def test_a_stream_goes_on_after_rows_that_it_refuses(tmp_path: Path, dead_letters: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    source = {"type": "http", "address": address, "path": "/events", "codec": "json"}
+    options = {"error_output": "drop"} if dead_letters else {}
+    stream = Stream.model_validate({"input": source, "output": "drop", **options})
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(stream, data=tmp_path, stop=stop))
+    nested = b'{"a":' * 60 + b"1" + b"}" * 60
+
+    async with aiohttp.ClientSession() as session:
+
+        async def post(body: bytes) -> int:
+            async with session.post(f"http://{address}/events", data=body) as response:
+                return response.status
+
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    assert await post(b'{"n":0}') == 200
+                    break
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.02)
+        bodies = [b'{"n":1}', nested, b'{"n":2}', b'{"n":3}']
+        statuses = await asyncio.gather(*map(post, bodies))
+        assert statuses == [200, 200 if dead_letters else 422, 200, 200]
+        assert await post(b'{"n":4}') == 200
+        stop.set()
+        await asyncio.wait_for(running, 10)
 
 
 class TestServing(InputSuite):

@@ -41,18 +41,17 @@ class BodyFraming(StrEnum):
 
 
 class Media(Enum):
-    """What a body says it is."""
+    """What a body says it is, and whether that is rows already."""
 
-    JSON = "json"
-    ARROW = "arrow"
-    CSV = "csv"
-    PARQUET = "parquet"
-    UNSAID = "unsaid"
-    OTHER = "other"
+    JSON = "json", False
+    ARROW = "arrow", True
+    CSV = "csv", True
+    PARQUET = "parquet", True
+    UNSAID = "unsaid", False
+    OTHER = "other", False
 
-    def is_table(self) -> bool:
-        """Whether it is rows already."""
-        return self in {Media.ARROW, Media.CSV, Media.PARQUET}
+    def __init__(self, label: str, is_table: bool) -> None:
+        self.label, self.is_table = label, is_table
 
 
 class Refusal(Exception):
@@ -92,7 +91,7 @@ def parse(body: bytes, kind: Media, framing: BodyFraming, json: bool, limit: int
     """Return what a body holds; with ``json`` it is to be JSON whatever it says; raises Refusal."""
     if not body:
         raise Refusal(400, "the body is empty")
-    if framing is BodyFraming.AUTO and kind.is_table():
+    if framing is BodyFraming.AUTO and kind.is_table:
         return _table(body, kind, limit)
     objects, json = json, json or kind is Media.JSON
     if framing is BodyFraming.AUTO:

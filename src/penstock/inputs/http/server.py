@@ -248,7 +248,7 @@ class Endpoint:
             plain = decompress(body, encoding, self._limit) if encoding is not None else body
             return parse(plain, kind, framing, self._json, self._limit)
 
-        if encoding is None and len(body) < _THREAD_BYTES and not kind.is_table():
+        if encoding is None and len(body) < _THREAD_BYTES and not kind.is_table:
             return plain_rows()
         return await asyncio.to_thread(plain_rows)
 
