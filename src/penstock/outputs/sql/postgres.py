@@ -239,6 +239,8 @@ def _printable(values: pa.Array) -> pa.Array:
         return _hexadecimal(values)
     if is_.is_duration(values.type):
         return _intervals(values)
+    if is_.is_timestamp(values.type):
+        return values.cast(pa.timestamp(values.type.unit))  # The session's zone is UTC.
     return values
 
 

@@ -15,7 +15,7 @@ import pyarrow.types as is_
 from ...clients import sqlite
 from ...delivery import Batch
 from ...errors import PenstockError
-from .columns import Column, is_binary, is_number, is_text
+from .columns import Column, is_binary, is_number, is_text, texts
 from .session import POSITIONS, Session, Table, listed, quoted
 
 _LARGEST = 2**63 - 1
@@ -199,4 +199,4 @@ def _moments(values: pa.Array) -> pa.Array:
     kind = values.type
     with contextlib.suppress(pa.ArrowInvalid):  # Some have nanoseconds.
         values = values.cast(pa.time64("us") if is_.is_time64(kind) else pa.timestamp("us", kind.tz))
-    return values.cast(pa.string())
+    return texts(values)
