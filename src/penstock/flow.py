@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .backoff import pause
 from .checkpoint import Ledger
-from .component import Buffer, Context, Process, Processor, Progress, Queue, Reader, TransactionalWriter
+from .component import Buffer, Context, Progress, Queue, Reader, TransactionalWriter
 from .delivery import Delivery, Loan, Settle
 from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, TransientError
 from .metadata import attach
@@ -145,14 +145,11 @@ class Flow:
             if regrouping is not None:
                 await end_section(regrouping)
                 continue
-            process = await stack.enter_async_context(self._open_processor(processor, context))
+            following = stream.pipeline.processors[index + 1 : index + 2]
+            lent = replace(context, columns=following[0].columns_read() if following else None)
+            process = await stack.enter_async_context(processor.open(lent))
             stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
         await end_section(None)
-
-    @asynccontextmanager
-    async def _open_processor(self, processor: Processor, context: Context) -> AsyncIterator[Process]:
-        async with processor.open(replace(context, columns=None)) as process:
-            yield process
 
     async def _flow(self, context: Context, sink: Sink) -> None:
         try:

@@ -60,7 +60,7 @@ class PreparedQuery:
             raise ConfigError(f"expected a query (SELECT ...), found {_shortened(sql)}")
         self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
         self._planned_sql = self._with_exact_calls()
-        self._check()
+        self._asked_for = self._check()
 
     def run(self, batch: Batch) -> list[Batch]:
         """Return the rows of the result, in batches that have some; may be called from several threads at once.
@@ -91,7 +91,12 @@ class PreparedQuery:
 
     def columns_read(self) -> frozenset[str] | None:
         """Return a superset of the columns it can read, quoted names in both cases; None if that cannot be told."""
-        return self._statement.columns_read()
+        superset = self._statement.columns_read()
+        if superset is None or self._asked_for is None:
+            return superset
+        asked = {name.lower() for name in self._asked_for} | set(self._asked_for)
+        # Where a column has the name of an alias, it depends on the clause which of them is meant.
+        return superset & (asked | self._statement.repeated())
 
     def _plan(self, schema: pa.Schema) -> _Plan:
         return _Plan(self._planned_sql, self._session(schema), fresh=self._statement.is_unstable())
@@ -143,21 +148,27 @@ class PreparedQuery:
             return batch
         return batch.rename_columns([json_functions.without_arity(name) for name in batch.schema.names])
 
-    def _check(self) -> None:
-        """Plan the query over columns that are made up as it asks for them, to find what no schema can mend."""
+    def _check(self) -> list[str] | None:
+        """Plan the query over columns that are made up as it asks for them, to find what no schema can mend.
+
+        Returns the columns it asked for, or None if that was not all because types matter.
+        """
         made_up: list[str] = []
-        while len(made_up) < _COLUMNS_MADE_UP:
-            session, _ = self._session(pa.schema([(name, pa.null()) for name in made_up]))
+        kinds = [pa.null(), pa.float64(), pa.string()]
+        while len(made_up) < _COLUMNS_MADE_UP and kinds:
+            session, _ = self._session(pa.schema([(name, kinds[0]) for name in made_up]))
             try:
                 session.sql_with_options(self._planned_sql, _READ_ONLY)
-                return
+                return made_up
             except Exception as error:
                 if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
                     raise ConfigError(f"{_said(error)}, in the query {_shortened(self.sql)}") from error
                 missing = _missing_column(error)
                 if missing is None or missing in made_up:
-                    return
-                made_up.append(missing)
+                    del kinds[0]
+                else:
+                    made_up.append(missing)
+        return None
 
 
 class _Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,6 +27,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_KEYWORDS = _words(
+    "select from where group by order having limit as and or not case when then else end is null in between like on"
+    " join left right inner outer union all distinct over partition asc desc"
+)
 _STARTS = _words("select with values from")
 _SET_WORDS = _words(
     "distinct group having order limit offset fetch top union intersect join cross natural over window qualify "
@@ -132,6 +137,18 @@ class Statement:
             return None
         quoted = {_unquoted(token.text) for token in self.tokens if token.kind == "quoted"}
         return self.words | quoted | {name.lower() for name in quoted}
+
+    def repeated(self) -> frozenset[str]:
+        """Return the names that stand in the text more than once, in lower case and as written, keywords left out.
+
+        An alias that is used is among them, with or without AS.
+        """
+        names = [
+            _unquoted(t.text) if t.kind == "quoted" else t.text for t in self.tokens if t.kind in ("word", "quoted")
+        ]
+        times = Counter(name.lower() for name in names)
+        again = {name for name in names if times[name.lower()] > 1 and name not in _KEYWORDS}
+        return frozenset(again | {name.lower() for name in again})
 
     def _selects_all(self) -> bool:
         """Whether there is a star that may stand for columns, or a FROM without a SELECT."""
