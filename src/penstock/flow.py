@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from .backoff import pause
 from .checkpoint import Ledger
-from .component import Buffer, Context, Progress, Queue, Reader, TransactionalWriter
-from .delivery import Delivery, Loan, Settle
+from .component import Buffer, Context, Progress, Queue, TransactionalWriter
+from .delivery import Delivery
 from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, TransientError
+from .intake import Intake
 from .metadata import attach
 from .observe.metrics import StreamMetrics
 from .sink import Reopening, Sink
@@ -46,11 +47,15 @@ class Flow:
         self._stream, self._context, self._stop, self._metrics = stream, context, stop, metrics
         self._sections: list[_Section] = []
         self._wal: Wal | None = None
-        self._unsettled, self._idle = 0, asyncio.Event()
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
         self._gave_up = False
-        self.progress: Progress | None = None
+        self.intake: Intake | None = None
         self.when_open: Callable[[], None] = lambda: None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the input says it is."""
+        return self.intake.progress if self.intake is not None else None
 
     async def run(self) -> None:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
@@ -72,6 +77,8 @@ class Flow:
             try:
                 await self._flow(context, sink)
             finally:
+                if self.intake is not None:
+                    await self.intake.give_up(PenstockError("the stream has stopped"))
                 for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
                     await ledger.flush()
 
@@ -182,97 +189,24 @@ class Flow:
             task.cancel()
 
     async def _pump(self, group: asyncio.TaskGroup, context: Context) -> None:
-        """Read until the end or the stop, opening the input again whenever it is lost."""
-        attempt = 0
-        while not self._stop.is_set():
-            try:
-                async with self._stream.input.open(context) as reader:
-                    if attempt:
-                        self._metrics.recovered()
-                    attempt = 0
-                    await self._read_all(group, reader)
-                break
-            except (ConnectionLost, TransientError) as error:
-                if self._stream.retry.exhausted(attempt):
-                    raise
-                delay = self._stream.retry.delay(attempt)
-                attempt += 1
-                self._metrics.reconnecting(str(error))
-                context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
-                await self._settle_in_flight()
-                await pause(delay, self._stop)
-        if self._wal is not None:
-            await self._end_wal(self._wal)
-        else:
-            await self._sections[0].in_flight.put(None)
+        """Read until the end or the stop, then let what was read run out."""
+        wal, section = self._wal, self._sections[0]
 
-    async def _settle_in_flight(self) -> None:
-        """Wait until all is settled, so that a source which delivers again does not deliver what is on its way.
+        async def accept(delivery: Delivery) -> None:
+            if wal is None:
+                await self._forward(group, section, delivery)
+            else:
+                await self._keep(group, wal, delivery)
 
-        Windows hold rows for as long as they last; inputs that replay go on behind what they have delivered.
-        """
-        if all(section.queue is None for section in self._sections) and self._unsettled:
-            self._idle.clear()
-            stopped = asyncio.ensure_future(self._stop.wait())
-            idle = asyncio.ensure_future(self._idle.wait())
-            await asyncio.wait({stopped, idle}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            idle.cancel()
-
-    async def _read_all(self, group: asyncio.TaskGroup, reader: Reader) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        reading = False
-
-        async def interrupt() -> None:
-            await self._stop.wait()
-            if reading:
-                task.cancel()
-
-        watch = asyncio.ensure_future(interrupt())
-        measured = getattr(reader, "progress", None)
-        try:
-            while not self._stop.is_set():
-                reading = True
-                try:
-                    delivery = await reader.read()
-                finally:
-                    reading = False
-                if measured is not None:
-                    self._measure(measured())
-                await self._accept(group, delivery)
-        except EndOfInput:
+        waits = wal is not None or all(section.queue is None for section in self._sections)
+        self.intake = Intake(self._stream, self._stop, self._metrics, accept, waits=waits)
+        await self.intake.run(context)
+        if wal is None:
+            await section.in_flight.put(None)
             return
-        except asyncio.CancelledError:
-            if not self._stop.is_set() or task.uncancel() > 0:
-                raise
-        finally:
-            watch.cancel()
-
-    def _measure(self, progress: Progress) -> None:
-        self.progress = progress
-        if progress.total is not None:
-            self._metrics.lag(progress.total - progress.done)
-
-    async def _accept(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
-        self._metrics.read(delivery.batch.num_rows)
-        self._unsettled += 1
-        if delivery.loans:
-            loan = delivery.loans[0]
-            loan.settle = self._counted(loan, loan.settle)
-        if self._wal is None:
-            await self._forward(group, self._sections[0], delivery)
-        else:
-            await self._keep(group, self._wal, delivery)
-
-    def _counted(self, loan: Loan, settle: Settle) -> Settle:
-        async def settle_and_count(error: Exception | None) -> None:
-            self._unsettled -= 1
-            if not self._unsettled:
-                self._idle.set()
-            await settle(error)
-
-        return settle_and_count
+        for _ in range(self._stream.max_in_flight):
+            await self._keeping.acquire()
+        wal.end()
 
     async def _keep(self, group: asyncio.TaskGroup, wal: Wal, delivery: Delivery) -> None:
         """Hand a delivery to the write-ahead log, and ack it once it is on disk."""
@@ -291,11 +225,6 @@ class Flow:
 
         await self._keeping.acquire()
         group.create_task(keep())
-
-    async def _end_wal(self, wal: Wal) -> None:
-        for _ in range(self._stream.max_in_flight):
-            await self._keeping.acquire()
-        wal.end()
 
     async def _read_wal(self, group: asyncio.TaskGroup, wal: Wal) -> None:
         try:

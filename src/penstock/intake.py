@@ -1,0 +1,123 @@
+"""The beginning of a stream: read an input for as long as it lasts, opening it again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from .backoff import pause
+from .component import Context, Progress, Reader
+from .delivery import Delivery, Loan, Settle
+from .errors import ConnectionLost, EndOfInput, PenstockError, TransientError
+from .observe.metrics import StreamMetrics
+from .stream import Stream
+
+
+class Intake:
+    """Hands every delivery of an input to ``accept``, and knows which are not settled."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        stop: asyncio.Event,
+        metrics: StreamMetrics,
+        accept: Callable[[Delivery], Awaitable[None]],
+        *,
+        waits: bool,
+    ) -> None:
+        self._stream, self._stop, self._metrics, self._accept = stream, stop, metrics, accept
+        self._waits = waits
+        self._unsettled: set[Loan] = set()
+        self._settled = asyncio.Event()
+        self.progress: Progress | None = None
+        """How far the input says it is."""
+
+    async def run(self, context: Context) -> None:
+        """Read until the input ends or the stream stops."""
+        attempt = 0
+        while not self._stop.is_set():
+            try:
+                async with self._stream.input.open(context) as reader:
+                    if attempt:
+                        self._metrics.recovered()
+                    attempt = 0
+                    await self._read(reader)
+                return
+            except (ConnectionLost, TransientError) as error:
+                if self._stream.retry.exhausted(attempt):
+                    raise
+                delay = self._stream.retry.delay(attempt)
+                attempt += 1
+                self._metrics.reconnecting(str(error))
+                context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
+                await self._settle_first()
+                await pause(delay, self._stop)
+
+    async def give_up(self, error: PenstockError) -> None:
+        """Tell the input that what is not settled never will be."""
+        for loan in list(self._unsettled):
+            await loan.settle(error)
+
+    async def _settle_first(self) -> None:
+        """Wait until all is settled, so that a source which delivers again does not deliver what is on its way.
+
+        Windows hold rows for as long as they last, so that is not waited for behind one; inputs that replay go on
+        behind what they have delivered.
+        """
+        while self._waits and self._unsettled and not self._stop.is_set():
+            self._settled.clear()
+            stopped = asyncio.ensure_future(self._stop.wait())
+            settled = asyncio.ensure_future(self._settled.wait())
+            await asyncio.wait({stopped, settled}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            settled.cancel()
+
+    async def _read(self, reader: Reader) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        reading = False
+
+        async def interrupt() -> None:
+            await self._stop.wait()
+            if reading:
+                task.cancel()
+
+        watch = asyncio.ensure_future(interrupt())
+        measured = getattr(reader, "progress", None)
+        try:
+            while not self._stop.is_set():
+                reading = True
+                try:
+                    delivery = await reader.read()
+                finally:
+                    reading = False
+                if measured is not None:
+                    self._measure(measured())
+                self._enter(delivery)
+                await self._accept(delivery)
+        except EndOfInput:
+            return
+        except asyncio.CancelledError:
+            if not self._stop.is_set() or task.uncancel() > 0:
+                raise
+        finally:
+            watch.cancel()
+
+    def _measure(self, progress: Progress) -> None:
+        self.progress = progress
+        if progress.total is not None:
+            self._metrics.lag(progress.total - progress.done)
+
+    def _enter(self, delivery: Delivery) -> None:
+        self._metrics.read(delivery.batch.num_rows)
+        for loan in delivery.loans:
+            self._unsettled.add(loan)
+            loan.settle = self._noted(loan, loan.settle)
+
+    def _noted(self, loan: Loan, settle: Settle) -> Settle:
+        async def settle_and_note(error: Exception | None) -> None:
+            self._unsettled.discard(loan)
+            self._settled.set()
+            await settle(error)
+
+        return settle_and_note
