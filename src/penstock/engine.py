@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,8 +19,9 @@ from .errors import ConfigError, ConnectionLost, PenstockError
 from .flow import Flow
 from .listener import Listeners
 from .observe.health import Pages, Status
-from .observe.logs import stream_name
+from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
+from .sink import Stopped
 from .state import open_store
 from .stream import Stream
 
@@ -54,11 +56,16 @@ class Supervised:
         while True:
             started = time.monotonic()
             self.state, self.failure = "starting", None
+            correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
             try:
                 self.flow = Flow(self.stream, self._context, self._stop, self.metrics)
                 self.flow.when_open = self._opened
                 await self.flow.run()
                 self.state = "stopped" if self._stop.is_set() else "finished"
+                break
+            except Stopped as error:
+                log.warning("%s: stopped while %s", self.stream.id, error)
+                self.state = "stopped"
                 break
             except Exception as error:
                 self.failure = str(error) or type(error).__name__

@@ -1,0 +1,217 @@
+"""Several streams in one process: health that tells the truth, metrics, restarts, logs, the Python call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from penstock import Context, Engine, Output, PenstockError, Stream, TransientError, loads, run, run_sync
+from penstock.component import Writer
+from penstock.config import HealthCheck
+from penstock.delivery import Batch
+from penstock.observe import logs
+from penstock.outputs import memory
+from penstock.testing.servers import free_port
+
+DOWN: set[str] = set()
+
+
+class Switched(Output, type="test_switched"):
+    """Fails while its key is in ``DOWN``."""
+
+    key: str
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        yield _Switched(self.key)
+
+
+class _Switched:
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        if self._key in DOWN:
+            raise TransientError("switched off")
+
+
+def generator(**options: Any) -> dict[str, Any]:
+    return {"type": "generate", "context": "{}", "interval": "5ms", **options}
+
+
+async def get(port: int, path: str, **headers: str) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as r:
+        text = await r.text()
+        return r.status, json.loads(text) if text.startswith(("{", "[")) else text
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, *streams: dict[str, Any], **health: Any) -> AsyncIterator[int]:
+    port = free_port()
+    stop = asyncio.Event()
+    engine = Engine(
+        [Stream.model_validate({"retry": {"initial": "5ms", "maximum": "10ms"}, **stream}) for stream in streams],
+        health_check=HealthCheck(address=f"127.0.0.1:{port}", **health),
+        data=tmp_path,
+    )
+    task = asyncio.create_task(engine.run(stop))
+    try:
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if engine.supervised and all(one.state not in ("created", "starting") for one in engine.supervised):
+                break
+        yield port
+    finally:
+        stop.set()
+        await asyncio.wait({task})
+        if task.exception() is not None and not isinstance(task.exception(), PenstockError):
+            raise task.exception()  # type: ignore[misc]
+
+
+async def test_r11_health_follows_the_streams(tmp_path: Path) -> None:
+    stream = {"id": "one", "input": generator(), "output": {"type": "test_switched", "key": "one"}}
+    async with running(tmp_path, stream) as port:
+        await asyncio.sleep(0.05)
+        assert (await get(port, "/health"))[0] == 200
+        DOWN.add("one")
+        await asyncio.sleep(0.2)
+        status, body = await get(port, "/health")
+        assert (status, body["streams"]["one"]["trouble"]) == (503, "switched off")
+        assert (await get(port, "/liveness"))[0] == 200
+        DOWN.clear()
+        await asyncio.sleep(0.2)
+        assert (await get(port, "/health"))[0] == 200
+
+
+async def test_a_failed_stream_makes_the_process_unwell_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    bad = {
+        "id": "bad",
+        "input": {"type": "memory", "messages": ["nonsense"], "codec": "json"},
+        "output": "drop",
+        "restart": {"attempts": 0},
+    }
+    good = {"id": "good", "input": generator(), "output": "drop"}
+    async with running(tmp_path, bad, good) as port:
+        await asyncio.sleep(0.1)
+        status, body = await get(port, "/health")
+        assert status == 503
+        assert body["streams"]["bad"]["state"] == "failed"
+        assert body["streams"]["good"] == {"state": "running", "trouble": None}
+        assert (await get(port, "/readiness"))[0] == 503
+
+
+async def test_a_failing_stream_is_started_again(tmp_path: Path) -> None:
+    stream = {
+        "id": "again",
+        "input": {"type": "memory", "messages": ["nonsense"], "codec": "json"},
+        "output": "drop",
+        "restart": {"attempts": 3, "initial": "1ms"},
+    }
+    engine = Engine([Stream.model_validate(stream)], data=tmp_path)
+    with pytest.raises(PenstockError, match="again: decode"):
+        await engine.run()
+    assert engine.supervised[0].restarts == 3
+
+
+async def test_metrics_have_types_and_count(tmp_path: Path) -> None:
+    stream = {"id": "counted", "input": generator(count=7, interval="1ms"), "output": "drop"}
+    async with running(tmp_path, stream, {"id": "other", "input": generator(), "output": "drop"}) as port:
+        await asyncio.sleep(0.2)
+        status, text = await get(port, "/metrics")
+        assert status == 200
+        assert "# TYPE penstock_rows_in_total counter" in text
+        assert 'penstock_rows_in_total{stream="counted"} 7.0' in text
+        assert 'penstock_rows_out_total{stream="counted"} 7.0' in text
+        assert 'penstock_latency_seconds_count{stream="counted"} 7.0' in text
+
+
+async def test_status_pages_ask_for_the_token(tmp_path: Path) -> None:
+    stream = {"id": "one", "input": generator(), "output": "drop"}
+    async with running(tmp_path, stream, api_token="hush") as port:
+        assert (await get(port, "/api/v1/streams"))[0] == 401
+        assert (await get(port, "/api/v1/streams", Authorization="Bearer nonsense"))[0] == 401
+        status, body = await get(port, "/api/v1/streams", Authorization="Bearer hush")
+        assert (status, body[0]["id"], body[0]["state"]) == (200, "one", "running")
+        assert (await get(port, "/api/v1/streams/none", Authorization="Bearer hush"))[0] == 404
+
+
+async def test_pages_and_an_input_share_an_address(tmp_path: Path) -> None:
+    port = free_port()
+    text = f"""
+    health_check: {{address: "127.0.0.1:{port}"}}
+    data: {tmp_path}
+    streams:
+      - input: {{type: http, address: "127.0.0.1:{port}", path: /rows, codec: json}}
+        output: {{type: memory, key: shared}}
+    """
+    memory.clear("shared")
+    stop = asyncio.Event()
+    task = asyncio.create_task(Engine.of(loads(text)).run(stop))
+    async with aiohttp.ClientSession() as session:
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            try:
+                async with session.post(f"http://127.0.0.1:{port}/rows", json={"n": 1}) as answer:
+                    assert answer.status in (200, 404)
+                    if answer.status == 200:
+                        break
+            except aiohttp.ClientConnectorError:
+                continue
+        assert (await get(port, "/health"))[0] == 200
+    stop.set()
+    await task
+    assert memory.rows("shared") == [{"n": 1}]
+
+
+async def test_run_and_run_sync(tmp_path: Path) -> None:
+    memory.clear("api")
+    stream = Stream.model_validate(
+        {
+            "input": {"type": "memory", "messages": ['{"n": 1}'], "codec": "json"},
+            "output": {"type": "memory", "key": "api"},
+        }
+    )
+    await run(stream, data=tmp_path)
+    await asyncio.to_thread(run_sync, stream, data=tmp_path)
+    run_sync(stream, data=tmp_path)  # inside a running loop, as in a notebook
+    assert memory.rows("api") == [{"n": 1}] * 3
+
+
+async def test_positions_may_be_kept_between_runs(tmp_path: Path) -> None:
+    memory.clear("kept")
+    stream = Stream.model_validate(
+        {
+            "input": {"type": "memory", "messages": ['{"n": 1}'], "codec": "json"},
+            "output": {"type": "memory", "key": "kept"},
+        }
+    )
+    for _ in range(2):
+        await run(stream, state=str(tmp_path / "state.db"), data=tmp_path)
+    assert memory.rows("kept") == [{"n": 1}]
+
+
+def test_logs_are_json_with_the_stream(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "penstock.log"
+    logs.configure("info", "json", path)
+    try:
+        logs.stream_name.set("one")
+        logging.getLogger("penstock").info("hello %s", "you")
+        logging.getLogger("penstock").debug("not this")
+        (line,) = path.read_text().splitlines()
+        found = json.loads(line)
+        assert (found["event"], found["stream"], found["level"]) == ("hello you", "one", "info")
+        assert "timestamp" in found
+    finally:
+        logs.stream_name.set(None)
+        for handler in logging.getLogger("penstock").handlers:
+            handler.close()
+        logging.getLogger("penstock").handlers = []
+        logging.getLogger("penstock").propagate = True
