@@ -1,0 +1,234 @@
+"""Read files: once, or as they grow and new ones come; on this machine or in an object store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from ...clients.object_store import Http, Store, locate
+from ...component import Context, Input, Options, Reader
+from ...duration import Duration
+from ...errors import ConfigError, ConnectionLost, PermanentError, TransientError
+from ...framing import Framing
+from .listing import Found, Listing, LocalListing, StoredListing
+from .opening import COLUMNAR, Opening
+from .pattern import Pattern
+from .query import QueryReader, start, version_of
+from .reader import Buckets, FilesReader
+from .scan import Scan
+from .table import RecordDecoders
+
+Format: TypeAlias = Literal["auto", "json", "csv", "parquet", "avro", "arrow", "text"]
+_Listed = TypeVar("_Listed")
+
+
+class Query(Options):
+    """SQL over all the files as one table."""
+
+    query: str
+    """A `SELECT`."""
+    table: str = "flow"
+    """The name the query gives to the files."""
+
+
+class InputType(Options):
+    """The files, written as a mapping of their own."""
+
+    type: Literal["csv", "json", "parquet", "avro", "arrow"]
+    """The format."""
+    path: str
+    """The path."""
+    store: Store | None = None
+    """The object store."""
+
+
+class File(Input, type="file"):
+    """Read files: once, or as they grow and new ones come; on this machine or in an object store.
+
+    ``path`` is a file, a folder (its files of the format, also in folders below), an address such as
+    ``s3://bucket/folder/*.json``, or a pattern: ``*``, ``?`` and ``[...]`` match within one path part, ``**`` any
+    number of folders, and ``{name}`` within one path part what ``__meta_ext`` then tells as ``name``, beside
+    ``path`` and ``name``. Files are read in the order of their paths; ``__meta_offset`` is the number of the row
+    in its file. ``.gz`` and ``.zst`` files are decompressed, unless they are containers.
+
+    JSON is one object to a line, an array, or objects over several lines. CSV fields in quotes may hold line
+    breaks. Text gives one row of ``__value__`` per line, unless a ``codec`` reads the lines. A part of a file that
+    is damaged goes to the error output with the path and the reason; what is left of the file, and the other
+    files, are read all the same.
+
+    Reading resumes exactly behind the last acked batch of each file. A local file is known by its inode, so it
+    may be renamed; an unchanged file is not read again, one that was appended to is read on from where it was
+    left, one that was rewritten from its start.
+
+    With ``follow`` reading never ends. A line is taken once it ends in a newline. When a file is rotated (renamed
+    or deleted, and a new one made in its place), the old one is read to its end first; a truncated file is
+    read from its start. Containers, compressed files and objects of a store are taken once they no longer change.
+
+    Example::
+
+        type: file
+        path: "inbox/{table}/*.json"
+        follow: true
+    """
+
+    path: str
+    """A file, a folder, a pattern or an address."""
+    input_type: InputType | None = None
+    """Another way to write `format`, `path` and `store`: as one mapping whose `type` is the format."""
+    format: Format = "auto"
+    """What the files hold; `auto` goes by their extensions and takes the others for text."""
+    store: Store | None = None
+    """The object store that `path` is in."""
+    follow: bool = False
+    """Wait for more rows and more files instead of ending."""
+    start: Literal["beginning", "end"] = "beginning"
+    """Where to begin in files that are there when a followed path is first read."""
+    framing: Framing | None = None
+    """Where a payload ends: `lines`, `length_delimited`, or `whole` for one payload a file."""
+    chunk_size: int = Field(default=1 << 20, ge=16, le=64 << 20)
+    """How many bytes of payloads are read at once; one batch holds at most this, or one longer payload."""
+    batch_rows: int = Field(default=8192, ge=1)
+    """The most rows in a batch that is read from Parquet, Arrow or a query."""
+    poll_interval: Duration = Field(default=0.5, gt=0)
+    """How often followed files are looked at."""
+    settle_time: Duration = 5.0
+    """How long a followed file that seems damaged, or ends within a line after it was rotated, may still change."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """What separates the fields of CSV."""
+    header: bool = True
+    """Whether the first record of a CSV file names the columns."""
+    query: Query | None = None
+    """A query whose result is read instead of the files themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        """Take the older form apart, and refuse what it offered but cannot be done."""
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        if value.pop("ballista", None) is not None:
+            raise ValueError("ballista is not supported: the query runs in this process; leave `ballista` out")
+        if (inner := value.pop("input_type", None)) is not None:
+            files = InputType.model_validate(inner)
+            if given := [key for key in ("path", "format", "store") if value.get(key) is not None]:
+                raise ValueError(f"give {given[0]!r} within input_type or beside it, not both")
+            value |= {"format": files.type, "path": files.path, "store": files.store}
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_pattern(cls, path: str) -> str:
+        if not path:
+            raise ValueError("expected a path, not an empty text")
+        Pattern(path)
+        return path
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> File:
+        framed = self.framing is not None and self.framing is not Framing.LINES
+        if self.format in ("csv", *COLUMNAR) and self.codec is not None:
+            raise ValueError(f"format {self.format} needs no codec: leave `codec` out, or say `format: text`")
+        if self.format in ("csv", *COLUMNAR) and self.framing is not None:
+            raise ValueError(f"format {self.format} has no framing: leave `framing` out, or say `format: text`")
+        if self.query is not None and (self.follow or self.codec or framed or self.format == "text"):
+            raise ValueError("a query cannot be combined with follow, codec, framing or format: text")
+        if self.start == "end" and not self.follow:
+            raise ValueError("start: end needs follow: true")
+        return self
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Reader]:
+        """List the files and go on where each was left; raises ConfigError if there are none, unless followed."""
+        listing = self._listing()
+        if self.query is not None:
+            reader: QueryReader | FilesReader = await self._open_query(listing, self.query, context)
+        else:
+            reader = await self._open_files(listing, context)
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    def _listing(self) -> Listing:
+        located = locate(self.path) if self.store is None else (self.store, self.path)
+        if located is None:
+            return LocalListing(Pattern(self.path), self.format)
+        store, path = located
+        return StoredListing(store.connect(), Pattern(path), self.format, can_list=not isinstance(store, Http))
+
+    async def _open_files(self, listing: Listing, context: Context) -> FilesReader:
+        buckets = await Buckets.load(context)
+        scan = Scan(
+            listing,
+            self._opening(listing, context.columns),
+            self._grows,
+            buckets.places(),
+            context.log,
+            follow=self.follow,
+            interval=self.poll_interval,
+            settle=self.settle_time,
+            weight=self.chunk_size,
+        )
+        await asyncio.to_thread(_first_listing, scan.poll)
+        if not scan.files and not self.follow and (reason := await asyncio.to_thread(listing.absent)) is not None:
+            raise ConfigError(reason, path="path")
+        if not self.follow and (refused := [found.path for found in scan.files if not listing.is_readable(found)]):
+            raise ConfigError(f"permission denied: {refused[0]} cannot be read", path="path")
+        if self.start == "end":
+            await self._skip_existing(scan, buckets, context)
+        return FilesReader(scan, buckets, self.poll_interval, self.follow)
+
+    async def _open_query(self, listing: Listing, query: Query, context: Context) -> QueryReader:
+        files = await asyncio.to_thread(_first_listing, listing.find)
+        if not files:
+            raise ConfigError(listing.absent() or f"there are no files in {self.path!r} to query", path="path")
+        if not isinstance(listing, LocalListing):
+            raise ConfigError("a query over an object store is not supported yet; copy the files first", path="query")
+        formats = [found.format(self.format) for found in files]
+        csv = {"delimiter": self.delimiter, "has_header": self.header}
+        batches = await asyncio.to_thread(start, files, formats, query.query, query.table, csv, self.batch_rows)
+        return QueryReader(batches, await context.checkpoint(), version_of(files, query.query))
+
+    async def _skip_existing(self, scan: Scan, buckets: Buckets, context: Context) -> None:
+        """Note the end of each file as its place, the first time this input is opened at all."""
+        opened = await context.checkpoint("opened")
+        if opened.position is None:
+            for key, place in await asyncio.to_thread(scan.skip):
+                await buckets.note(key, place)
+            await opened.lend(True).release(None)
+
+    def _grows(self, found: Found) -> bool:
+        """Whether a file can be read while it is written."""
+        local = self.store is None and locate(self.path) is None
+        payloads = found.format(self.format) not in COLUMNAR and self.framing is not Framing.WHOLE
+        return local and payloads and found.compression is None
+
+    def _opening(self, listing: Listing, columns: frozenset[str] | None) -> Opening:
+        return Opening(
+            listing,
+            self.format,
+            self.codec,
+            self.framing,
+            self.chunk_size,
+            self.batch_rows,
+            columns,
+            RecordDecoders(self.delimiter, columns),
+            self.header,
+        )
+
+
+def _first_listing(find: Callable[[], _Listed]) -> _Listed:
+    """List the files for the first time: what is wrong now is wrong with the configuration, or the server is away."""
+    try:
+        return find()
+    except PermanentError as error:
+        raise ConfigError(str(error), path="path") from error
+    except TransientError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise ConfigError(str(error), path="path") from error
+        raise ConnectionLost(str(error)) from error

@@ -1,0 +1,193 @@
+"""The bytes of one file, wherever it is, read at an offset."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, Protocol
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import PreconditionError
+
+from ...clients.object_store import translated
+from ...errors import PermanentError, TransientError
+from .place import Place
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+"""Extensions of compressed files, and what they were compressed with."""
+_WINDOW = 8 << 20
+"""How much of an object is fetched at once."""
+_STEP = 64 << 10
+"""How much is decompressed at once: what a damaged end may cost."""
+
+
+class Rewritten(Exception):
+    """The file is not the one that was opened: begin it anew."""
+
+
+class Removed(Exception):
+    """The file is no longer there."""
+
+
+class Unreadable(TransientError):
+    """The file cannot be opened now, others perhaps can."""
+
+
+class Content(Protocol):
+    """What a file holds."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``, fewer only at the end."""
+        ...
+
+    def size(self) -> int:
+        """How many bytes it holds now, before decompression."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalContent:
+    """A file of this machine, held open: it can be read to its end even when it was renamed or deleted."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._file, size, offset)
+        while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
+            data += more
+        return data
+
+    def size(self) -> int:
+        return os.fstat(self._file).st_size
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class StoredContent:
+    """An object of a store, fetched in large ranges; raises Rewritten when it is replaced meanwhile."""
+
+    def __init__(self, store: Any, path: str, size: int, etag: str | None) -> None:
+        self._store, self._path, self._size, self._etag = store, path, size, etag
+        self._window, self._start = memoryview(b""), 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        size = max(0, min(size, self._size - offset))
+        if not size:
+            return b""
+        if not self._start <= offset <= offset + size <= self._start + len(self._window):
+            self._fetch(offset, min(max(size, _WINDOW), self._size - offset))
+        return bytes(self._window[offset - self._start : offset - self._start + size])
+
+    def _fetch(self, offset: int, size: int) -> None:
+        options: dict[str, Any] = {"range": (offset, offset + size)}
+        if self._etag is not None:
+            options["if_match"] = self._etag
+        with translated(f"reading {self._path}"):
+            try:
+                fetched = obstore.get(self._store, self._path, options=options).bytes()  # type: ignore[arg-type]
+            except PreconditionError as replaced:
+                raise Rewritten from replaced
+            except FileNotFoundError as missing:
+                raise Removed from missing
+        self._window, self._start = memoryview(fetched), offset
+
+    def size(self) -> int:
+        return self._size
+
+    def close(self) -> None:
+        self._window = memoryview(b"")
+
+
+class Decompressed:
+    """What a compressed file holds; going forward is cheap, going back begins anew.
+
+    A file that is damaged, or cut off, ends where it can no longer be read, and ``damage`` then says why.
+    """
+
+    def __init__(self, content: Content, compression: str) -> None:
+        self._content, self._compression = content, compression
+        self.damage: str | None = None
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._raw = ContentFile(self._content)
+        source = pa.PythonFile(self._raw, mode="r")
+        self._stream = pa.CompressedInputStream(source, self._compression)
+        self._window, self._start, self._ended = bytearray(), 0, False
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if offset < self._start:
+            self._rewind()
+        while not self._ended and self._start + len(self._window) < offset + size:
+            self._window += self._decompress()
+            if (passed := min(offset - self._start, len(self._window))) > 0:
+                del self._window[:passed]
+                self._start += passed
+        at = offset - self._start
+        return bytes(self._window[at : at + size])
+
+    def _decompress(self) -> bytes:
+        try:
+            data: bytes = self._stream.read(_STEP)
+        except OSError as error:
+            if (failure := self._raw.failure) is not None:
+                self._rewind()
+                raise failure from None
+            self.damage, data = str(error), b""
+        self._ended = not data
+        return data
+
+    def size(self) -> int:
+        return self._content.size()
+
+    def done(self) -> int:
+        """How many bytes of the compressed file were taken."""
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._content.close()
+
+
+class ContentFile(io.RawIOBase):
+    """Content as a file object, for libraries that want one; ``failure`` keeps what reading it raised."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._at = content, 0
+        self.failure: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size()}[whence]
+        self._at = origin + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._content.read_at(self._at, len(buffer))
+        except Exception as error:
+            self.failure = error  # the library in between raises an error of its own
+            raise OSError(str(error)) from error
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class Damaged(PermanentError):
+    """Part of a file cannot be read; says which file and what is wrong with it."""
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+        """Where reading goes on behind it; None if nothing of the file can be read any more."""

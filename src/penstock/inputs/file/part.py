@@ -1,0 +1,48 @@
+"""What is read from a file in one go, and what reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from ...delivery import Decoder
+from .place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one file, or the mere fact that it was read up to a place."""
+
+    place: Place
+    """Where reading goes on after them."""
+    row: int = 0
+    """The number of the first row within the file."""
+    batch: pa.RecordBatch | None = None
+    decoder: Decoder | None = None
+    """How the payloads of the batch become rows, where the input has no codec for that."""
+    error: Exception | None = None
+    """Why this part cannot be read; the batch then names the file."""
+
+
+class FileReader(Protocol):
+    """Reads one file from its place on."""
+
+    def read(self, final: bool) -> Part | None:
+        """Return the next part, or None when there is none for now; ``final`` takes an unfinished end as it is.
+
+        Raises Damaged for what cannot be read, Rewritten when the file is another one than that of its place,
+        Removed when it is gone.
+        """
+        ...
+
+    def end(self) -> Place:
+        """Return the place behind everything that is complete now."""
+        ...
+
+    def done(self) -> int:
+        """How many bytes of the file were taken, for showing progress."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,110 @@
+"""Paths with wildcards and named placeholders: ``inbox/{table}/*.json``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+_TOKEN = re.compile(r"\{(?P<name>[A-Za-z_]\w*)\}|(?P<star>\*+)|(?P<any>\?)|(?P<set>\[!?\]?[^\]]*\])")
+_UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
+"""How names end while a file is still being copied, downloaded or edited."""
+
+
+class Pattern:
+    """A path, a folder, or a pattern whose ``*``, ``?``, ``[...]``, ``**`` and ``{name}`` stand for path parts.
+
+    ``{name}`` matches within one path part and is told with each row; ``**`` any number of folders. Hidden and
+    unfinished files match only a pattern that spells this out. Raises ValueError for a placeholder used twice.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        if text.endswith("/") and _TOKEN.search(text):
+            text += "*"
+        parts = text.split("/")
+        fixed = next((at for at, part in enumerate(parts) if _TOKEN.search(part)), len(parts) - 1)
+        self.folder = "/".join(parts[:fixed]) + ("/" if fixed and not any(parts[:fixed]) else "")
+        """The longest leading part without wildcards that is a folder."""
+        self.is_plain = _TOKEN.search(text) is None
+        names = [match["name"] for match in _TOKEN.finditer(text) if match["name"]]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"the placeholder {{{min(twice)}}} is used twice in {text!r}")
+        self._parts = [(part == "**", re.compile(_expression(part))) for part in parts[fixed:]]
+        whole = "".join("(?:[^/]+/)*" if part == "**" else _expression(part) + "/" for part in parts)
+        self._whole = re.compile(whole[:-1] if parts[-1] != "**" else whole + "[^/]+", re.DOTALL)
+        self._takes_unfinished = text.endswith(_UNFINISHED)
+
+    def match(self, path: str) -> Mapping[str, str] | None:
+        """Return what the placeholders stand for in ``path``, or None if it does not match."""
+        found = self._whole.fullmatch(path)
+        return found.groupdict() if found is not None and self.takes(path) else None
+
+    def takes(self, path: str) -> bool:
+        """Whether a file of this name is complete, as far as its name tells."""
+        return self._takes_unfinished or not path.endswith(_UNFINISHED)
+
+    def walk(self) -> Iterator[tuple[os.DirEntry[str], Mapping[str, str]]]:
+        """Yield each local file that matches, with what its placeholders stand for; raises OSError."""
+        seen = set()
+        for entry, values in self._walk(self.folder, 0):
+            if self.takes(entry.name) and entry.path not in seen:
+                seen.add(entry.path)
+                yield entry, values
+
+    def _walk(self, folder: str, at: int) -> Iterator[tuple[os.DirEntry[str], Mapping[str, str]]]:
+        deep, expression = self._parts[at]
+        last = at == len(self._parts) - 1
+        if deep and not last:
+            yield from self._walk(folder, at + 1)
+        for entry in _entries(folder):
+            if deep:
+                if entry.name.startswith("."):
+                    continue
+                if last and entry.is_file():
+                    yield entry, {}
+                elif entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(entry.path, at)
+            elif (found := expression.fullmatch(entry.name)) is not None:
+                if last and entry.is_file():
+                    yield entry, found.groupdict()
+                elif not last and entry.is_dir():
+                    for below, values in self._walk(entry.path, at + 1):
+                        yield below, {**found.groupdict(), **values}
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            # what was listed as "." is named as the pattern names it
+            return list(entries) if folder else [_Bare(entry) for entry in entries]  # type: ignore[misc]
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # gone since it was listed; whether the pattern matches anything at all is asked elsewhere
+
+
+class _Bare:
+    """An entry of the current folder, with the path that a relative pattern gives it."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name = self.path = entry.name
+        self.is_file, self.is_dir, self.stat = entry.is_file, entry.is_dir, entry.stat
+
+
+def _expression(part: str) -> str:
+    """Translate one path part to a regular expression that matches within a part."""
+    built, at = [], 0
+    for token in _TOKEN.finditer(part):
+        built.append(re.escape(part[at : token.start()]))
+        at = token.end()
+        if token["name"]:
+            built.append(f"(?P<{token['name']}>[^/]+?)")
+        elif token["set"]:
+            inside = token["set"][1:-1]
+            negated = inside.startswith("!")
+            characters = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[1:] if negated else inside)
+            built.append(f"[{'^' if negated else ''}{characters}]")
+        else:
+            built.append("[^/]" if token["any"] else "[^/]*")
+    built.append(re.escape(part[at:]))
+    hidden = "" if part.startswith(".") else r"(?!\.)"
+    return hidden + "".join(built) if len(built) > 1 else "".join(built)

@@ -1,0 +1,257 @@
+"""Read a file payload by payload: lines, length-delimited frames, CSV records or JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from ... import framing
+from ...delivery import Decoder
+from ...errors import PermanentError
+from ...framing import Framing
+from ...metadata import VALUE
+from .content import Content, Damaged, Decompressed, LocalContent, Rewritten
+from .part import Part
+from .place import TAIL, Place, mark_of
+from .values import are_lines
+from .values import cut as cut_values
+
+LONGEST = 2 * framing.MOST_BYTES
+"""The longest payload that is read: more than this is held at no time."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEAD = 1 << 20
+_SCHEMA = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
+
+
+class Cut(NamedTuple):
+    """What was cut from the start of some data."""
+
+    payloads: pa.BinaryArray
+    taken: int
+    """How many bytes they took."""
+    within: int = 0
+    """What the splitter is to be told next time."""
+    rows: int | None = None
+    """How many rows they hold, where that is not one each."""
+
+
+class Splitter(Protocol):
+    """Where the payloads of one file are."""
+
+    decoder: Decoder | None
+
+    def begin(self, content: Content, final: bool) -> int | None:
+        """Return where the first payload starts; None while that cannot be told."""
+        ...
+
+    def split(self, data: bytes, within: int, final: bool) -> Cut:
+        """Return the complete payloads at the start of ``data``; ``final`` takes an unfinished last one."""
+        ...
+
+
+class PayloadReader:
+    """Reads a file payload by payload, a chunk at a time."""
+
+    def __init__(self, content: Content, splitter: Splitter, place: Place, version: str, path: str, chunk: int) -> None:
+        self._content, self._splitter, self._path, self._chunk = content, splitter, path, chunk
+        self._place, self._version = place, version
+        self._tail = b""
+        self._begun = False
+
+    def read(self, final: bool) -> Part | None:
+        """Return the next payloads; without ``final`` never an unfinished last one."""
+        if not self._begun:
+            if not self._start(final):
+                return None
+        elif isinstance(self._content, LocalContent) and self._read_tail(self._place.offset) != self._tail:
+            raise Rewritten
+        offset, size = self._place.offset, self._chunk
+        while True:
+            data = self._content.read_at(offset, size)
+            ended = len(data) < size
+            cut = self._split(data, final and ended)
+            if cut.taken or ended:
+                break
+            if size >= LONGEST:
+                raise Damaged(f"{self._path}: the payload at byte {offset} is longer than {LONGEST} bytes")
+            size = min(2 * size, LONGEST)
+        taken, count = cut.taken, len(cut.payloads)
+        if not taken:
+            self._refuse_damage()
+            return self._finished(final)
+        at_end = ended and taken == len(data) and self._damage() is None
+        row, self._tail = self._place.rows, (self._tail + data[max(0, taken - TAIL) : taken])[-TAIL:]
+        rows = cut.rows if cut.rows is not None else count
+        version = self._version if at_end else ""
+        self._place = Place(offset + taken, cut.within, row + rows, mark_of(self._tail), version)
+        batch = pa.RecordBatch.from_arrays([cut.payloads], schema=_SCHEMA) if count else None
+        return Part(self._place, row, batch, self._splitter.decoder)
+
+    def _start(self, final: bool) -> bool:
+        """Find out where the payloads begin, and that what was read of them before is still the same."""
+        try:
+            begin = self._splitter.begin(self._content, final)
+        except PermanentError as error:
+            raise Damaged(f"{self._path}: {error}") from error
+        if begin is None:
+            return False
+        offset = max(begin, self._place.offset)
+        self._tail = self._read_tail(offset)
+        if self._place.offset and mark_of(self._tail) != self._place.mark:
+            raise Rewritten
+        self._place = replace(self._place, offset=offset, mark=mark_of(self._tail))
+        self._begun = True
+        return True
+
+    def _read_tail(self, offset: int) -> bytes:
+        return self._content.read_at(max(0, offset - TAIL), min(TAIL, offset))
+
+    def _split(self, data: bytes, final: bool) -> Cut:
+        try:
+            return self._splitter.split(data, self._place.within, final)
+        except PermanentError as error:
+            raise Damaged(f"{self._path}: {error}") from error
+
+    def _finished(self, final: bool) -> Part | None:
+        """Say once that the file was read to its end, if nothing but that is left to say."""
+        if not final or self._place.version == self._version:
+            return None
+        self._place = self._place.finished(self._version)
+        return Part(self._place, self._place.rows)
+
+    def _damage(self) -> str | None:
+        return self._content.damage if isinstance(self._content, Decompressed) else None
+
+    def _refuse_damage(self) -> None:
+        if (damage := self._damage()) is not None:
+            raise Damaged(f"{self._path}: the compressed file is damaged or cut off: {damage}")
+
+    def end(self) -> Place:
+        """Return the place behind the last newline; behind everything that cannot grow."""
+        size = self._content.size()
+        if not isinstance(self._content, LocalContent):
+            return self._place.finished(self._version)
+        while size and (last := self._content.read_at(size - 1, 1)) and last != b"\n":
+            start = max(0, size - _HEAD)
+            size = start + self._content.read_at(start, size - start).rfind(b"\n") + 1
+        return Place(size, 0, 0, mark_of(self._read_tail(size))) if size else self._place
+
+    def done(self) -> int:
+        """How many bytes of the file were taken."""
+        return self._content.done() if isinstance(self._content, Decompressed) else self._place.offset
+
+    def close(self) -> None:
+        self._content.close()
+
+
+class Framed:
+    """Payloads as ``framing`` tells them apart."""
+
+    def __init__(self, kind: Framing, keep_ends: bool, decoder: Decoder | None = None) -> None:
+        self._kind, self._keep_ends, self.decoder = kind, keep_ends, decoder
+
+    def begin(self, content: Content, final: bool) -> int | None:
+        """Return where the first payload starts: behind a byte order mark, if these are lines."""
+        return _mark_size(content) if self._kind is Framing.LINES else 0
+
+    def split(self, data: bytes, within: int, final: bool) -> Cut:
+        """Return the complete payloads, the bytes they took, and nothing to remember."""
+        if self._kind is Framing.LENGTH_DELIMITED and final:
+            cut = Cut(*framing.split(self._kind, data, final=False))
+            if cut.taken or not data:
+                return cut
+        return Cut(*framing.split(self._kind, data, final=final, keep_ends=self._keep_ends))
+
+
+class Records:
+    """The records of a CSV file, whose quoted fields may hold line breaks."""
+
+    def __init__(self, header: bool, decoder_for: Callable[[bytes], Decoder]) -> None:
+        self._header, self._decoder_for = header, decoder_for
+        self.decoder: Decoder | None = None
+
+    def begin(self, content: Content, final: bool) -> int | None:
+        """Return where the first record starts, behind the header; None while the header is unfinished."""
+        begin = _mark_size(content)
+        if not self._header:
+            self.decoder = self._decoder_for(b"")
+            return begin
+        head = content.read_at(begin, _HEAD)
+        ends = _record_ends(head, final and len(head) < _HEAD)
+        if not len(ends):
+            if len(head) == _HEAD:
+                raise Damaged(f"the header is longer than {_HEAD} bytes")
+            return begin if final else None
+        self.decoder = self._decoder_for(head[: ends[0]].rstrip(b"\r\n"))
+        return begin + int(ends[0])
+
+    def split(self, data: bytes, within: int, final: bool) -> Cut:
+        """Return the complete records, with their line ends, and the bytes they took."""
+        if data.count(b'"') == 0:
+            return Cut(*framing.split(Framing.LINES, data, final=final, keep_ends=True))
+        starts = np.concatenate(([0], _record_ends(data, final))).astype(np.int32)
+        buffers = [None, pa.py_buffer(starts), pa.py_buffer(data)]
+        return Cut(pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, buffers), int(starts[-1]))
+
+
+def _record_ends(data: bytes, final: bool) -> np.ndarray:
+    text = np.frombuffer(data, np.uint8)
+    newlines = np.flatnonzero(text == ord("\n"))
+    quotes = np.flatnonzero(text == ord('"'))
+    ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0] + 1
+    unfinished = final and len(data) > (ends[-1] if len(ends) else 0)
+    return np.append(ends, len(data)) if unfinished else ends
+
+
+class Documents:
+    """The values of a JSON file: one to a line, the elements of an array, or objects over several lines."""
+
+    _LINES, _ARRAY, _CLOSED, _SPREAD = 0, 1, 2, 3
+
+    def __init__(self, decoder: Decoder | None) -> None:
+        self.decoder = decoder
+        self._kind = self._LINES
+
+    def begin(self, content: Content, final: bool) -> int | None:
+        """Return where the first value starts; None while it cannot be told how the values follow one another."""
+        begin, step = _mark_size(content), 4096
+        head = content.read_at(begin, step)
+        while len(head) == step and not head.strip():
+            begin += step
+            head = content.read_at(begin, step)
+        blank = len(head) - len(head.lstrip())
+        if head[blank : blank + 1] == b"[":
+            self._kind = self._ARRAY
+            return begin + blank + 1
+        if not head.strip():
+            return begin if final else None
+        head = content.read_at(begin, _HEAD)
+        lines = are_lines(head.lstrip(), final or len(head) == _HEAD)
+        if lines is False:
+            self._kind = self._SPREAD
+        return None if lines is None else begin
+
+    def split(self, data: bytes, within: int, final: bool) -> Cut:
+        """Return the complete values, the bytes they took, and whether their array has ended."""
+        if self._kind == self._LINES:
+            return Cut(*framing.split(Framing.LINES, data, final=final, keep_ends=True))
+        if within == self._CLOSED or not data.strip():
+            if data.strip():
+                raise PermanentError("there is more behind the end of the array")
+            if final and self._kind == self._ARRAY and within != self._CLOSED:
+                raise PermanentError("the array is not closed: expected ']' at the end")
+            return Cut(pa.array([], pa.binary()), len(data), within)
+        found = cut_values(data, self._kind == self._ARRAY)
+        if final and not found.taken:
+            raise PermanentError("the last value is not complete, or is no JSON")
+        if found.closed and self._kind != self._ARRAY:
+            raise PermanentError("a bracket is closed that was never opened")
+        return Cut(found.payloads, found.taken, self._CLOSED if found.closed else 0)
+
+
+def _mark_size(content: Content) -> int:
+    return len(_BYTE_ORDER_MARK) if content.read_at(0, len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK else 0

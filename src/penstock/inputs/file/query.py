@@ -1,0 +1,141 @@
+"""Run one SQL query over all the files."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+from datafusion import SessionConfig, SessionContext, SQLOptions
+
+from ...checkpoint import Checkpoint
+from ...delivery import Delivery
+from ...errors import ConfigError, EndOfInput, PermanentError
+from ...metadata import Origin
+from .listing import Found
+
+_EVERY_ROW = 1 << 40
+_COMPRESSIONS = {"gzip": "GZIP", "zstd": "ZSTD"}
+_ANY = " UNION ALL BY NAME "
+
+
+def start(
+    files: Sequence[Found], formats: Sequence[str], query: str, table: str, csv: dict[str, Any], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Return the batches of a query over the files; raises ConfigError for a query that cannot be planned."""
+    # one partition: the rows come in the same order each time, which resuming relies on
+    config = SessionConfig().with_target_partitions(1).with_batch_size(batch_rows)
+    context = SessionContext(config)
+    names = []
+    for number, (found, format) in enumerate(zip(files, formats, strict=True)):
+        names.append(f"{table}__{number}" if len(files) > 1 else table)
+        try:
+            _register(context, names[-1], found, format, csv)
+        except Exception as error:  # DataFusion raises bare exceptions
+            raise PermanentError(f"{found.path} cannot be read: {error}") from error
+    options = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+    try:
+        if len(names) > 1:
+            union = _ANY.join(f'SELECT * FROM "{name}"' for name in names)  # noqa: S608
+            context.register_view(table, context.sql(union))
+        frame = context.sql_with_options(query, options)
+    except Exception as error:  # planning raises ValueError, execution bare exceptions
+        raise ConfigError(f"the query cannot be planned: {error}", path="query") from error
+    return (batch.to_pyarrow() for batch in frame.execute_stream())
+
+
+def _register(context: SessionContext, name: str, found: Found, format: str, csv: dict[str, Any]) -> None:
+    path, extension = found.path, found.path[found.path.rfind(".") :] if "." in found.path else ""
+    packed = _COMPRESSIONS.get(found.compression or "")
+    if format == "parquet":
+        context.register_parquet(name, path, file_extension=extension)
+    elif format == "avro":
+        context.register_avro(name, path, file_extension=extension)
+    elif format == "arrow":
+        context.register_arrow(name, path, file_extension=extension)
+    elif format == "csv":
+        context.register_csv(
+            name,
+            path,
+            file_extension=extension,
+            schema_infer_max_records=_EVERY_ROW,
+            file_compression_type=packed,
+            **csv,
+        )
+    else:
+        context.register_json(
+            name,
+            path,
+            file_extension=extension,
+            schema_infer_max_records=_EVERY_ROW,
+            file_compression_type=packed,
+        )
+
+
+class QueryReader:
+    """Streams the result of a query; resumes by skipping the rows already delivered, if the files are the same."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], checkpoint: Checkpoint, version: str) -> None:
+        self._batches, self._checkpoint, self._version = batches, checkpoint, version
+        position = checkpoint.position or {}
+        same = position.get("files") == version
+        self._skip: int = position.get("rows", 0) if same else 0
+        self._ended = bool(same and position.get("ended"))
+        self._rows = 0
+        self._reading: asyncio.Task[pa.RecordBatch | None] | None = None
+
+    async def read(self) -> Delivery:
+        """Wait for the next batch of the result; raises EndOfInput behind the last one."""
+        while not self._ended:
+            batch = await self._next()
+            if batch is None:
+                self._reading = None
+                self._ended = True
+                await self._checkpoint.lend(self._position(ended=True)).release(None)
+                break
+            rest = batch.slice(min(max(0, self._skip - self._rows), batch.num_rows))
+            first = self._rows + batch.num_rows - rest.num_rows
+            if not rest.num_rows:
+                self._reading, self._rows = None, self._rows + batch.num_rows
+                continue
+            position = {**self._position(), "rows": self._rows + batch.num_rows}
+            delivery = await self._checkpoint.deliver(rest, position, Origin("file", offset=first))
+            self._reading, self._rows = None, self._rows + batch.num_rows
+            return delivery
+        raise EndOfInput
+
+    def _position(self, *, ended: bool = False) -> dict[str, Any]:
+        return {"files": self._version, "rows": self._rows, **({"ended": True} if ended else {})}
+
+    async def _next(self) -> pa.RecordBatch | None:
+        """Wait for the next batch; cancelling this leaves it to the next call."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(self._pull))
+        await asyncio.wait({self._reading})
+        try:
+            return self._reading.result()
+        except BaseException:
+            self._reading = None
+            raise
+
+    def _pull(self) -> pa.RecordBatch | None:
+        try:
+            return next(self._batches, None)
+        except Exception as error:  # DataFusion raises bare exceptions
+            self._batches = itertools.chain()
+            raise PermanentError(f"the query failed: {error}") from error
+
+    async def close(self) -> None:
+        """Wait for the reading thread."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading})
+            self._reading.exception()
+
+
+def version_of(files: Sequence[Found], query: str) -> str:
+    """Return what changes when any of the files or the query does."""
+    text = "\n".join([query, *(f"{found.path} {found.version}" for found in files)])
+    return blake2b(text.encode(), digest_size=12).hexdigest()
