@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from .component import Options
 from .duration import Duration
+from .errors import PenstockError
 
 
 class Backoff(Options):
@@ -37,3 +40,30 @@ async def pause(delay: float, stop: asyncio.Event) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+class Stopped(PenstockError):
+    """The stream was stopped while the other side could not be reached."""
+
+
+@asynccontextmanager
+async def unless_stopped(stop: asyncio.Event, patience: float = 0.0) -> AsyncIterator[None]:
+    """Break off what is awaited inside, ``patience`` seconds after ``stop``: raises Stopped."""
+    loop = asyncio.get_running_loop()
+
+    async def watch(limit: asyncio.Timeout) -> None:
+        await stop.wait()
+        limit.reschedule(loop.time() + patience)
+
+    limit = asyncio.timeout(None)
+    try:
+        async with limit:
+            watching = loop.create_task(watch(limit))
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Stopped("stopped while it was being opened") from error

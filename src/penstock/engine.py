@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from .backoff import pause
+from .backoff import Stopped, pause
 from .checkpoint import CheckpointStore, Ledger
 from .component import Context
 from .config import Configuration, HealthCheck
@@ -21,7 +21,6 @@ from .listener import Listeners
 from .observe.health import Pages, Status
 from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
-from .sink import Stopped
 from .state import open_store
 from .stream import Stream
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from .backoff import pause
+from .backoff import Stopped, pause
 from .checkpoint import Ledger
 from .component import Buffer, Context, Progress, Queue, TransactionalWriter
 from .delivery import Delivery
-from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, TransientError
+from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
 from .intake import Intake
 from .metadata import attach
 from .observe.metrics import StreamMetrics
 from .sink import Reopening, Sink
 from .stream import MOST_HELD, Stream, regroups
+from .threads import DaemonThreads
 from .transform import Piece, Stage, Transformation, Transformed
 from .wal import Wal, open_wal
 
@@ -61,8 +62,8 @@ class Flow:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
         stream = self._stream
         async with AsyncExitStack() as stack:
-            threads = ThreadPoolExecutor(stream.pipeline.thread_num, thread_name_prefix=stream.id)
-            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            threads = DaemonThreads(stream.pipeline.thread_num, stream.id)
+            stack.callback(threads.shutdown)
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
             context = await self._lend(output)
@@ -87,6 +88,8 @@ class Flow:
         lent = replace(self._context, name=f"{stream.id}/output")
         output = Reopening(stream.output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(output.close)
+        if self._accepts_first:
+            return output
         await output.call(_do_nothing)
         if stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
             raise ConfigError(
@@ -102,8 +105,15 @@ class Flow:
         lent = replace(self._context, name=f"{stream.id}/error_output")
         errors = Reopening(stream.error_output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(errors.close)
-        await errors.call(_do_nothing)
+        if not self._accepts_first:
+            await errors.call(_do_nothing)
         return errors
+
+    @property
+    def _accepts_first(self) -> bool:
+        """Whether the stream begins to read though its output is down: what is read is durable all the same."""
+        durability = self._stream.durability
+        return durability is not None and durability.enabled and self._stream.checkpoint == "state"
 
     async def _lend(self, output: Reopening) -> Context:
         """What the input and the buffers are lent: checkpoints kept where the stream wants them."""
@@ -128,7 +138,7 @@ class Flow:
 
         return replace(context, store=writer, ledger=Ledger(already_saved))
 
-    async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: ThreadPoolExecutor) -> None:
+    async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Executor) -> None:
         stream = self._stream
         codec = stream.input.payload_codec()
         decoder = codec.decoder(context.columns) if codec is not None else None
@@ -170,11 +180,14 @@ class Flow:
                         group.create_task(self._regroup(group, section))
                     if self._wal is not None:
                         group.create_task(self._read_wal(group, self._wal))
+                    if self._accepts_first:
+                        await sink.open()
                     await self._drain(sink)
                 finally:
                     watch.cancel()
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            failure = _first(failures)
+            raise (failure.__cause__ if isinstance(failure.__cause__, Stopped) else failure) from None
         except asyncio.CancelledError:
             if not self._gave_up:
                 raise
@@ -216,7 +229,7 @@ class Flow:
         async def keep() -> None:
             try:
                 await wal.append(delivery.batch)
-            except TransientError as error:
+            except (TransientError, PermanentError) as error:
                 await delivery.nack(error)
             else:
                 await delivery.ack()

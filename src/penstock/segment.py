@@ -1,11 +1,12 @@
 """One segment of the write-ahead log: a file of records, the last of which a crash may have torn.
 
 A record is a header (kind, length, CRC-32 of the payload, entry number; little endian) and an Arrow IPC message: a
-schema wherever it changes, else a batch.
+schema wherever it changes, else a batch; or a whole IPC stream, for a batch with dictionaries.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import struct
@@ -19,12 +20,29 @@ import pyarrow.ipc
 from .delivery import Batch
 
 HEADER = struct.Struct("<B3xIIQ")
-SCHEMA, BATCH = 1, 2
+SCHEMA, BATCH, STREAM = 1, 2, 3
 
 
 def record(kind: int, number: int, payload: pa.Buffer) -> list[bytes | pa.Buffer]:
     """The parts of one record, in the order in which they are written."""
     return [HEADER.pack(kind, payload.size, zlib.crc32(payload), number), payload]
+
+
+def stream_record(number: int, batch: Batch) -> list[bytes | pa.Buffer]:
+    """The parts of the record of a batch that cannot be read without what stands beside it: its dictionaries."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return record(STREAM, number, sink.getvalue())
+
+
+def has_dictionary(kind: pa.DataType) -> bool:
+    """Whether values of this type refer to a dictionary."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _records_of(path: Path) -> Iterator[tuple[int, int, bytes, int]]:
@@ -33,7 +51,7 @@ def _records_of(path: Path) -> Iterator[tuple[int, int, bytes, int]]:
         end = 0
         while len(header := file.read(HEADER.size)) == HEADER.size:
             kind, length, checksum, number = HEADER.unpack(header)
-            if kind not in (SCHEMA, BATCH) or length > os.fstat(file.fileno()).st_size - file.tell():
+            if kind not in (SCHEMA, BATCH, STREAM) or length > os.fstat(file.fileno()).st_size - file.tell():
                 return
             payload = file.read(length)
             if zlib.crc32(payload) != checksum:
@@ -50,6 +68,8 @@ def entries(path: Path, last: Callable[[], int]) -> Iterator[tuple[int, Batch]]:
             return
         if kind == SCHEMA:
             schema = pa.ipc.read_schema(pa.py_buffer(payload))
+        elif kind == STREAM:
+            yield number, pa.ipc.open_stream(pa.py_buffer(payload)).read_next_batch()
         else:
             yield number, pa.ipc.read_record_batch(pa.py_buffer(payload), schema)
 
@@ -58,13 +78,14 @@ def repair(path: Path) -> int | None:
     """Cut a segment off behind its last intact batch, keeping what is cut beside it; return that batch's number."""
     number, good = None, 0
     for kind, found, _, end in _records_of(path):
-        if kind == BATCH:
+        if kind != SCHEMA:
             number, good = found, end
     size = path.stat().st_size
     if good < size:
         with path.open("r+b") as file:
             file.seek(good)
-            path.with_suffix(".torn").write_bytes(file.read())
+            with contextlib.suppress(OSError):  # a full disk must not keep the stream from starting
+                path.with_suffix(".torn").write_bytes(file.read())
             file.truncate(good)
             os.fsync(file.fileno())
         logging.getLogger("penstock").warning(

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pyarrow as pa
 
-from .backoff import Backoff, pause
+from .backoff import Backoff, Stopped, pause, unless_stopped
 from .component import Context, Output, TransactionalWriter, Writer
 from .deadletter import Refusal, dead_letters
 from .delivery import Batch, Position, merge
@@ -16,9 +16,8 @@ from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, 
 from .observe.metrics import StreamMetrics
 from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
 
-
-class Stopped(PenstockError):
-    """The stream was stopped while the other side could not be reached."""
+_PATIENCE = 1.0
+"""How long an output may still take to open once the stream is stopped, in seconds."""
 
 
 class Reopening:
@@ -35,7 +34,8 @@ class Reopening:
     async def open(self) -> Writer:
         """Return the open writer, opening it if need be."""
         if self._writer is None:
-            self._writer = await self._stack.enter_async_context(self._output.open(self._context))
+            async with unless_stopped(self._stop, _PATIENCE):
+                self._writer = await self._stack.enter_async_context(self._output.open(self._context))
         return self._writer
 
     async def close(self) -> None:
@@ -97,6 +97,12 @@ class Sink:
         self._saves = saves
         self._failure: Exception | None = None
 
+    async def open(self) -> None:
+        """Open both outputs, trying again until that succeeds."""
+        for output in (self._output, self._errors):
+            if output is not None:
+                await output.call(_do_nothing)
+
     def finish(self) -> None:
         """Raise what made the sink give up, unless that was a stop."""
         if self._failure is not None and not isinstance(self._failure, Stopped):
@@ -130,7 +136,7 @@ class Sink:
             else:
                 # A log-like input cannot take one batch back: it is to stop, and what came later must not be
                 # written before what was refused.
-                if any(loan.tracker is not None for loan in done.delivery.loans):
+                if isinstance(error, Stopped) or any(loan.tracker is not None for loan in done.delivery.loans):
                     self._failure = error
                 self._metrics.error("nacked")
                 await done.delivery.nack(error)
@@ -188,17 +194,20 @@ class Sink:
         Nothing may be written on trial here, since it would be written again after a crash: where the output
         cannot name the rows, all of the delivery is refused.
         """
-        while len(pieces) == 1 and isinstance(error, RowsRejected):
-            await self._refuse(done, refuse_rows("output", pieces[0], error))
-            kept = [piece.batch for piece in pieces_without(pieces[0], error.reasons)]
-            pieces = [Piece(pa.Table.from_batches(kept).combine_chunks().to_batches()[0], None)] if kept else []
-            try:
-                await self._call([piece.batch for piece in pieces], positions)
-            except PermanentError as again:
-                error = again
-            else:
-                return
-        await self._refuse(done, [Refusal(p.batch, "output", describe(error), p.first) for p in pieces])
+        rest, failure = list(pieces), error if len(pieces) == 1 else None
+        while rest and (whole := _joined(rest)) is not None:
+            if failure is None:
+                try:
+                    await self._call([whole], positions)
+                    return
+                except PermanentError as again:
+                    failure = error = again
+            if not isinstance(failure, RowsRejected):
+                break
+            refusals, rest = _parted(rest, failure)
+            await self._refuse(done, refusals)
+            failure = None
+        await self._refuse(done, [Refusal(p.batch, "output", describe(error), p.first) for p in rest])
         await self._call([], positions)
 
     async def _call(self, batches: Sequence[Batch], positions: dict[str, Position]) -> None:
@@ -227,3 +236,29 @@ class Sink:
         await self._errors.call(lambda writer: writer.write([letters]))
         for refusal in refusals:
             self._metrics.error(refusal.stage, refusal.rows.num_rows)
+
+
+async def _do_nothing(_: Writer) -> None: ...
+
+
+def _joined(pieces: Sequence[Piece]) -> Batch | None:
+    """The pieces as one batch, of which an output can name rows; None if their columns differ."""
+    batches = [piece.batch for piece in pieces]
+    if any(batch.schema != batches[0].schema for batch in batches):
+        return None
+    whole = pa.Table.from_batches(batches).combine_chunks().to_batches() if len(batches) > 1 else batches
+    return whole[0] if len(whole) == 1 else None
+
+
+def _parted(pieces: Sequence[Piece], rejected: RowsRejected) -> tuple[list[Refusal], list[Piece]]:
+    """The refusals of the rows that were rejected of the joined pieces, and the pieces without them."""
+    refusals: list[Refusal] = []
+    kept: list[Piece] = []
+    start = 0
+    for piece in pieces:
+        end = start + piece.batch.num_rows
+        own = {row - start: reason for row, reason in rejected.reasons.items() if start <= row < end}
+        refusals += refuse_rows("output", piece, RowsRejected(own)) if own else []
+        kept += pieces_without(piece, own)
+        start = end
+    return refusals, kept

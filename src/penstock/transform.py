@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .deadletter import Refusal
 from .delivery import Batch, Decoder, Delivery
-from .errors import ConnectionLost, RowsRejected, TransientError
+from .errors import ConnectionLost, PermanentError, RowsRejected, TransientError
 from .metadata import VALUE, attach, keep_metadata
 
 
@@ -150,8 +150,8 @@ def _apply(stage: Stage, piece: Piece, refusals: list[Refusal]) -> list[Piece]:
         now = waiting.pop()
         try:
             results += _pieces(stage, now, stage.call(now.batch))
-        except Exception as error:
-            waiting += reversed(_after_failure(stage, now, error, refusals))
+        except BaseException as error:
+            waiting += reversed(_after_failure(stage, now, _answerable(error), refusals))
     return results
 
 
@@ -162,9 +162,22 @@ async def _apply_on_loop(stage: Stage, piece: Piece, refusals: list[Refusal]) ->
         now = waiting.pop()
         try:
             results += _pieces(stage, now, await stage.call(now.batch))
-        except Exception as error:
-            waiting += reversed(_after_failure(stage, now, error, refusals))
+        except BaseException as error:
+            waiting += reversed(_after_failure(stage, now, _answerable(error), refusals))
     return results
+
+
+def _answerable(error: BaseException) -> Exception:
+    """An error that concerns the rows; raises what does not.
+
+    A script may call ``sys.exit``, and compiled extensions panic with an error that is no Exception: neither may end
+    the process.
+    """
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, SystemExit) or type(error).__name__ == "PanicException":
+        return PermanentError(f"{type(error).__name__}: {error}")
+    raise error
 
 
 def _after_failure(stage: Stage, piece: Piece, error: Exception, refusals: list[Refusal]) -> list[Piece]:
@@ -181,9 +194,17 @@ def _after_failure(stage: Stage, piece: Piece, error: Exception, refusals: list[
 
 
 def _pieces(stage: Stage, source: Piece, batches: Sequence[Batch]) -> list[Piece]:
+    if not isinstance(batches, list | tuple) or not all(isinstance(batch, pa.RecordBatch) for batch in batches):
+        raise PermanentError(f"{stage.name} returned {_kind(batches)}; expected a list of RecordBatches")
     if len(batches) == 1 and stage.row_wise and batches[0].num_rows == source.batch.num_rows:
         return [Piece(batches[0], source.first)]
     return [Piece(batch, None) for batch in batches if batch.num_rows]
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, list | tuple):
+        return f"a {type(found).__name__} of {', '.join(sorted({type(item).__name__ for item in found}))}"
+    return type(found).__name__
 
 
 def halves(piece: Piece) -> list[Piece]:

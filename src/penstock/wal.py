@@ -7,7 +7,6 @@ The log is a folder of segments, each named after the number of its first entry.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
@@ -25,9 +24,9 @@ from .checkpoint import Checkpoint
 from .component import Context, Options
 from .delivery import Batch, Delivery
 from .duration import Duration
-from .errors import ConfigError, EndOfInput, PenstockError, TransientError
+from .errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
 from .observe.metrics import StreamMetrics
-from .segment import BATCH, SCHEMA, entries, record, repair
+from .segment import BATCH, SCHEMA, entries, has_dictionary, record, repair, stream_record
 
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})
 _MERGED_ROWS = 8192
@@ -135,11 +134,14 @@ class Wal:
         return self._last - int(self._checkpoint.committed or 0)
 
     async def append(self, batch: Batch) -> None:
-        """Return once ``batch`` is on disk; waits while the log is full, raises TransientError if stopped meanwhile."""
+        """Return once ``batch`` is on disk; waits while the log is full.
+
+        Raises TransientError if stopped meanwhile, PermanentError for what Arrow cannot write down.
+        """
         while self._options.max_bytes is not None and self.size >= self._options.max_bytes:
             self._pruned.clear()
             self._arrived.set()
-            self.prune()
+            await self.prune()
             if self.size < self._options.max_bytes:
                 break
             if await pause(0.05, self._stop):
@@ -151,11 +153,12 @@ class Wal:
         await asyncio.shield(done)
 
     async def _commit_waiting(self) -> None:
-        attempt, backoff = 0, _BACKOFF
+        attempt, backoff, alone = 0, _BACKOFF, 0
         while self._waiting:
             if self._options.pause:
                 await pause(self._options.pause, self._stop)
-            group, self._waiting = self._waiting, []
+            count = 1 if alone else len(self._waiting)
+            group, self._waiting, alone = self._waiting[:count], self._waiting[count:], max(0, alone - 1)
             try:
                 await asyncio.to_thread(self._write, [batch for batch, _ in group])
             except OSError as error:
@@ -164,19 +167,17 @@ class Wal:
                 self._metrics.retrying(reason)
                 logging.getLogger("penstock").error("%s; again in a moment", reason)
                 if await pause(backoff.delay(attempt), self._stop):
-                    for _, done in group:
-                        if not done.done():
-                            done.set_exception(TransientError(reason))
-                            done.exception()
+                    _fail(group, TransientError(reason))
                     continue
                 attempt += 1
                 self._waiting = group + self._waiting
                 continue
-            except BaseException as error:
-                for _, done in [*group, *self._waiting]:
-                    if not done.done():
-                        done.set_exception(PenstockError(f"write-ahead log {self._folder}: {error!r}"))
-                raise
+            except Exception as error:
+                if len(group) > 1:  # one of them cannot be written, ever: find out which
+                    alone, self._waiting = len(group), group + self._waiting
+                else:
+                    _fail(group, PermanentError(f"the write-ahead log cannot hold it: {error}"))
+                continue
             if attempt:
                 attempt = 0
                 self._metrics.recovered()
@@ -212,9 +213,11 @@ class Wal:
             self._flush(parts)
         except BaseException:
             self._schema = schema
-            with contextlib.suppress(OSError):  # what is torn is also cut off when the log is opened again
+            try:
                 self._file.truncate(before)
                 self._file.seek(before)
+            except OSError:
+                self._file = None  # nothing may follow what is torn: the next entry begins a segment
             raise
         self._segments[first] = self._file.tell()
 
@@ -227,6 +230,8 @@ class Wal:
 
     def _records(self, number: int, batch: Batch) -> list[bytes | pa.Buffer]:
         records: list[bytes | pa.Buffer] = []
+        if any(has_dictionary(field.type) for field in batch.schema):
+            return stream_record(number, batch.replace_schema_metadata(None))
         if self._schema is None or not batch.schema.equals(self._schema, check_metadata=False):
             self._schema = batch.schema.remove_metadata()
             records += record(SCHEMA, number, self._schema.serialize())
@@ -264,7 +269,7 @@ class Wal:
                 if stored is not None:
                     self._next, self._taken = stored[0] + 1, stored[1]
                     self._behind = self._next <= self._last
-        self.prune()
+        await self.prune()
         delivery = await self._checkpoint.deliver(self._taken, self._next - 1)
         self._taken = None
         return delivery
@@ -312,15 +317,18 @@ class Wal:
                 return
             begin = later[0]
 
-    def prune(self) -> None:
-        """Delete the segments of which everything is written downstream."""
+    def _written_segments(self) -> list[int]:
+        """The segments of which everything is written downstream; never the last, which is written to."""
         position = self._checkpoint.committed or 0
-        firsts = sorted(self._segments)
-        for first, following in pairwise(firsts):
-            if following - 1 > position:
-                break
-            self._path(first).unlink(missing_ok=True)
+        return [first for first, following in pairwise(sorted(self._segments)) if following - 1 <= position]
+
+    async def prune(self) -> None:
+        """Delete the segments of which everything is written downstream."""
+        written = self._written_segments()
+        for first in written:
             del self._segments[first]
+        if written:
+            await asyncio.to_thread(lambda: [self._path(first).unlink(missing_ok=True) for first in written])
             self._metrics.wal(self.size)
 
     def end(self) -> None:
@@ -329,11 +337,19 @@ class Wal:
         self._arrived.set()
 
     async def close(self) -> None:
-        """Finish what is being written; an empty log leaves no files."""
+        """Finish what is being written, and delete what is no longer needed."""
         if self._commit is not None:
             await asyncio.wait({self._commit})
+        await self.prune()
         if self._file is not None:
             self._file.close()
+
+
+def _fail(group: Sequence[tuple[Batch, asyncio.Future[None]]], error: PenstockError) -> None:
+    for _, done in group:
+        if not done.done():
+            done.set_exception(error)
+            done.exception()  # whoever waited may be gone
 
 
 @asynccontextmanager
@@ -342,16 +358,24 @@ async def open_wal(
 ) -> AsyncIterator[Wal]:
     """Yield the log of a stream, recovered; raises ConfigError if another process has it open."""
     folder = options.folder(context)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"the write-ahead log {folder} is in use by another process") from error
+    lock = await asyncio.to_thread(_lock, folder)
+    try:
         wal = Wal(folder, options, await context.checkpoint("wal"), metrics, stop)
         await asyncio.to_thread(wal.recover)
         try:
             yield wal
         finally:
             await wal.close()
-            wal.prune()
+    finally:
+        lock.close()
+
+
+def _lock(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ConfigError(f"the write-ahead log {folder} is in use by another process") from error
+    return lock
