@@ -65,11 +65,14 @@ class S3(Options):
             endpoint=self.endpoint,
             region=self.region,
         )
-        allow_http = self.allow_http
-        if allow_http is None:
-            allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1", "yes", "on")
-        client = _client(allow_http)
+        client = _client(self.allows_http())
         return S3Store(self.bucket_name, config=given, client_options=client, retry_config=_RETRIES)
+
+    def allows_http(self) -> bool:
+        """Whether the endpoint may be without TLS, by the option or the environment."""
+        if self.allow_http is not None:
+            return self.allow_http
+        return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1", "yes", "on")
 
 
 class Gs(Options):

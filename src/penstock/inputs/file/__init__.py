@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from ...clients.object_store import Http, Store, locate
+from ...clients.object_store import S3, Az, Gs, Http, Store, locate
 from ...component import Context, Input, Options, Reader
 from ...duration import Duration
 from ...errors import ConfigError, ConnectionLost, PermanentError, TransientError
@@ -17,7 +17,7 @@ from ...framing import Framing
 from .listing import Found, Listing, LocalListing, StoredListing
 from .opening import COLUMNAR, Opening
 from .pattern import Pattern
-from .query import QueryReader, start, version_of
+from .query import QueryReader, Tables, start, version_of
 from .reader import Buckets, FilesReader
 from .scan import Scan
 from .table import RecordDecoders
@@ -155,11 +155,16 @@ class File(Input, type="file"):
             await reader.close()
 
     def _listing(self) -> Listing:
-        located = locate(self.path) if self.store is None else (self.store, self.path)
-        if located is None:
-            return LocalListing(Pattern(self.path), self.format)
-        store, path = located
+        store, path = self._located()
+        if store is None:
+            return LocalListing(Pattern(path), self.format)
         return StoredListing(store.connect(), Pattern(path), self.format, can_list=not isinstance(store, Http))
+
+    def _located(self) -> tuple[S3 | Gs | Az | Http | None, str]:
+        """The object store the files are in, None for this machine, and their path there."""
+        if self.store is not None:
+            return self.store, self.path
+        return locate(self.path) or (None, self.path)
 
     async def _open_files(self, listing: Listing, context: Context) -> FilesReader:
         buckets = await Buckets.load(context)
@@ -175,23 +180,23 @@ class File(Input, type="file"):
             weight=self.chunk_size,
         )
         await asyncio.to_thread(_first_listing, scan.poll)
-        if not scan.files and not self.follow and (reason := await asyncio.to_thread(listing.absent)) is not None:
-            raise ConfigError(reason, path="path")
-        if not self.follow and (refused := [found.path for found in scan.files if not listing.is_readable(found)]):
-            raise ConfigError(f"permission denied: {refused[0]} cannot be read", path="path")
+        if not self.follow:
+            await asyncio.to_thread(_refuse_unreadable, listing, scan.files)
         if self.start == "end":
             await self._skip_existing(scan, buckets, context)
         return FilesReader(scan, buckets, self.poll_interval, self.follow)
 
     async def _open_query(self, listing: Listing, query: Query, context: Context) -> QueryReader:
-        files = await asyncio.to_thread(_first_listing, listing.find)
+        files = [found for found in await asyncio.to_thread(_first_listing, listing.find) if found.size]
         if not files:
-            raise ConfigError(listing.absent() or f"there are no files in {self.path!r} to query", path="path")
-        if not isinstance(listing, LocalListing):
-            raise ConfigError("a query over an object store is not supported yet; copy the files first", path="query")
+            reason = await asyncio.to_thread(listing.absent)
+            raise ConfigError(reason or f"there are no files in {self.path!r} to query", path="path")
+        store, _ = self._located()
         formats = [found.format(self.format) for found in files]
-        csv = {"delimiter": self.delimiter, "has_header": self.header}
-        batches = await asyncio.to_thread(start, files, formats, query.query, query.table, csv, self.batch_rows)
+        if "text" in formats:
+            raise ConfigError(f"{files[formats.index('text')].path} has no columns to query", path="path")
+        tables = Tables(files, formats, store, {"delimiter": self.delimiter, "has_header": self.header})
+        batches = await asyncio.to_thread(start, tables, query.query, query.table, self.batch_rows)
         return QueryReader(batches, await context.checkpoint(), version_of(files, query.query))
 
     async def _skip_existing(self, scan: Scan, buckets: Buckets, context: Context) -> None:
@@ -204,7 +209,7 @@ class File(Input, type="file"):
 
     def _grows(self, found: Found) -> bool:
         """Whether a file can be read while it is written."""
-        local = self.store is None and locate(self.path) is None
+        local = self._located()[0] is None
         payloads = found.format(self.format) not in COLUMNAR and self.framing is not Framing.WHOLE
         return local and payloads and found.compression is None
 
@@ -232,3 +237,11 @@ def _first_listing(find: Callable[[], _Listed]) -> _Listed:
         if isinstance(error.__cause__, PermissionError):
             raise ConfigError(str(error), path="path") from error
         raise ConnectionLost(str(error)) from error
+
+
+def _refuse_unreadable(listing: Listing, files: Sequence[Found]) -> None:
+    """Raise ConfigError if there is nothing to read, or something that may not be read."""
+    if not files and (reason := listing.absent()) is not None:
+        raise ConfigError(reason, path="path")
+    if refused := [found.path for found in files if not listing.is_readable(found)]:
+        raise ConfigError(f"permission denied: {refused[0]} cannot be read", path="path")

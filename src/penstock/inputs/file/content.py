@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, Protocol
+import tempfile
+from typing import IO, Any, Protocol
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import PreconditionError
+from obstore.exceptions import NotSupportedError, PreconditionError
 
 from ...clients.object_store import translated
 from ...errors import PermanentError, TransientError
@@ -32,6 +33,10 @@ class Removed(Exception):
 
 class Unreadable(TransientError):
     """The file cannot be opened now, others perhaps can."""
+
+
+class _NoRanges(Exception):
+    """The server gives whole files only."""
 
 
 class Content(Protocol):
@@ -68,38 +73,68 @@ class LocalContent:
 
 
 class StoredContent:
-    """An object of a store, fetched in large ranges; raises Rewritten when it is replaced meanwhile."""
+    """An object of a store, fetched in large ranges; raises Rewritten when it is replaced meanwhile.
+
+    A web server that gives no ranges is asked once for the whole, which is kept in a temporary file.
+    """
 
     def __init__(self, store: Any, path: str, size: int, etag: str | None) -> None:
         self._store, self._path, self._size, self._etag = store, path, size, etag
         self._window, self._start = memoryview(b""), 0
+        self._copy: IO[bytes] | None = None
 
     def read_at(self, offset: int, size: int) -> bytes:
         size = max(0, min(size, self._size - offset))
         if not size:
             return b""
-        if not self._start <= offset <= offset + size <= self._start + len(self._window):
+        if self._copy is None and not self._start <= offset <= offset + size <= self._start + len(self._window):
             self._fetch(offset, min(max(size, _WINDOW), self._size - offset))
+        if self._copy is not None:
+            return os.pread(self._copy.fileno(), size, offset)
         return bytes(self._window[offset - self._start : offset - self._start + size])
 
     def _fetch(self, offset: int, size: int) -> None:
-        options: dict[str, Any] = {"range": (offset, offset + size)}
+        try:
+            got = self._get({"range": (offset, offset + size)})
+        except _NoRanges:
+            self._copy = self._download()
+            return
+        with translated(f"reading {self._path}"):
+            self._window, self._start = memoryview(got.bytes()), offset
+
+    def _download(self) -> IO[bytes]:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the content
+        try:
+            with translated(f"reading {self._path}"):
+                for chunk in self._get({}).stream():
+                    copy.write(chunk)
+            copy.flush()
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def _get(self, options: dict[str, Any]) -> Any:
         if self._etag is not None:
             options["if_match"] = self._etag
         with translated(f"reading {self._path}"):
             try:
-                fetched = obstore.get(self._store, self._path, options=options).bytes()  # type: ignore[arg-type]
+                return obstore.get(self._store, self._path, options=options)  # type: ignore[arg-type]
             except PreconditionError as replaced:
                 raise Rewritten from replaced
             except FileNotFoundError as missing:
                 raise Removed from missing
-        self._window, self._start = memoryview(fetched), offset
+            except NotSupportedError as unsupported:
+                raise _NoRanges from unsupported
 
     def size(self) -> int:
         return self._size
 
     def close(self) -> None:
         self._window = memoryview(b"")
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
 
 
 class Decompressed:

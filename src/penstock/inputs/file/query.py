@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
 from datafusion import SessionConfig, SessionContext, SQLOptions
+from datafusion.object_store import AmazonS3, GoogleCloud, MicrosoftAzure
 
 from ...checkpoint import Checkpoint
+from ...clients.object_store import S3, Az, Gs, Http
 from ...delivery import Delivery
 from ...errors import ConfigError, EndOfInput, PermanentError
 from ...metadata import Origin
@@ -22,18 +25,29 @@ _COMPRESSIONS = {"gzip": "GZIP", "zstd": "ZSTD"}
 _ANY = " UNION ALL BY NAME "
 
 
-def start(
-    files: Sequence[Found], formats: Sequence[str], query: str, table: str, csv: dict[str, Any], batch_rows: int
-) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True)
+class Tables:
+    """The files a query is about, and how they are read."""
+
+    files: Sequence[Found]
+    formats: Sequence[str]
+    store: S3 | Gs | Az | Http | None
+    """The object store they are in."""
+    csv: Mapping[str, Any]
+    """The options of CSV."""
+
+
+def start(tables: Tables, query: str, table: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Return the batches of a query over the files; raises ConfigError for a query that cannot be planned."""
     # one partition: the rows come in the same order each time, which resuming relies on
     config = SessionConfig().with_target_partitions(1).with_batch_size(batch_rows)
     context = SessionContext(config)
     names = []
-    for number, (found, format) in enumerate(zip(files, formats, strict=True)):
-        names.append(f"{table}__{number}" if len(files) > 1 else table)
+    prefix = _connect(context, tables.store)
+    for number, (found, format) in enumerate(zip(tables.files, tables.formats, strict=True)):
+        names.append(f"{table}__{number}" if len(tables.files) > 1 else table)
         try:
-            _register(context, names[-1], found, format, csv)
+            _register(context, names[-1], prefix + found.path, found.compression, format, tables.csv)
         except Exception as error:  # DataFusion raises bare exceptions
             raise PermanentError(f"{found.path} cannot be read: {error}") from error
     options = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
@@ -47,9 +61,35 @@ def start(
     return (batch.to_pyarrow() for batch in frame.execute_stream())
 
 
-def _register(context: SessionContext, name: str, found: Found, format: str, csv: dict[str, Any]) -> None:
-    path, extension = found.path, found.path[found.path.rfind(".") :] if "." in found.path else ""
-    packed = _COMPRESSIONS.get(found.compression or "")
+def _connect(context: SessionContext, store: S3 | Gs | Az | Http | None) -> str:
+    """Make the store known to the query and return what the addresses of its objects begin with."""
+    if store is None:
+        return ""
+    if isinstance(store, S3):
+        secret = store.secret_access_key.get_secret_value() if store.secret_access_key else None
+        allow_http = store.allows_http()
+        live: Any = AmazonS3(
+            store.bucket_name, store.region, store.access_key_id, secret, None, store.endpoint, allow_http
+        )
+        scheme, host = "s3://", store.bucket_name
+    elif isinstance(store, Gs) and store.service_account_key is None and store.url is None:
+        live = GoogleCloud(store.bucket_name, store.service_account_path)
+        scheme, host = "gs://", store.bucket_name
+    elif isinstance(store, Az) and store.url is None and store.endpoint is None:
+        key = store.access_key.get_secret_value() if store.access_key else None
+        live = MicrosoftAzure(store.container_name, store.account, key)
+        scheme, host = "az://", store.container_name
+    else:
+        raise ConfigError(f"a query over this kind of {store.type} store is not supported", path="query")
+    context.register_object_store(scheme, live, host)
+    return f"{scheme}{host}/"
+
+
+def _register(
+    context: SessionContext, name: str, path: str, compression: str | None, format: str, csv: Mapping[str, Any]
+) -> None:
+    extension = path[path.rfind(".") :] if "." in path.rpartition("/")[2] else ""
+    packed = _COMPRESSIONS.get(compression or "")
     if format == "parquet":
         context.register_parquet(name, path, file_extension=extension)
     elif format == "avro":

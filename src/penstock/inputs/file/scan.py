@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from ...errors import PermanentError
 from ...metadata import VALUE
 from .content import Damaged, Removed, Rewritten, Unreadable
 from .listing import Found, Listing
@@ -207,8 +208,8 @@ class Scan:
             return None
         except Rewritten:
             return self._begin_anew(file)
-        except Damaged as damage:
-            return self._damaged(file, damage, now)
+        except PermanentError as error:
+            return self._damaged(file, error if isinstance(error, Damaged) else Damaged(str(error)), now)
         except Unreadable as unreadable:
             if not self._follow:
                 raise
