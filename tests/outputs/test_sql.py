@@ -478,9 +478,8 @@ asyncio.run(main())
     assert saved["position"] >= said
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "postgres"])
-async def test_many_writers_share_a_table(scheme: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/x.db" if scheme == "sqlite" else request.getfixturevalue("postgres_database")
+@pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
+async def test_many_writers_share_a_table(url: str, tmp_path: Path) -> None:
     component = Sql(url=url, table_name="t", key=["id"])
 
     async def run(number: int) -> None:
@@ -549,14 +548,14 @@ async def test_r11_a_lost_postgres_is_told_apart_and_comes_back(
     async with lend_context(tmp_path) as context:
         async with component.open(context) as writer:
             await writer.write([batch(id=[1])])
-            postgres_server.kill()
+            await asyncio.to_thread(postgres_server.kill)
             with pytest.raises(ConnectionLost) as lost:
                 await writer.write([batch(id=[2])])
             assert postgres_server.password not in str(lost.value)
         with pytest.raises(ConnectionLost):
             async with component.open(context):
                 pass
-        postgres_server.start()
+        await asyncio.to_thread(postgres_server.start)
         async with component.open(context) as writer:
             await writer.write([batch(id=[2])])
     assert query(postgres_server.url, "SELECT * FROM t ORDER BY id") == [{"id": 1}, {"id": 2}]

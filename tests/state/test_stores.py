@@ -146,13 +146,13 @@ async def test_another_writer_is_waited_for(tmp_path: Path) -> None:
 async def test_postgres_connects_again_after_a_restart(postgres_server: PostgresServer) -> None:
     async with open_store(postgres_server.url) as store:
         await store.save({"a": 1})
-        postgres_server.kill()
+        await asyncio.to_thread(postgres_server.kill)
         with pytest.raises(ConnectionLost) as lost:
             await store.save({"a": 2})
         assert postgres_server.password not in str(lost.value)
         with pytest.raises(ConnectionLost):
             await store.load("a")
-        postgres_server.start()
+        await asyncio.to_thread(postgres_server.start)
         assert await store.load("a") == 1
         await store.save({"a": 3})
         assert await store.load("a") == 3

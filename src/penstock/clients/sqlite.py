@@ -6,6 +6,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pyarrow as pa
+
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
 
 _PATIENCE = 10.0
@@ -57,6 +59,32 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def arrow_type(declared: str) -> pa.DataType | None:
+    """Return what a column's declared type means, ours or anybody's; None where it may hold anything.
+
+    Where SQLite keeps no such type (times, decimals, durations) the declaration says what the kept text or number is.
+    """
+    upper = declared.upper()
+    if upper.startswith("DECIMAL TEXT("):
+        precision, scale = (int(part) for part in upper.removeprefix("DECIMAL TEXT(").rstrip(")").split(","))
+        return (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale)
+    tests: list[tuple[bool, pa.DataType | None]] = [
+        (upper == "", None),
+        ("JSON" in upper, pa.string()),
+        (upper.startswith("BOOL"), pa.bool_()),
+        (upper.startswith("DURATION_NS"), pa.duration("ns")),
+        (upper.startswith(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")), pa.timestamp("us", "UTC")),
+        (upper.startswith(("TIMESTAMP", "DATETIME")), pa.timestamp("us")),
+        (upper == "DATE", pa.date32()),
+        (upper == "TIME", pa.time64("us")),
+        ("INT" in upper, pa.int64()),
+        (any(word in upper for word in ("CHAR", "CLOB", "TEXT")), pa.string()),
+        (upper == "BLOB", pa.binary()),
+        (any(word in upper for word in ("REAL", "FLOA", "DOUB")), pa.float64()),
+    ]
+    return next((kind for fits, kind in tests if fits), None)
 
 
 def _code(error: sqlite3.Error) -> int:

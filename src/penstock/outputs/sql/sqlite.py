@@ -127,31 +127,12 @@ def _declared(values: pa.Array) -> str:
 
 
 def _column(name: str, declared: str) -> Column:
-    """Read a declared type, ours or anybody's, by SQLite's own rules of affinity where it is nobody's."""
-    upper = declared.upper()
-    if upper.startswith("DECIMAL TEXT("):
-        precision, scale = upper.removeprefix("DECIMAL TEXT(").rstrip(")").split(",")
-        wide = int(precision) > 38
-        kind = (pa.decimal256 if wide else pa.decimal128)(int(precision), int(scale))
-        return Column(name, kind, declared)
-    tests: list[tuple[bool, pa.DataType, str]] = [
-        ("JSON" in upper, pa.string(), "json"),
-        (upper.startswith("BOOL"), pa.bool_(), ""),
-        (upper.startswith("DURATION_NS"), pa.duration("ns"), ""),
-        (upper.startswith(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")), pa.timestamp("us", "UTC"), ""),
-        (upper.startswith(("TIMESTAMP", "DATETIME")), pa.timestamp("us"), ""),
-        (upper == "DATE", pa.date32(), ""),
-        (upper == "TIME", pa.time64("ns"), ""),
-        ("INT" in upper, pa.int64(), "number"),
-        (any(word in upper for word in ("CHAR", "CLOB", "TEXT")), pa.string(), ""),
-        ("BLOB" in upper, pa.binary(), "" if upper == "BLOB" else "any"),
-        (upper == "", pa.binary(), "any"),
-        (any(word in upper for word in ("REAL", "FLOA", "DOUB")), pa.float64(), ""),
-    ]
-    for fits, kind, takes in tests:
-        if fits:
-            return Column(name, kind, declared, json=takes == "json", takes=takes.replace("json", ""))
-    return Column(name, pa.int64(), declared, takes="number")
+    """Read a declared type; a column of numbers takes whole and fractional ones, one of no known type anything."""
+    upper, kind = declared.upper(), sqlite.arrow_type(declared)
+    if kind is None:
+        anything = upper == "" or "BLOB" in upper
+        return Column(name, pa.binary() if anything else pa.int64(), declared, takes="any" if anything else "number")
+    return Column(name, kind, declared, json="JSON" in upper, takes="number" if kind == pa.int64() else "")
 
 
 def _is_fractional(values: pa.Array) -> bool:

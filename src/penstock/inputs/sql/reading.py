@@ -1,0 +1,193 @@
+"""Go through a query's result: once from its beginning, or again and again from where its cursor is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...delivery import Batch, Position
+from ...errors import PenstockError, PermanentError
+from .source import CURSOR, Field, Source, quoted
+
+_MOST_KNOWN = 1000
+"""How many rows that share the cursor's value are told apart by a hash of each; more are only counted."""
+
+
+class Once:
+    """The whole result, in the query's own order; ``rows`` of it were delivered already."""
+
+    def __init__(
+        self, source: Source, query: str, fields: Sequence[Field], position: Position | None, rows: int
+    ) -> None:
+        self._rows: int = (position or {}).get("rows", 0)
+        self._source, self._query, self._fields, self._batch_rows = source, query, fields, rows
+        self._batches = self._rest()
+
+    def _rest(self) -> Generator[tuple[Batch, Position], None, None]:
+        source, skip = self._source, self._rows
+        statement = source.select(self._query, self._fields)
+        with closing(_classified(source, source.stream(statement, self._fields, self._batch_rows))) as batches:
+            for batch in batches:
+                rest = batch.slice(min(skip, batch.num_rows))
+                skip -= batch.num_rows - rest.num_rows
+                if rest.num_rows:
+                    self._rows += rest.num_rows
+                    yield rest, {"rows": self._rows}
+
+    def fetch(self) -> tuple[Batch, Position] | None:
+        """Return the next rows and where reading resumes after them; None at the end."""
+        try:
+            return next(self._batches, None)
+        except PenstockError:
+            self._batches = self._rest()
+            raise
+
+    def stop(self) -> None:
+        """Let go of a result that was not read to its end."""
+        self._batches.close()
+
+
+class Incremental:
+    """Rows whose cursor has grown, in its order; begins again behind the last of them each time it was through.
+
+    Rows that have the cursor's last value may still be joined by others: each time they are read again, and those
+    that were delivered are told apart by their hashes. If they are too many for that, they are all delivered again
+    when their number has changed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        query: str,
+        fields: Sequence[Field],
+        position: Position | None,
+        rows: int,
+        cursor: str,
+        start: str | float | None,
+    ) -> None:
+        self._source, self._query, self._fields, self._batch_rows = source, query, fields, rows
+        found = next((field for field in fields if field.name == cursor), None)
+        if found is None:
+            names = ", ".join(field.name for field in fields)
+            raise PermanentError(f"the query has no column {cursor!r} for its cursor; it has {names}")
+        self._cursor, self._start = found, start
+        position = position or {}
+        self._last: str | None = position.get("value")
+        self._seen: list[str] | None = position.get("seen", [])
+        self._count: int = position.get("count", 0)
+        self._batches: Generator[tuple[Batch, Position], None, None] | None = None
+
+    def nulls(self) -> int:
+        """Return how many rows have no cursor and so are never read."""
+        name = quoted(self._cursor.name)
+        return self._counted(f"SELECT count(*) FROM ({self._query}\n) AS penstock WHERE penstock.{name} IS NULL")  # noqa: S608
+
+    def _counted(self, statement: str) -> int:
+        try:
+            return self._source.count(statement)
+        except Exception as error:
+            raise self._source.classified(error) from error
+
+    def fetch(self) -> tuple[Batch, Position] | None:
+        """Return the next rows and where reading resumes after them; None when there are no more for now."""
+        if self._batches is None:
+            self._batches = self._new()
+        found = None
+        try:
+            found = next(self._batches, None)
+        finally:
+            if found is None:
+                self._batches = None
+                self._source.rest()
+        return found
+
+    def stop(self) -> None:
+        """Let go of a result that was not read to its end."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+    def _new(self) -> Generator[tuple[Batch, Position], None, None]:
+        source, last = self._source, self._last
+        after = source.literal(self._cursor, last) if last is not None else None
+        if last is None and self._start is not None:
+            after = source.start(self._cursor, self._start)
+        known, skip = Counter(self._seen or ()), self._to_skip(after)
+        statement = source.select_after(self._query, self._fields, self._cursor, after)
+        fields = [*self._fields, Field(CURSOR, pa.string(), "")]
+        with closing(_classified(source, source.stream(statement, fields, self._batch_rows))) as batches:
+            for full in batches:
+                cursors = full.column(full.num_columns - 1)
+                batch = full.select(full.schema.names[:-1])
+                drop: list[int] = []
+                if last is not None and (known or skip):
+                    ties = np.flatnonzero(pc.equal(cursors, last).to_numpy(zero_copy_only=False))
+                    drop = self._delivered(batch, ties, known, skip)
+                    skip = max(skip - len(drop), 0)
+                    if len(ties) < batch.num_rows:  # What has another value comes after all of them.
+                        known, skip = Counter(), 0
+                if len(drop) < batch.num_rows:
+                    chosen = pa.array(np.delete(np.arange(batch.num_rows), drop))
+                    batch, cursors = (batch.take(chosen), cursors.take(chosen)) if drop else (batch, cursors)
+                    yield batch, self._moved(batch, cursors)
+
+    def _to_skip(self, after: str | None) -> int:
+        """Return how many rows of the last value to pass over, where they were only counted."""
+        if self._seen is not None or self._last is None:
+            return 0
+        name = f"penstock.{quoted(self._cursor.name)}"
+        now = self._counted(f"SELECT count(*) FROM ({self._query}\n) AS penstock WHERE {name} = {after}")  # noqa: S608
+        if now == self._count:
+            return now
+        self._count = 0
+        return 0
+
+    def _delivered(self, batch: Batch, ties: np.ndarray[Any, Any], known: Counter[str], skip: int) -> list[int]:
+        """Return which rows of the last value were delivered before."""
+        if skip:
+            return [int(row) for row in ties[:skip]]
+        found = []
+        for row, digest in zip(ties, _hashes(batch.take(pa.array(ties))), strict=True):
+            if known[digest]:
+                known[digest] -= 1
+                found.append(int(row))
+        return found
+
+    def _moved(self, batch: Batch, cursors: pa.Array) -> Position:
+        """Move behind the rows, and return the position."""
+        value = cursors[-1].as_py()
+        ties = np.flatnonzero(pc.equal(cursors, value).to_numpy(zero_copy_only=False))
+        if value != self._last:
+            self._last, self._seen, self._count = value, [], 0
+        self._count += len(ties)
+        if self._seen is not None and self._count <= _MOST_KNOWN:
+            self._seen = [*self._seen, *_hashes(batch.take(pa.array(ties)))]
+        else:
+            self._seen = None
+        return {"value": value, "count": self._count, "seen": self._seen}
+
+
+def _classified(source: Source, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    try:
+        yield from batches
+    except (PenstockError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise source.classified(error) from error
+
+
+def _hashes(batch: Batch) -> list[str]:
+    """Return for each row what tells it from others, the same in each process."""
+    columns = []
+    for column in batch.columns:
+        if pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type):
+            column = column.cast(pa.int64())  # Python has no nanoseconds.
+        columns.append(column.to_pylist())
+    return [hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest() for row in zip(*columns, strict=True)]
