@@ -529,6 +529,11 @@ async def test_elements_of_an_array_that_are_no_objects_reach_the_decoder(folder
     assert payloads == [b"1", b'{"n": 2}', b'"three, ["', b"null"]
 
 
+async def test_a_list_to_a_line_is_no_array(folder: Path) -> None:
+    (folder / "a.json").write_text('[{"n":1},{"n":2}]\n[{"n":3}]\n')
+    assert await Reading({"path": str(folder)}, folder.parent).all() == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
 async def test_a_large_array_is_read_in_bounded_memory(folder: Path) -> None:
     row = json.dumps({"n": 1, "text": "x" * 80})
     with (folder / "a.json").open("w") as file:

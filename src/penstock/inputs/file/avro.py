@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import uuid
-from typing import Any
-
-import fastavro
 import numpy as np
 import pyarrow as pa
-from fastavro.schema import SchemaParseException
 
+from ... import framing
+from ...component import Codec
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError
 from .content import Content
@@ -19,27 +15,6 @@ from .payloads import LONGEST, Cut
 _MAGIC = b"Obj\x01"
 _SYNC = 16
 _HEAD = 64 << 10
-_PRIMITIVES = {
-    "null": pa.null(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "bytes": pa.binary(),
-    "string": pa.string(),
-    "enum": pa.string(),
-}
-_WIDTH = {pa.int32(): 0, pa.int64(): 1, pa.float32(): 2, pa.float64(): 3}
-_LOGICAL = {
-    "date": pa.date32(),
-    "time-millis": pa.time32("ms"),
-    "time-micros": pa.time64("us"),
-    "timestamp-millis": pa.timestamp("ms", "UTC"),
-    "timestamp-micros": pa.timestamp("us", "UTC"),
-    "local-timestamp-millis": pa.timestamp("ms"),
-    "local-timestamp-micros": pa.timestamp("us"),
-}
 
 
 class Blocks:
@@ -123,84 +98,13 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 class BlockDecoder:
-    """Decodes blocks of one Avro file, by its header, with the column types of its schema."""
+    """Decodes blocks of one Avro file, by its header."""
 
     def __init__(self, header: bytes) -> None:
-        self._header = header
-        try:
-            self._types = _Types()
-            self._schema = self._types.schema(fastavro.reader(io.BytesIO(header)).writer_schema)
-        except (ValueError, EOFError, KeyError, TypeError, SchemaParseException) as error:
-            raise PermanentError(f"the schema of this Avro file cannot be read: {error!r}") from error
+        self._header, self._codec = header, Codec.find("avro")()
+        self._codec.decode(pa.array([header], pa.binary()))  # a header that says nothing is an error of the file
 
     def __call__(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all blocks; raises PermanentError if any of them cannot be read."""
-        rows: list[Any] = []
-        for payload in payloads:
-            try:
-                for block in fastavro.block_reader(io.BytesIO(self._header + payload.as_py())):
-                    rows.extend(block)
-            except Exception as error:  # whatever a damaged block makes of the reader's structures
-                raise PermanentError(f"an Avro block cannot be read: {type(error).__name__}: {error}") from error
-        columns = []
-        for field in self._schema:
-            values = [row[field.name] for row in rows] if self._types.is_record else rows
-            try:
-                columns.append(pa.array([_plain(value) for value in values], field.type))
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-                raise PermanentError(f"the column {field.name!r} of an Avro block: {error}") from error
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    return value
-
-
-class _Types:
-    """The Arrow types of an Avro schema; a union of several numbers is the widest of them."""
-
-    is_record = True
-
-    def __init__(self) -> None:
-        self._named: dict[str, pa.DataType] = {}
-
-    def schema(self, schema: Any) -> pa.Schema:
-        kind = self.type(schema)
-        self.is_record = pa.types.is_struct(kind)
-        return pa.schema(kind.fields if self.is_record else [pa.field("value", kind)])
-
-    def type(self, schema: Any) -> pa.DataType:
-        if isinstance(schema, str):
-            return _PRIMITIVES.get(schema) or self._named[schema]
-        if isinstance(schema, list):
-            kinds = [self.type(kind) for kind in schema if kind != "null"]
-            if len(set(kinds)) <= 1:
-                return kinds[0] if kinds else pa.null()
-            if all(kind in _WIDTH for kind in kinds):
-                return max(kinds, key=_WIDTH.__getitem__)
-            raise PermanentError(f"a union of {', '.join(map(str, kinds))} has no column type")
-        kind = schema["type"]
-        logical = schema.get("logicalType")
-        if logical == "decimal":
-            return pa.decimal128(schema["precision"], schema.get("scale", 0))
-        if logical == "uuid":
-            return pa.string()
-        if logical in _LOGICAL:
-            return _LOGICAL[logical]
-        found = self._composite(kind, schema)
-        if "name" in schema:
-            self._named[schema["name"]] = self._named[f"{schema.get('namespace', '')}.{schema['name']}"] = found
-        return found
-
-    def _composite(self, kind: Any, schema: Any) -> pa.DataType:
-        if kind == "record":
-            return pa.struct([pa.field(field["name"], self.type(field["type"])) for field in schema["fields"]])
-        if kind == "array":
-            return pa.list_(self.type(schema["items"]))
-        if kind == "map":
-            return pa.map_(pa.string(), self.type(schema["values"]))
-        if kind == "fixed":
-            return pa.binary(schema["size"])
-        return self.type(kind)
+        file = self._header + framing.contents(payloads).to_pybytes()
+        return self._codec.decode(pa.array([file], pa.binary()))

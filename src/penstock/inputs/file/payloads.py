@@ -17,7 +17,7 @@ from ...metadata import VALUE
 from .content import Content, Damaged, Decompressed, LocalContent, Rewritten
 from .part import Part
 from .place import TAIL, Place, mark_of
-from .values import are_lines
+from .values import are_lines, are_lists
 from .values import cut as cut_values
 
 LONGEST = 2 * framing.MOST_BYTES
@@ -224,7 +224,7 @@ class Documents:
             begin += step
             head = content.read_at(begin, step)
         blank = len(head) - len(head.lstrip())
-        if head[blank : blank + 1] == b"[":
+        if head[blank : blank + 1] == b"[" and not are_lists(content.read_at(begin + blank, _HEAD)):
             self._kind = self._ARRAY
             return begin + blank + 1
         if not head.strip():

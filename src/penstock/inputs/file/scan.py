@@ -21,6 +21,8 @@ _MOST_OPEN = 256
 """How many files of a followed folder are held open, so that they can be read to the end once deleted."""
 _TURN = 8
 """How many parts of a growing file are read before the next file has its turn."""
+_MOST_PARTS = 128
+"""How many parts are read in one go."""
 _AGAIN = Part(Place())
 """Stands for a file that is to be opened anew."""
 _PATH = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
@@ -171,7 +173,7 @@ class Scan:
             self.poll()
         parts: list[tuple[Followed, Part]] = []
         weight = 0
-        while self._work and weight < self._weight:
+        while self._work and weight < self._weight and len(parts) < _MOST_PARTS:
             file = self._work[0]
             try:
                 part = self._read(file)

@@ -87,10 +87,12 @@ def _objects(text: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> pa.Bina
         return _payloads(text[:0], np.zeros(1, np.int32))
     line = np.append(text[: stops[-1]], np.uint8(_NEWLINE))
     line[_BLANK[line] & (line != ord("\t"))] = ord(" ")  # a line break within a value may only stand for a blank
-    line[stops] = _NEWLINE
-    kept = ~_outside(starts, stops + 1, len(line))
+    if not (starts[1:] == stops[:-1]).any():  # there is room for a line end behind each
+        line[stops] = _NEWLINE
+        stops = stops + 1
+    kept = ~_outside(starts, stops, len(line))
     ends = np.zeros(len(starts) + 1, np.int32)
-    np.cumsum(stops + 1 - starts, out=ends[1:])
+    np.cumsum(stops - starts, out=ends[1:])
     return _payloads(line[kept], ends)
 
 
@@ -111,9 +113,10 @@ def _payloads(line: np.ndarray, ends: np.ndarray) -> pa.BinaryArray:
 
 
 def are_lines(head: bytes, final: bool) -> bool | None:
-    """Whether a text that begins with ``head`` holds one value to a line; None while that cannot be told.
+    """Whether a text holds one value to a line, judging by its ``head``; None while that cannot be told.
 
-    A first line that is no value does not make it otherwise, unless an object spreads over that and more lines.
+    The head is to begin with a value, not with a blank. A first line that is no value does not make it otherwise,
+    unless an object spreads over that and more lines.
     """
     lines = head.split(b"\n")
     complete = lines if final else lines[:-1]
@@ -122,9 +125,15 @@ def are_lines(head: bytes, final: bool) -> bool | None:
     ):
         return True
     first = cut(head, within_array=False).payloads
-    if len(first):
+    if len(first) and b"\n" in head[: len(first[0].as_py().rstrip())]:
         return not _is_value(first[0].as_py())
     return True if final else None
+
+
+def are_lists(head: bytes) -> bool:
+    """Whether a text that begins with a list holds one value to a line, and not one list over all of it."""
+    first, _, rest = head.partition(b"\n")
+    return bool(rest.strip()) and _is_value(first)
 
 
 def _is_value(line: bytes) -> bool:
