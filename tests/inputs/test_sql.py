@@ -270,16 +270,18 @@ async def test_new_rows_are_found(url: str, tmp_path: Path) -> None:
     component = Sql(url=url, select_sql="SELECT * FROM t", incremental={"cursor": "moment", "interval": "5ms"})
     async with lend_context(tmp_path) as context, component.open(context) as reader:
         assert [row["id"] for row in await drain(reader, count=1)] == [1]
-        waiting = asyncio.create_task(reader.read())
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        execute(url, "INSERT INTO t VALUES (2, '2024-01-01 00:00:00'), (0, '2023-01-01 00:00:00')")
-        async with asyncio.timeout(10):
-            delivery = await waiting
-        assert [row["id"] for row in delivery.batch.to_pylist()] == [2]
-        await delivery.ack()
-        execute(url, "INSERT INTO t VALUES (3, '2024-01-01 00:00:00.5')")
-        assert [row["id"] for row in await drain(reader, count=1)] == [3]
+        for new, found in (
+            ("(2, '2024-01-01 00:00:00'), (0, '2023-01-01 00:00:00')", [2]),
+            ("(3, '2024-01-01 00:00:00.5')", [3]),
+        ):
+            waiting = asyncio.create_task(reader.read())
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            await asyncio.to_thread(execute, url, f"INSERT INTO t VALUES {new}")
+            async with asyncio.timeout(10):
+                delivery = await waiting
+            assert [row["id"] for row in delivery.batch.to_pylist()] == found
+            await delivery.ack()
 
 
 @pytest.mark.parametrize("batch_rows", [1, 3, 7, 100])
