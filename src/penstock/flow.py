@@ -74,7 +74,6 @@ class Flow:
             await self._open_sections(stack, context, threads)
             sink = Sink(stream.id, output, errors, self._metrics, saves=stream.checkpoint == "output")
             self._metrics.recovered()
-            self.when_open()
             try:
                 await self._flow(context, sink)
             finally:
@@ -212,7 +211,7 @@ class Flow:
                 await self._keep(group, wal, delivery)
 
         waits = wal is not None or all(section.queue is None for section in self._sections)
-        self.intake = Intake(self._stream, self._stop, self._metrics, accept, waits=waits)
+        self.intake = Intake(self._stream, self._stop, self._metrics, accept, waits=waits, when_open=self.when_open)
         await self.intake.run(context)
         if wal is None:
             await section.in_flight.put(None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
-from .backoff import pause
+from .backoff import Stopped, pause, unless_stopped
 from .component import Context, Progress, Reader
 from .delivery import Delivery, Loan, Settle
 from .errors import ConnectionLost, EndOfInput, PenstockError, TransientError
@@ -24,9 +25,10 @@ class Intake:
         accept: Callable[[Delivery], Awaitable[None]],
         *,
         waits: bool,
+        when_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream, self._stop, self._metrics, self._accept = stream, stop, metrics, accept
-        self._waits = waits
+        self._waits, self._when_open = waits, when_open
         self._unsettled: set[Loan] = set()
         self._settled = asyncio.Event()
         self.progress: Progress | None = None
@@ -37,11 +39,16 @@ class Intake:
         attempt = 0
         while not self._stop.is_set():
             try:
-                async with self._stream.input.open(context) as reader:
+                async with AsyncExitStack() as stack:
+                    async with unless_stopped(self._stop):
+                        reader = await stack.enter_async_context(self._stream.input.open(context))
                     if attempt:
                         self._metrics.recovered()
                     attempt = 0
+                    self._when_open()
                     await self._read(reader)
+                return
+            except Stopped:
                 return
             except (ConnectionLost, TransientError) as error:
                 if self._stream.retry.exhausted(attempt):
