@@ -1,1 +1,29 @@
+"""The climate of the tests: real servers by fixture, and no blocked event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
 pytest_plugins = ["penstock.testing.pytest_plugin"]
+
+MAY_BLOCK = [
+    ("penstock/component.py", "find"),  # imports a component when it is first named
+    ("penstock/document.py", "parse_document"),  # a configuration is read before anything flows
+    ("penstock/outputs/memory.py", "rows"),  # what the tests themselves call; looks a time zone up once
+    ("penstock/api.py", "run_sync"),  # plainly called within a running loop, as in a notebook, on purpose
+]
+
+
+@pytest.fixture(autouse=True)
+def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
+    """Fail a test in which the engine waits for a disk or a socket on the event loop."""
+    with blockbuster_ctx(["penstock"], excluded_modules=["penstock.testing"]) as buster:
+        for name in ("os.stat", "os.listdir", "os.getcwd", "os.path.abspath"):  # what an import does on its way
+            buster.functions[name].deactivate()
+        for function in buster.functions.values():
+            for file, name in MAY_BLOCK:
+                function.can_block_in(file, name)
+        yield buster

@@ -90,7 +90,7 @@ async def test_r10_segments_are_pruned_behind_the_contiguous_frontier(tmp_path: 
             deliveries.append(await wal.read())
         for n in (0, 1, 2, 4, 5):
             await deliveries[n].ack()
-        wal.prune()
+        await wal.prune()
         left = sorted(int(path.stem) for path in (tmp_path / "wal" / "test").glob("*.wal"))
         assert left == list(range(4, 11))
 
@@ -105,7 +105,7 @@ async def test_a_reader_far_behind_reads_from_disk(tmp_path: Path) -> None:
             asyncio.Event(),
             cache_bytes=64,
         )
-        wal.recover()
+        await asyncio.to_thread(wal.recover)
         found: list[int] = []
 
         async def reading() -> None:

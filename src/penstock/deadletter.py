@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -47,14 +47,23 @@ class Refusal:
 
 def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -> Batch:
     """Return one row for each refused row, as they were read where that is known."""
-    now = datetime.now(UTC)
+    now = time.time_ns() // 1000
     rows: list[dict[str, Any]] = []
     for refusal in refusals:
         original = _as_read(delivery, refusal)
         fixed = {"time": now, "stream": stream, "stage": refusal.stage, "reason": refusal.reason[:LONGEST_REASON]}
         for payload, metadata in zip(_payloads(original), _metadata(original, delivery.origin), strict=True):
             rows.append({**fixed, **_readable(payload), "metadata": metadata})
-    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
+    # Column by column, since times made of Python's would have the zone looked up on disk.
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([row[field.name] for row in rows], pa.int64()).cast(field.type)
+            if field.name == "time"
+            else pa.array([row[field.name] for row in rows], field.type)
+            for field in DEAD_LETTERS
+        ],
+        schema=DEAD_LETTERS,
+    )
 
 
 def _as_read(delivery: Delivery, refusal: Refusal) -> Batch:
