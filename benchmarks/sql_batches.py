@@ -1,47 +1,28 @@
-"""Microseconds a batch costs in SQL: planned once for its schema, or again for every batch.
-
-Run with ``python benchmarks/sql_batches.py``; it takes less than half a minute.
-"""
+"""What a batch costs in SQL: planned once for its schema, or again for every batch."""
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from datafusion import SessionConfig, SessionContext
+from .case import Case, Sample, measured, peak_memory
 
-from penstock.query import PreparedQuery
-
-QUERIES = {
+_QUERIES = {
     "filter": "SELECT * FROM flow WHERE temperature > 20",
     "project": "SELECT sensor, temperature * 1.8 + 32 AS fahrenheit, battery + 1 AS b FROM flow",
-    "group by": "SELECT sensor, avg(temperature) AS mean, count(*) AS n FROM flow GROUP BY sensor",
+    "group-by": "SELECT sensor, avg(temperature) AS mean, count(*) AS n FROM flow GROUP BY sensor",
 }
-SIZES = (1, 100, 1000, 8192)
-ROUNDS = 5
-SECONDS_A_ROUND = 0.08
+_SIZES = (1, 100, 1000, 8192)
+_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: microseconds a batch, the median of the rounds with the least and the most."""
-
-    query: str
-    way: str
-    size: int
-    median: float
-    least: float
-    most: float
-
-
-def batch_of(size: int) -> pa.RecordBatch:
+def _batch(size: int) -> Any:
     """Readings of a hundred sensors in eight columns; half of them pass the filter."""
+    import numpy as np
+    import pyarrow as pa
+
     random = np.random.default_rng(size)
     return pa.record_batch(
         {
@@ -57,11 +38,19 @@ def batch_of(size: int) -> pa.RecordBatch:
     )
 
 
-def planned_again(sql: str) -> Callable[[pa.RecordBatch], object]:
+def _prepared(sql: str) -> Callable[[Any], object]:
+    from penstock.query import PreparedQuery
+
+    return PreparedQuery(sql).run
+
+
+def _planned_again(sql: str) -> Callable[[Any], object]:
     """The plain way: one session, in which each batch is registered and queried."""
+    from datafusion import SessionConfig, SessionContext
+
     session = SessionContext(SessionConfig().with_target_partitions(1))
 
-    def run(batch: pa.RecordBatch) -> object:
+    def run(batch: Any) -> object:
         session.deregister_table("flow")
         session.register_record_batches("flow", [[batch]])
         return session.sql(sql).collect()
@@ -69,43 +58,31 @@ def planned_again(sql: str) -> Callable[[pa.RecordBatch], object]:
     return run
 
 
-def measured(run: Callable[[pa.RecordBatch], object], batch: pa.RecordBatch) -> list[float]:
-    """Microseconds a call in each round, after a warm-up."""
-    for _ in range(20):
-        run(batch)
-    found = []
-    for _ in range(ROUNDS):
-        calls, started = 0, time.perf_counter()
-        while (passed := time.perf_counter() - started) < SECONDS_A_ROUND:
+def _measure(way: Callable[[str], Callable[[Any], object]], sql: str, size: int) -> Callable[[Path], Sample]:
+    def measure(folder: Path) -> Sample:
+        run, batch = way(sql), _batch(size)
+        for _ in range(20):
             run(batch)
-            calls += 1
-        found.append(passed / calls * 1e6)
-    return found
+        calls, until = 0, time.perf_counter() + _SECONDS
+        with measured() as span:
+            while time.perf_counter() < until:
+                run(batch)
+                calls += 1
+        cpu = span.cpu / calls * 1e6
+        return Sample(span.seconds / calls * 1e6, span.cpu, peak_memory(), {"us of processor time": cpu})
+
+    return measure
 
 
-def rows() -> list[Row]:
-    """Measure every query, way and size."""
-    found = []
-    for query, sql in QUERIES.items():
-        for way, run in (("prepared", PreparedQuery(sql).run), ("planned again", planned_again(sql))):
-            for size in SIZES:
-                took = measured(run, batch_of(size))
-                found.append(Row(query, way, size, statistics.median(took), min(took), max(took)))
-    return found
+def _cases(query: str, size: int) -> list[Case]:
+    name, what = f"sql-{query}-{size}", f"{query.replace('-', ' ')} of {size} row{'s' if size > 1 else ''}"
+    reach = 250 if size == max(_SIZES) else None
+    ours = _measure(_prepared, _QUERIES[query], size)
+    again = _measure(_planned_again, _QUERIES[query], size)
+    return [
+        Case(name, "sql", f"Penstock: {what}, prepared", "us", ours, reach, more_is_better=False),
+        Case(f"{name}-again", "sql", f"{what}, planned again", "us", again, more_is_better=False, role="ceiling"),
+    ]
 
 
-def main() -> None:
-    """Print the table with the machine it was measured on."""
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
-    print("us per batch, one thread: median (least-most) of", ROUNDS)
-    print(f"{'query':10}{'way':15}" + "".join(f"{size:>20} rows" for size in SIZES))
-    table = rows()
-    for query in QUERIES:
-        for way in ("prepared", "planned again"):
-            line = [row for row in table if (row.query, row.way) == (query, way)]
-            cells = (f"{row.median:.0f} ({row.least:.0f}-{row.most:.0f})" for row in line)
-            print(f"{query:10}{way:15}" + "".join(f"{cell:>25}" for cell in cells))
-
-
-if __name__ == "__main__":
-    main()
+CASES = [case for query in _QUERIES for size in _SIZES for case in _cases(query, size)]

@@ -1,0 +1,9 @@
+"""All cases, in the order of the table."""
+
+from __future__ import annotations
+
+from . import file_jobs, generated, http_ingest, sql_batches, sql_output, start_up, write_ahead_log
+from .case import Case
+
+_MODULES = (file_jobs, generated, http_ingest, sql_output, sql_batches, write_ahead_log, start_up)
+CASES: dict[str, Case] = {case.name: case for module in _MODULES for case in module.CASES}
