@@ -25,7 +25,7 @@ from .reading import Incremental, Once
 from .source import Source
 
 
-class Cursor(Options):
+class RowCursor(Options):
     """How rows that appear later are found."""
 
     cursor: str
@@ -70,7 +70,7 @@ class Sql(Input, type="sql"):
     """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb` or `postgresql://...`."""
     input_type: Database | None = None
     """The database in the long form, with how its connection is encrypted; instead of `url`."""
-    incremental: Cursor | None = None
+    incremental: RowCursor | None = None
     """Read rows that are new or have changed, again and again; without it, the result is read once."""
     batch_rows: int = Option(8192, ge=1)
     """The most rows in one batch."""
