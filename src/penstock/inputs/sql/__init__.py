@@ -133,7 +133,7 @@ class _SqlReader:
         self._held: tuple[Batch, Position] | None = None
         self._next = 0.0
         self._ended = False
-        table, cursor = references.table_of(config.select_sql), config.incremental
+        table, cursor = references.table_of(rows.query), config.incremental
         self._ext: dict[str, str] = {"database": config.database().type}
         self._ext |= {"table": table} if table is not None else {}
         self._ext |= {"cursor": cursor.cursor} if cursor is not None else {}

@@ -27,12 +27,12 @@ class Once:
         self, source: Source, query: str, fields: Sequence[Field], position: Position | None, rows: int
     ) -> None:
         self._rows: int = (position or {}).get("rows", 0)
-        self._source, self._query, self._fields, self._batch_rows = source, query, fields, rows
+        self._source, self.query, self._fields, self._batch_rows = source, query, fields, rows
         self._batches = self._rest()
 
     def _rest(self) -> Generator[tuple[Batch, Position], None, None]:
         source, skip = self._source, self._rows
-        statement = source.select(self._query, self._fields)
+        statement = source.select(self.query, self._fields)
         with closing(_classified(source, source.stream(statement, self._fields, self._batch_rows))) as batches:
             for batch in batches:
                 rest = batch.slice(min(skip, batch.num_rows))
@@ -72,7 +72,7 @@ class Incremental:
         cursor: str,
         start: str | float | None,
     ) -> None:
-        self._source, self._query, self._fields, self._batch_rows = source, query, fields, rows
+        self._source, self.query, self._fields, self._batch_rows = source, query, fields, rows
         found = next((field for field in fields if field.name == cursor), None)
         if found is None:
             names = ", ".join(field.name for field in fields)
@@ -87,7 +87,7 @@ class Incremental:
     def nulls(self) -> int:
         """Return how many rows have no cursor and so are never read."""
         name = quoted(self._cursor.name)
-        return self._counted(f"SELECT count(*) FROM ({self._query}\n) AS penstock WHERE penstock.{name} IS NULL")  # noqa: S608
+        return self._counted(f"SELECT count(*) FROM ({self.query}\n) AS penstock WHERE penstock.{name} IS NULL")  # noqa: S608
 
     def _counted(self, statement: str) -> int:
         try:
@@ -120,7 +120,7 @@ class Incremental:
         if last is None and self._start is not None:
             after = source.start(self._cursor, self._start)
         known, skip = Counter(self._seen or ()), self._to_skip(after)
-        statement = source.select_after(self._query, self._fields, self._cursor, after)
+        statement = source.select_after(self.query, self._fields, self._cursor, after)
         fields = [*self._fields, Field(CURSOR, pa.string(), "")]
         with closing(_classified(source, source.stream(statement, fields, self._batch_rows))) as batches:
             for full in batches:
@@ -143,7 +143,7 @@ class Incremental:
         if self._seen is not None or self._last is None:
             return 0
         name = f"penstock.{quoted(self._cursor.name)}"
-        now = self._counted(f"SELECT count(*) FROM ({self._query}\n) AS penstock WHERE {name} = {after}")  # noqa: S608
+        now = self._counted(f"SELECT count(*) FROM ({self.query}\n) AS penstock WHERE {name} = {after}")  # noqa: S608
         if now == self._count:
             return now
         self._count = 0

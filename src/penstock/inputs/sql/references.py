@@ -76,7 +76,7 @@ def table_of(sql: str) -> str | None:
     if len(after) != 1 or _name(tokens[after[0]]) is None:
         return None
     last = tokens[after[0] + 2 * (_chain(tokens, after[0]) - 1)]
-    return sql[tokens[after[0]].start : last.end]
+    return sql[tokens[after[0]].start : last.end].replace('"', "")
 
 
 def _name(token: Token) -> str | None:
