@@ -193,27 +193,29 @@ def _aliases(kind: type[Component]) -> list[str]:
 
 
 def _component_schema(component: type[Component], name: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _lifted(component.model_json_schema(), definitions)
+    schema = _lifted(component.model_json_schema(), definitions, f"{component._package}.{name}.")
     schema["properties"] = {"type": {"const": name}, **schema.get("properties", {})}
     schema["description"] = (component.__doc__ or "").strip().split("\n", 1)[0]
     schema.setdefault("type", "object")
     return schema
 
 
-def _lifted(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Move nested definitions to the top, and point markers of a kind at the kind's own definition."""
+def _lifted(schema: dict[str, Any], definitions: dict[str, Any], owner: str = "") -> dict[str, Any]:
+    """Move nested definitions to the top under their owner's name, and point markers of a kind at the kind's own."""
     for name, nested in schema.pop("$defs", {}).items():
-        definitions.setdefault(name, _pointed(nested))
-    pointed: dict[str, Any] = _pointed(schema)
+        definitions[f"{owner}{name}"] = _pointed(nested, owner)
+    pointed: dict[str, Any] = _pointed(schema, owner)
     return pointed
 
 
-def _pointed(schema: Any) -> Any:
+def _pointed(schema: Any, owner: str) -> Any:
     if isinstance(schema, list):
-        return [_pointed(item) for item in schema]
+        return [_pointed(item, owner) for item in schema]
+    if isinstance(schema, str) and schema.startswith("#/$defs/"):
+        return f"#/$defs/{owner}{schema.removeprefix('#/$defs/')}"
     if not isinstance(schema, dict):
         return schema
     if "x-component" in schema:
         rest = {key: value for key, value in schema.items() if key != "x-component"}
         return {"$ref": f"#/$defs/{schema['x-component']}", **rest}
-    return {key: _pointed(value) for key, value in schema.items()}
+    return {key: _pointed(value, owner) for key, value in schema.items()}
