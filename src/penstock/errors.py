@@ -42,12 +42,12 @@ class PermanentError(PenstockError):
 class RowsRejected(PermanentError):
     """Some rows of a batch will always fail; nothing of the call was done.
 
-    ``reasons`` maps the index of a row in the batch given to why it was rejected. Calling again without
-    those rows may succeed.
+    ``reasons`` maps the index of a row in the batch given to why it was rejected; with ``across`` the index counts
+    through all batches of the call. Calling again without those rows may succeed.
     """
 
-    def __init__(self, reasons: Mapping[int, str]) -> None:
-        self.reasons = dict(reasons)
+    def __init__(self, reasons: Mapping[int, str], *, across: bool = False) -> None:
+        self.reasons, self.across = dict(reasons), across
         first, reason = min(self.reasons.items())
         more = f" (and {len(self.reasons) - 1} more rows)" if len(self.reasons) > 1 else ""
         super().__init__(f"row {first}: {reason}{more}")

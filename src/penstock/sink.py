@@ -195,14 +195,15 @@ class Sink:
         cannot name the rows, all of the delivery is refused.
         """
         rest, failure = list(pieces), error if len(pieces) == 1 else None
-        while rest and (whole := _joined(rest)) is not None:
+        while rest:
+            joined = _joined(rest)
             if failure is None:
                 try:
-                    await self._call([whole], positions)
+                    await self._call([piece.batch for piece in rest] if joined is None else [joined], positions)
                     return
                 except PermanentError as again:
                     failure = error = again
-            if not isinstance(failure, RowsRejected):
+            if not isinstance(failure, RowsRejected) or (joined is None and not failure.across):
                 break
             refusals, rest = _parted(rest, failure)
             await self._refuse(done, refusals)

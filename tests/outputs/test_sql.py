@@ -248,9 +248,11 @@ async def test_rows_that_do_not_fit_are_named_and_nothing_is_written(url: str, t
             await writer.write([second])
         assert refusal.value.reasons == reasons
         assert len(query(url, "SELECT * FROM t")) == 1
-        with pytest.raises(PermanentError) as several:
+        with pytest.raises(RowsRejected) as several:
             await writer.write([first, second])
-        assert not isinstance(several.value, RowsRejected)
+        assert several.value.across
+        assert several.value.reasons == {first.num_rows + row: reason for row, reason in reasons.items()}
+        assert len(query(url, "SELECT * FROM t")) == 1
         good = [row for row in range(second.num_rows) if row not in reasons]
         await writer.write([second.take(pa.array(good))])
     assert len(query(url, "SELECT * FROM t")) == 1 + len(good)

@@ -93,10 +93,34 @@ class SqlWriter:
                 self._transact(batches, entries)
             except BaseException as error:
                 failure = self._undone(error)
-                if not (known and isinstance(failure, PermanentError)):
-                    raise failure from error
+                if known and isinstance(failure, PermanentError):
+                    continue
+                if len(batches) > 1 and isinstance(failure, PermanentError):
+                    self._name_rows(batches)
+                raise failure from error
             else:
                 return
+
+    def _name_rows(self, batches: Sequence[Batch]) -> None:
+        """Raise RowsRejected, counted across the batches, if writing one after the other tells which rows fail.
+
+        All of it is undone. Where that tells nothing, the error of the call stands.
+        """
+        reasons: dict[int, str] = {}
+        start = 0
+        try:
+            for batch in batches:
+                try:
+                    self._put([batch])
+                except RowsRejected as rejected:
+                    reasons |= {start + row: reason for row, reason in rejected.reasons.items()}
+                start += batch.num_rows
+        except Exception as error:  # After this one nothing more can be told, in this transaction.
+            self._undone(error)
+            return
+        self._undone(PermanentError("only tried"))
+        if reasons:
+            raise RowsRejected(reasons, across=True)
 
     def _undone(self, error: BaseException) -> BaseException:
         self._tables.clear()
@@ -113,8 +137,21 @@ class SqlWriter:
         return self._session.classified(error)
 
     def _transact(self, batches: Sequence[Batch], entries: Sequence[tuple[str, str]]) -> None:
-        if self._unsure and entries and batches and self._is_saved(entries):
-            return
+        if entries and batches:
+            if self._unsure and self._is_saved(entries):
+                self._session.rollback()
+                return
+            # Before the rows: whoever writes the same again, while this may still be committed, waits here.
+            self._session.save(entries)
+            entries = ()
+        self._put(batches)
+        if entries:
+            self._session.save(entries)
+        self._session.commit()
+        self._unsure = False
+
+    def _put(self, batches: Sequence[Batch]) -> None:
+        """Write the rows, without ending the transaction."""
         parts = _merged(self._parts(batches), keep=len(batches) == 1)
         bad: dict[int, str] = {}
         ready = [self._fitted(part, bad) for part in parts]
@@ -122,14 +159,11 @@ class SqlWriter:
             _reject(bad, len(batches))
         for rows in ready:
             self._insert(rows, len(batches))
-        if entries:
-            self._session.save(entries)
-        self._session.commit()
-        self._unsure = False
 
     def _is_saved(self, entries: Sequence[tuple[str, str]]) -> bool:
         """Whether these positions were saved by a call whose answer was lost: then its rows are there too."""
-        return all(self._session.load(key) == position for key, position in entries)
+        saved = self._session.claim([key for key, _ in entries])
+        return all(saved.get(key) == position for key, position in entries)
 
     def _insert(self, ready: Ready, batches: int) -> None:
         try:
