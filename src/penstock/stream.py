@@ -18,7 +18,10 @@ class Pipeline(Options):
 
     thread_num: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many batches are processed at once; the output order is the input order, whatever it is."""
-    processors: Annotated[list[Processor], BeforeValidator(lambda value: [] if value is None else value)] = []
+    processors: Annotated[
+        list[Processor],
+        BeforeValidator(lambda value: [] if value is None else value, json_schema_input_type=list[Processor] | None),
+    ] = []
     """The processors, in order."""
 
 
@@ -46,7 +49,9 @@ class Stream(Options):
     """Where batches come from."""
     buffer: Buffer | None = None
     """What holds or regroups batches before the pipeline."""
-    pipeline: Annotated[Pipeline, BeforeValidator(_pipeline)] = Pipeline()
+    pipeline: Annotated[
+        Pipeline, BeforeValidator(_pipeline, json_schema_input_type=Pipeline | list[Processor] | None)
+    ] = Pipeline()
     """What happens to each batch; in Python also a plain list of processors."""
     output: Output
     """Where batches go."""

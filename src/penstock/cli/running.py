@@ -1,0 +1,89 @@
+"""Run an engine under signals: stop on the first, exit at once on the second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from ..config import Configuration, load
+from ..engine import Engine
+from ..errors import PenstockError
+from ..observe import logs, tracing
+from .progress import shown
+
+OnStart = Callable[[Engine], Awaitable[None]]
+
+
+def run_file(file: Path) -> int:
+    """Run the streams of a file; returns the exit code."""
+    configuration = load(file)
+    return run_engine(Engine.of(configuration), configuration)
+
+
+def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart | None = None) -> int:
+    """Run an engine to its end; returns the exit code, after saying on standard error what failed.
+
+    ``on_start`` is awaited beside the engine, and cancelled when that ends.
+    """
+    with shown(engine, configuration):
+        _configure_logs(configuration)
+        if configuration.tracing is not None:
+            tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_run(engine, on_start))
+        except PenstockError as error:
+            sys.stdout.flush()
+            sys.stderr.write(f"{error}\n")
+            return 1
+        finally:
+            tracing.end()
+    return 0
+
+
+def _configure_logs(configuration: Configuration) -> None:
+    wanted = configuration.logging
+    try:
+        logs.configure(wanted.level, wanted.format, wanted.file_path)
+    except OSError as error:
+        logs.configure(wanted.level, wanted.format)
+        raise PenstockError(f"logging.file_path: {error.strerror}: {wanted.file_path}") from error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _run(engine: Engine, on_start: OnStart | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, number, stop)
+    beside: asyncio.Future[Any] | None = asyncio.ensure_future(on_start(engine)) if on_start else None
+    try:
+        await engine.run(stop)
+    finally:
+        if beside is not None:
+            beside.cancel()
+
+
+def _stop(number: signal.Signals, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        # What is in flight is read again by the next run, as after a crash.
+        sys.stderr.write("exiting at once; what was not written is read again next time\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + number)
+    stop.set()
+    sys.stderr.write("stopping: writing what is on its way (once more to exit at once)\n")
+    sys.stderr.flush()

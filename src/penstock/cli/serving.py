@@ -1,0 +1,72 @@
+"""Bring up the streams that are shipped, and say when they run and how they are used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+from ..apps.inbox.app import Index, configuration, database, streams_yaml
+from ..engine import Engine
+from ..errors import ConfigError, PenstockError
+from ..listener import split_address
+from .running import run_engine
+
+
+def shipped() -> str:
+    """Return the streams that are shipped, as a file."""
+    return streams_yaml()
+
+
+def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
+    """Run the streams until they are stopped; returns the exit code."""
+    _require_free(address)
+    wanted = configuration(data, address, inbox, file)
+    if file is None:
+        try:
+            inbox.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PenstockError(f"the folder {inbox} cannot be made: {error.strerror}") from error
+    engine = Engine.of(wanted, [Index(address, database(data))] if file is None else [])
+
+    async def announce(engine: Engine) -> None:
+        while not _started(engine):  # noqa: ASYNC110 - for a person to read, so a moment late is early enough
+            await asyncio.sleep(0.02)
+        sys.stderr.write(_greeting(address, data, inbox) if file is None else f"{file} is up\n")
+        sys.stderr.flush()
+
+    return run_engine(engine, wanted, announce)
+
+
+def _started(engine: Engine) -> bool:
+    return bool(engine.supervised) and all(one.state not in ("created", "starting") for one in engine.supervised)
+
+
+def _require_free(address: str) -> None:
+    try:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise ConfigError(f"--address: {error}") from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PenstockError(
+                f"cannot listen at {address}: {error.strerror}; choose another: penstock up --address 127.0.0.1:8081"
+            ) from error
+
+
+def _greeting(address: str, data: Path, inbox: Path) -> str:
+    where = "" if data == Path("penstock-data") else f" --data {data}"
+    rows = "the database of PENSTOCK_DATABASE_URL" if os.environ.get("PENSTOCK_DATABASE_URL") else str(data)
+    example = "SELECT * FROM readings"
+    return (
+        f"Penstock is up at http://{address} and keeps rows in {rows}. Ctrl-C stops it.\n"
+        f'  post rows    curl http://{address}/ingest/readings -d \'{{"sensor": "kitchen", "celsius": 21.5}}\'\n'
+        f"  drop files   {inbox}/readings/ (.json .jsonl .csv .parquet .avro .arrow)\n"
+        f'  query        penstock query{where} "{example}"\n'
+    )

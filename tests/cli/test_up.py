@@ -1,0 +1,229 @@
+"""``penstock up`` from end to end: rows posted and files dropped are durable, and can be queried."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+
+def _rows(penstock, sql: str, **environment: str) -> list[dict[str, Any]]:
+    done = penstock("query", "--format", "json", sql, **environment)
+    return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
+
+def _count(up, penstock, table: str, rows: int, **environment: str) -> None:
+    def there() -> bool:
+        found = _rows(penstock, f"SELECT count(*) AS n FROM {table}", **environment)
+        return bool(found) and found[0]["n"] == rows
+
+    up.wait_for(there, f"{rows} rows in {table}")
+
+
+def test_a_posted_row_can_be_queried(up, penstock) -> None:
+    running = up()
+    assert running.post("/ingest/readings", {"sensor": "kitchen", "celsius": 21.5}) == 200
+    _count(running, penstock, "readings", 1)
+    table = penstock("query", "SELECT * FROM readings")
+    assert table.stdout.splitlines() == ["sensor   celsius", "-------  -------", "kitchen  21.5"]
+
+    assert running.post("/ingest/readings", '[{"sensor": "a", "celsius": 1, "new": true}, {"sensor": "b"}]') == 200
+    assert running.post("/ingest/readings", "sensor,celsius\nc,3.5\n", "text/csv") == 200
+    assert running.post("/ingest/readings", '{"sensor": "d"}\n{"sensor": "e"}\n', "application/x-ndjson") == 200
+    _count(running, penstock, "readings", 6)
+    found = list(csv.DictReader(io.StringIO(penstock("query", "-f", "csv", "SELECT * FROM readings").stdout)))
+    assert [row["sensor"] for row in found] == ["kitchen", "a", "b", "c", "d", "e"]
+    assert found[1]["new"] == "1"
+    assert "readings  sensor, celsius, new" in penstock("query").stdout
+
+    status, page = running.get("/")
+    assert status == 200
+    assert "<td>readings</td>" in page
+    assert running.get("/health")[0] == 200
+    assert 'penstock_rows_in_total{stream="ingest"} 6.0' in running.get("/metrics")[1]
+    assert running.end() == 0
+    assert "Traceback" not in running.stderr
+    _count(up(), penstock, "readings", 6)
+
+
+def test_a_row_that_does_not_fit_is_kept_with_its_reason(up, penstock) -> None:
+    running = up()
+    assert running.post("/ingest/readings", {"celsius": 21.5}) == 200
+    _count(running, penstock, "readings", 1)
+    assert running.post("/ingest/readings", '[{"celsius": "warm"}, {"celsius": 3}]') == 200
+    _count(running, penstock, "readings", 2)
+    _count(running, penstock, "_quarantine", 1)
+    [refused] = _rows(penstock, "SELECT * FROM _quarantine")
+    assert json.loads(refused["payload"]) == {"celsius": "warm"}
+    assert "warm" in refused["reason"]
+    assert json.loads(refused["metadata"])["ext"]["table"] == "readings"
+
+
+@pytest.mark.parametrize(
+    ("table", "status"),
+    [
+        ("a/../b", 404),
+        ("", 404),
+        ("x" * 300, 400),
+        ("a%2F..%2Fb", None),
+        ("sqlite_x", None),
+        ("_quarantine", None),
+        ("a.b", None),
+        ("%00", 400),
+    ],
+)
+def test_a_bad_table_name_is_refused_or_quarantined(up, penstock, table: str, status: int | None) -> None:
+    running = up()
+    assert running.post(f"/ingest/{table}", {"a": 1}) == (status or 200)
+    if status is None:
+        _count(running, penstock, "_quarantine", 1)
+        assert json.loads(_rows(penstock, "SELECT payload FROM _quarantine")[0]["payload"]) == {"a": 1}
+    names = {line.split()[0] for line in penstock("query").stdout.splitlines()[2:]}
+    assert names <= {"_quarantine"}
+
+
+def test_malformed_bodies_are_not_accepted(up, penstock) -> None:
+    running = up()
+    for body in ('{"a":', "5", "", "[1]", b"\xff\xfe"):
+        assert running.post("/ingest/readings", body) == 400
+    assert running.get("/health")[0] == 200
+
+
+def test_files_of_all_formats_are_loaded_and_grow(up, penstock, tmp_path: Path) -> None:
+    running = up()
+    folder = tmp_path / "inbox" / "things"
+    folder.mkdir()
+    table = pa.table({"a": [5, 6], "extra": ["x", "y"]})
+    (folder / "a.json").write_text('[{"a": 1}, {"a": 2}]')
+    (folder / "b.jsonl").write_text('{"a": 3}\n')
+    (folder / "c.csv").write_text("a\n4\n")
+    pa.parquet.write_table(table, folder / "d.parquet")
+    with pa.ipc.new_file(folder / "e.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with (folder / "f.avro").open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}]}, [{"a": 9}])
+    _count(running, penstock, "things", 9)
+    assert [row["a"] for row in _rows(penstock, "SELECT a FROM things ORDER BY a")] == [1, 2, 3, 4, 5, 5, 6, 6, 9]
+    with (folder / "b.jsonl").open("a") as file:
+        file.write('{"a": 10, "later": 1}\n')
+    _count(running, penstock, "things", 10)
+    assert running.end() == 0
+
+    running = up()
+    (folder / "g.jsonl").write_text("no json\n" + '{"a": 11}\n')
+    _count(running, penstock, "things", 11)
+    _count(running, penstock, "_quarantine", 1)
+    [refused] = _rows(penstock, "SELECT payload, metadata FROM _quarantine")
+    assert refused["payload"] == "no json"
+    assert "g.jsonl" in refused["metadata"]
+
+
+@pytest.mark.crash
+def test_nothing_is_lost_when_it_is_killed(up, penstock, tmp_path: Path) -> None:
+    acknowledged = 0
+    for _ in range(3):
+        running = up()
+        folder = tmp_path / "inbox" / "files"
+        folder.mkdir(exist_ok=True)
+        for _ in range(20):
+            rows = [{"n": acknowledged + index} for index in range(10)]
+            assert running.post("/ingest/numbers", json.dumps(rows)) == 200
+            acknowledged += 10
+        (folder / f"{acknowledged}.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(1000)))
+        time.sleep(0.3)
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait(timeout=20)
+    running = up()
+    _count(running, penstock, "files", 3000)  # exactly once: position and rows are one transaction
+    running.wait_for(
+        lambda: _rows(penstock, "SELECT count(DISTINCT n) AS n FROM numbers")[0]["n"] == acknowledged, "all numbers"
+    )
+    assert running.end() == 0
+    with closing(sqlite3.connect(tmp_path / "penstock-data" / "penstock.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.server
+def test_rows_go_to_postgresql_when_asked(up, penstock, postgres_database: str) -> None:
+    url = {"PENSTOCK_DATABASE_URL": postgres_database}
+    running = up(**url)
+    assert running.post("/ingest/readings", {"sensor": "kitchen", "celsius": 21.5}) == 200
+    assert running.post("/ingest/readings", {"sensor": "garden", "celsius": "cold"}) == 200
+    _count(running, penstock, "readings", 1, **url)
+    _count(running, penstock, "_quarantine", 1, **url)
+    assert (
+        penstock("query", "--format", "csv", "SELECT * FROM readings", **url).stdout.splitlines()[1] == "kitchen,21.5"
+    )
+    assert "readings" in penstock("query", **url).stdout
+    for forbidden in ("DELETE FROM readings", "SELECT 1; COMMIT; DELETE FROM readings", "DROP TABLE readings"):
+        refused = penstock("query", forbidden, **url)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "Traceback" not in refused.stderr
+    assert "there are: _quarantine, readings" in penstock("query", "SELECT * FROM nope", **url).stderr
+    _count(running, penstock, "readings", 1, **url)
+    assert running.end() == 0
+
+
+def test_a_taken_address_is_said_at_once(up, penstock) -> None:
+    running = up()
+    done = penstock("up", "--address", running.url.removeprefix("http://"))
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+    assert "--address" in done.stderr
+
+
+def test_streams_of_ones_own_take_the_place_of_those_shipped(penstock, start, tmp_path: Path) -> None:
+    shown = penstock("up", "--show")
+    assert shown.returncode == 0
+    (tmp_path / "mine.yaml").write_text(shown.stdout.replace("/ingest/{table}", "/post/{table}"))
+    assert penstock("validate", "mine.yaml").returncode == 0
+    running = start("up", "--config", "mine.yaml", "--address", "127.0.0.1:0", "--data", "elsewhere")
+    running.wait_for(lambda: "takes posts at /post/{table}" in running.stderr, "the other path")
+    assert running.end() == 0
+    assert (tmp_path / "elsewhere" / "penstock.db").exists()
+
+
+def test_queries_cannot_change_anything_and_say_what_is_wrong(penstock, tmp_path: Path) -> None:
+    nothing = penstock("query", "SELECT 1")
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "nothing is stored in penstock-data yet" in nothing.stderr
+    assert not (tmp_path / "penstock-data").exists()
+
+    (tmp_path / "penstock-data").mkdir()
+    with closing(sqlite3.connect(tmp_path / "penstock-data" / "penstock.db")) as connection:
+        connection.execute("CREATE TABLE readings (n, text)")
+        connection.executemany("INSERT INTO readings VALUES (?, ?)", [(n, "a\nb\x1b[2J") for n in range(1000)])
+        connection.commit()
+    for sql in (
+        "DELETE FROM readings",
+        "CREATE TABLE x (a)",
+        "SELECT 1; DROP TABLE readings",
+        "ATTACH 'other.db' AS other",
+        "VACUUM INTO 'copy.db'",
+        "PRAGMA journal_mode = DELETE",
+    ):
+        refused = penstock("query", sql)
+        assert (refused.returncode, refused.stdout) == (1, ""), sql
+        assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.glob("*.db"))
+    assert "no such table: nope; there are: readings" in penstock("query", "SELECT * FROM nope").stderr
+    assert "syntax error" in penstock("query", "SELEC 1").stderr
+    table = penstock("query", "SELECT * FROM readings ORDER BY n").stdout
+    assert table.count("\n") == 1002
+    assert "a\\nb\\x1b[2J" in table
+    assert "\x1b" not in table
+    rows = penstock("query", "--format", "json", "SELECT * FROM readings").stdout.splitlines()
+    assert json.loads(rows[999]) == {"n": 999, "text": "a\nb\x1b[2J"}
+    empty = penstock("query", "SELECT * FROM readings WHERE n < 0")
+    assert (empty.returncode, empty.stdout) == (0, "n  text\n-  ----\n")
