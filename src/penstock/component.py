@@ -191,7 +191,7 @@ class Component(Options):
 
     def reads_metadata(self) -> bool:
         """Whether this component reads any ``__meta_*`` column; by default, whether its options name one."""
-        return PREFIX in self.model_dump_json()
+        return PREFIX in self.model_dump_json(fallback=str)
 
 
 def _dump(component: Component) -> dict[str, Any]:

@@ -177,9 +177,24 @@ class PostgresSession(Session):
         self._connection.rollback()
         return row[0] if row else None
 
-    def save(self, entries: Sequence[tuple[str, str]]) -> None:
+    def claim(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        """A transaction whose connection was cut may still commit: this waits for its end, by the rows it has locked."""
+        self._make_positions()
+        found = self._connection.execute(
+            _sql(
+                f"INSERT INTO {POSITIONS} SELECT unnest(%s::text[]), 'null' "  # noqa: S608
+                f"ON CONFLICT (key) DO UPDATE SET position = {POSITIONS}.position RETURNING key, position"
+            ),
+            (sorted(keys),),
+        )
+        return dict(found.fetchall())
+
+    def _make_positions(self) -> None:
         if self._connection.execute(f"SELECT to_regclass('{POSITIONS}')").fetchone() == (None,):
             self.execute(f"CREATE TABLE IF NOT EXISTS {POSITIONS} (key text PRIMARY KEY, position text NOT NULL)")
+
+    def save(self, entries: Sequence[tuple[str, str]]) -> None:
+        self._make_positions()
         ordered = sorted(entries)
         self.execute(
             f"INSERT INTO {POSITIONS} SELECT * FROM unnest(%s::text[], %s::text[]) "  # noqa: S608

@@ -93,6 +93,11 @@ class Session(ABC):
     def load(self, key: str) -> str | None:
         """Return the position saved under ``key``."""
 
+    def claim(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        """Return the positions saved under ``keys``, which no other transaction may change before this one ends."""
+        self.begin()
+        return {key: self.load(key) for key in keys}
+
     @abstractmethod
     def save(self, entries: Sequence[tuple[str, str]]) -> None:
         """Save positions, within the transaction."""
