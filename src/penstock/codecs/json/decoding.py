@@ -59,8 +59,12 @@ class LearningDecoder:
         learned = self._learned
         if not len(payloads):
             return _batch([pa.nulls(0, kind) for kind in learned.values()], learned, 0)
-        if len(payloads) >= _FEW and learned and (batch := self._decode_known(payloads, learned)) is not None:
-            return batch
+        if len(payloads) > _FEW:
+            if not learned:  # a few objects tell the types; if not those of all, the batch is read object by object
+                self._decode_new(read_objects(payloads.slice(0, _FEW)))
+                learned = self._learned
+            if learned and (batch := self._decode_known(payloads, learned)) is not None:
+                return batch
         return self._decode_new(read_objects(payloads))
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:

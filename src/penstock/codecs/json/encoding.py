@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +22,19 @@ _SHORTEST_EXPONENT = 1e9
 _ESCAPES = {chr(code): msgspec.json.encode(chr(code)).decode()[1:-1] for code in (*range(0x20), ord('"'))}
 
 
+class Text(NamedTuple):
+    """The JSON of a column: what stands before each value, the values, null where there is none, what stands behind."""
+
+    before: str
+    values: pa.Array
+    after: str
+
+    @property
+    def joined(self) -> pa.Array:
+        """Each value with what stands around it."""
+        return _join(*self) if self.before or self.after else self.values
+
+
 class Ending(StrEnum):
     """What follows the object of a row."""
 
@@ -33,7 +47,7 @@ def encode_rows(batch: Batch, ending: Ending) -> pa.BinaryArray:
     written = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            written.append(as_texts(array))
+            written.append(_written(array))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, PermanentError) as error:
             raise PermanentError(f"column `{name}` of type {array.type} cannot be written as JSON: {error}") from error
     rows = _objects(batch.schema.names, written, batch.num_rows, ending)
@@ -43,28 +57,29 @@ def encode_rows(batch: Batch, ending: Ending) -> pa.BinaryArray:
         raise PermanentError(f"{batch.num_rows} rows take more than 2 GiB as JSON: expected smaller batches") from error
 
 
-def _objects(names: Sequence[str], texts: Sequence[pa.Array], rows: int, ending: str = "") -> pa.Array:
+def _objects(names: Sequence[str], texts: Sequence[Text], rows: int, ending: str = "") -> pa.Array:
     """Join the texts of each row's fields to an object, leaving out the nulls."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise PermanentError(f"two columns are called `{twice}`: expected each key once")
     keys = [msgspec.json.encode(name).decode() + ":" for name in names]
-    full = next((index for index, text in enumerate(texts) if not text.null_count), None)
+    full = next((index for index, text in enumerate(texts) if not text.values.null_count), None)
     if full is None:
         return _sparse_objects(keys, texts, rows, ending)
     parts: list[str | pa.Array] = ["{"]
     for index, (key, text) in enumerate(zip(keys, texts, strict=True)):
-        before, after = ("," if index > full else "", "," if index < full else "")
-        if text.null_count:
-            parts.append(_join(before + key, text, after))
+        before = ("," if index > full else "") + key + text.before
+        after = text.after + ("," if index < full else "")
+        if text.values.null_count:
+            parts.append(_join(before, text.values, after))
         else:
-            parts += [before + key, text, after]
+            parts += [before, text.values, after]
     return _join(*parts, "}" + ending, skip_nulls=True)
 
 
-def _sparse_objects(keys: Sequence[str], texts: Sequence[pa.Array], rows: int, ending: str) -> pa.Array:
+def _sparse_objects(keys: Sequence[str], texts: Sequence[Text], rows: int, ending: str) -> pa.Array:
     """Objects of which any field may be missing: each is preceded by a comma, and the first comma is cut off."""
-    fields = [_join("," + key, text) for key, text in zip(keys, texts, strict=True)]
+    fields = [_join("," + key + text.before, *text[1:]) for key, text in zip(keys, texts, strict=True)]
     joined = _join(pa.repeat(pa.scalar("", _TEXT), rows), *fields, skip_nulls=True)
     return _join("{", pc.utf8_slice_codeunits(joined, 1), "}" + ending)
 
@@ -83,16 +98,21 @@ def _join(*parts: str | pa.Array, skip_nulls: bool = False) -> pa.Array:
 
 def as_texts(array: pa.Array) -> pa.Array:
     """Return each value as JSON text, null where there is none."""
+    return _written(array).joined
+
+
+def _written(array: pa.Array) -> Text:
     kind = array.type
     for fits, write in _WRITERS:
         if fits(kind):
-            return write(array)
+            text = write(array)
+            return text if isinstance(text, Text) else Text("", text, "")
     if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise PermanentError("there is no JSON for it")
-    return array.cast(_TEXT)
+    return Text("", array.cast(_TEXT), "")
 
 
-def _quoted(array: pa.Array) -> pa.Array:
+def _quoted(array: pa.Array) -> Text:
     """Text, escaped only where some value needs it."""
     array = array.cast(_TEXT)
     data = array.buffers()[2]
@@ -103,10 +123,10 @@ def _quoted(array: pa.Array) -> pa.Array:
             array = pc.replace_substring(array, "\\", "\\\\")
         for code in [*controls, *([ord('"')] if (raw == ord('"')).any() else [])]:
             array = pc.replace_substring(array, chr(code), _ESCAPES[chr(code)])
-    return _join('"', array, '"')
+    return Text('"', array, '"')
 
 
-def _bytes(array: pa.Array) -> pa.Array:
+def _bytes(array: pa.Array) -> Text:
     if not pa.types.is_large_binary(array.type):
         array = array.cast(pa.binary()).cast(pa.large_binary())
     try:
@@ -138,33 +158,33 @@ def _floats(array: pa.Array) -> pa.Array:
     return _join(texts, pc.if_else(pa.array(whole), pa.scalar(".0", _TEXT), pa.scalar("", _TEXT)))
 
 
-def _timestamps(array: pa.Array) -> pa.Array:
+def _timestamps(array: pa.Array) -> Text:
     zone = "Z" if array.type.tz else ""
     texts = array.cast(pa.timestamp(array.type.unit)).cast(_TEXT)
     if pc.any(pc.starts_with(texts, "<")).as_py():
         raise PermanentError("a time is beyond the years that ISO 8601 can write")
-    return _join('"', pc.replace_substring(texts, " ", "T", max_replacements=1), zone + '"')
+    return Text('"', pc.replace_substring(texts, " ", "T", max_replacements=1), zone + '"')
 
 
-def _durations(array: pa.Array) -> pa.Array:
+def _durations(array: pa.Array) -> Text:
     digits = _PER_SECOND[array.type.unit]
     ticks = array.cast(pa.int64())
     sign = pc.if_else(pc.less(ticks, 0), pa.scalar("-", _TEXT), pa.scalar("", _TEXT))
     whole = pc.abs(ticks.cast(pa.decimal128(19, 0))).cast(_TEXT)
     if not digits:
-        return _join('"PT', sign, whole, 'S"')
+        return Text('"PT', _join(sign, whole), 'S"')
     padded = pc.utf8_lpad(whole, digits + 1, "0")
     seconds, fraction = pc.utf8_slice_codeunits(padded, 0, -digits), pc.utf8_slice_codeunits(padded, -digits)
-    return _join('"PT', sign, seconds, ".", fraction, 'S"')
+    return Text('"PT', _join(sign, seconds, ".", fraction), 'S"')
 
 
-def _dates_and_times(array: pa.Array) -> pa.Array:
-    return _join('"', array.cast(_TEXT), '"')
+def _dates_and_times(array: pa.Array) -> Text:
+    return Text('"', array.cast(_TEXT), '"')
 
 
 def _structs(array: pa.StructArray) -> pa.Array:
     names = [field.name for field in array.type]
-    objects = _objects(names, [as_texts(child) for child in array.flatten()], len(array))
+    objects = _objects(names, [_written(child) for child in array.flatten()], len(array))
     return pc.if_else(array.is_valid(), objects, pa.scalar(None, _TEXT)) if array.null_count else objects
 
 
@@ -175,7 +195,7 @@ def _lists(array: pa.Array) -> pa.Array:
 def _maps(array: pa.MapArray) -> pa.Array:
     entries = array.cast(pa.list_(pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])))
     keys, values = entries.flatten().flatten()
-    names = as_texts(keys) if pa.types.is_string(keys.type) else _quoted(keys.cast(_TEXT))
+    names = as_texts(keys) if pa.types.is_string(keys.type) else _quoted(keys.cast(_TEXT)).joined
     return _bracketed("{", entries, _join(names, ":", as_texts(values).fill_null("null")), "}")
 
 
@@ -187,14 +207,14 @@ def _bracketed(opening: str, array: pa.Array, items: pa.Array, closing: str) -> 
     return _join(opening, pc.binary_join(lists, pa.scalar(",", _TEXT)), closing)
 
 
-def _decoded(array: pa.Array) -> pa.Array:
-    return as_texts(array.cast(array.type.value_type))
+def _decoded(array: pa.Array) -> Text:
+    return _written(array.cast(array.type.value_type))
 
 
-def _storage(array: pa.ExtensionArray) -> pa.Array:
+def _storage(array: pa.ExtensionArray) -> Text:
     if array.type.extension_name == "arrow.uuid":
         return _quoted(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT))
-    return as_texts(array.storage)
+    return _written(array.storage)
 
 
 def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
@@ -202,7 +222,7 @@ def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], b
 
 
 _is = pa.types
-_WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]]] = (
+_WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], Text | pa.Array]]] = (
     (_is_any(_is.is_string, _is.is_large_string, _is.is_string_view), _quoted),
     (_is.is_floating, _floats),
     (_is.is_timestamp, _timestamps),
@@ -215,6 +235,6 @@ _WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.
     (_is.is_decimal, lambda array: array.cast(_TEXT)),
     (_is.is_null, lambda array: pa.nulls(len(array), _TEXT)),
     (_is.is_dictionary, _decoded),
-    (_is.is_run_end_encoded, lambda array: as_texts(pc.run_end_decode(array))),
+    (_is.is_run_end_encoded, lambda array: _written(pc.run_end_decode(array))),
     (lambda kind: isinstance(kind, pa.BaseExtensionType), _storage),
 )
