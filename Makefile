@@ -70,10 +70,10 @@ $(PYTHON):
 
 $(VENV)/run: requirements.lock pyproject.toml | $(PYTHON)
 	@echo "Installing what Penstock needs in $(VENV), once; this takes a minute or two"
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/run
-	$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
