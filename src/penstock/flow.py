@@ -19,6 +19,7 @@ from .delivery import Delivery
 from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
 from .intake import Intake
 from .metadata import attach
+from .observe import tracing
 from .observe.metrics import StreamMetrics
 from .sink import Reopening, Sink
 from .stream import MOST_HELD, Stream, regroups
@@ -48,6 +49,7 @@ class Flow:
         self._stream, self._context, self._stop, self._metrics = stream, context, stop, metrics
         self._sections: list[_Section] = []
         self._wal: Wal | None = None
+        self._decoding: Transformation
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
         self._gave_up = False
         self.intake: Intake | None = None
@@ -166,6 +168,8 @@ class Flow:
             process = await stack.enter_async_context(processor.open(lent))
             stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
         await end_section(None)
+        wanted = stream.reads_metadata() or stream.error_output is not None
+        self._decoding = Transformation([], threads, decoder=None, metadata=wanted)
 
     async def _flow(self, context: Context, sink: Sink) -> None:
         try:
@@ -212,6 +216,8 @@ class Flow:
 
         waits = wal is not None or all(section.queue is None for section in self._sections)
         self.intake = Intake(self._stream, self._stop, self._metrics, accept, waits=waits, when_open=self.when_open)
+        if wal is not None:  # the output keeps the position of the log; what is in the log is behind the input's
+            context = replace(context, store=self._context.store, ledger=self._context.ledger)
         await self.intake.run(context)
         if wal is None:
             await section.in_flight.put(None)
@@ -222,6 +228,10 @@ class Flow:
 
     async def _keep(self, group: asyncio.TaskGroup, wal: Wal, delivery: Delivery) -> None:
         """Hand a delivery to the write-ahead log, and ack it once it is on disk."""
+        if delivery.decoder is not None or delivery.error is not None:
+            for part in await self._readable(delivery):
+                await self._keep(group, wal, part)
+            return
         if delivery.origin is not None and (self._stream.reads_metadata() or self._stream.error_output is not None):
             delivery = delivery.with_batch(attach(delivery.batch, delivery.origin))
 
@@ -237,6 +247,24 @@ class Flow:
 
         await self._keeping.acquire()
         group.create_task(keep())
+
+    async def _readable(self, delivery: Delivery) -> list[Delivery]:
+        """Decode what only its delivery says how to decode, so that the log can be read without it; refuse the rest."""
+        done = await self._transform(self._decoding, delivery, time.perf_counter())
+        if done.error is not None:
+            await delivery.nack(done.error)
+            raise done.error
+        batches = [piece.batch for piece in done.pieces]
+        if not batches and not done.refusals:
+            await delivery.ack()
+            return []
+        parts = delivery.split([*batches, *([delivery.batch] if done.refusals else [])])
+        if done.refusals:
+            whole = Delivery(delivery.batch, parts.pop().loans, delivery.origin)
+            await self._sections[-1].in_flight.put(Transformed(whole, [], done.refusals, read_at=done.read_at))
+        for part in parts:
+            part.origin = None if self._decoding.adds_metadata else part.origin
+        return parts
 
     async def _read_wal(self, group: asyncio.TaskGroup, wal: Wal) -> None:
         try:
@@ -258,9 +286,15 @@ class Flow:
         attempt = 0
         while True:
             done = await transformation(delivery, read_at)
-            if not isinstance(done.error, ConnectionLost | TransientError) or self._stop.is_set():
-                return done
-            if self._stream.retry.exhausted(attempt):
+            if (
+                not isinstance(done.error, ConnectionLost | TransientError)
+                or self._stop.is_set()
+                or self._stream.retry.exhausted(attempt)
+            ):
+                if tracing.active is not None:
+                    counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
+                    trace = delivery.trace
+                    tracing.active.span("process", self._stream.id, read_at, trace, done.error, **counts)
                 return done
             self._metrics.retrying(str(done.error))
             await pause(self._stream.retry.delay(attempt), self._stop)

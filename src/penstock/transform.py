@@ -62,6 +62,7 @@ class Transformation:
 
     def __init__(self, stages: Sequence[Stage], threads: Executor, *, decoder: Decoder | None, metadata: bool) -> None:
         self._threads, self._decoder, self._metadata = threads, decoder, metadata
+        self.adds_metadata = metadata
         self._runs: list[tuple[bool, list[Stage]]] = []
         for stage in stages:
             if self._runs and not stage.on_loop and not self._runs[-1][0]:

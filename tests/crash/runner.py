@@ -62,7 +62,7 @@ async def run(path: Path, exit_code: list[int]) -> None:
     path.with_suffix(".started").touch()
 
     async def tell() -> None:
-        while not engine.supervised or any(one.state in ("created", "starting") for one in engine.supervised):
+        while not engine.supervised or any(one.state in ("created", "starting") for one in engine.supervised):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         path.with_suffix(".running").touch()
 

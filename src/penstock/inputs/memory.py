@@ -64,6 +64,10 @@ class Memory(Input, type="memory"):
         """Begin after the last acked message."""
         yield _MessageReader(self.messages, await context.checkpoint())
 
+    def reads_metadata(self) -> bool:
+        """No: what a message holds is nobody's question."""
+        return False
+
 
 class _MessageReader:
     def __init__(self, messages: list[Message], checkpoint: Checkpoint) -> None:
