@@ -64,7 +64,7 @@ class Loan:
 class Delivery:
     """A batch on loan, to be settled once: acked or nacked."""
 
-    __slots__ = ("batch", "decoder", "error", "loans", "origin")
+    __slots__ = ("batch", "decoder", "error", "loans", "origin", "trace")
 
     def __init__(
         self,
@@ -79,6 +79,8 @@ class Delivery:
         """How the runner decodes ``__value__`` of this batch, where that differs between deliveries of an input."""
         self.error = error
         """Why these rows are refused already: they go to the error output as they are."""
+        self.trace: Any = None
+        """The trace of what happens to it, where somebody traces."""
 
     @classmethod
     def settled_by(cls, batch: Batch, settle: Settle, origin: Origin | None = None) -> Delivery:
@@ -105,7 +107,9 @@ class Delivery:
 
     def with_batch(self, batch: Batch) -> Delivery:
         """The same loan over another form of the batch."""
-        return Delivery(batch, self.loans, self.origin, self.decoder)
+        same = Delivery(batch, self.loans, self.origin, self.decoder)
+        same.trace = self.trace
+        return same
 
     def split(self, batches: Sequence[Batch]) -> list[Delivery]:
         """Several batches out of one: its loans settle when all of them have."""
@@ -113,7 +117,10 @@ class Delivery:
             raise ValueError("a delivery cannot be split into nothing: ack it instead")
         for loan in self.loans:
             loan.shares += len(batches) - 1
-        return [Delivery(batch, self.loans, self.origin) for batch in batches]
+        parts = [Delivery(batch, self.loans, self.origin) for batch in batches]
+        for part in parts:
+            part.trace = self.trace
+        return parts
 
     def positions(self) -> dict[str, Position]:
         """What may be saved once this delivery is acked, given all that was acked before: by tracker key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -10,6 +11,7 @@ from .backoff import Stopped, pause, unless_stopped
 from .component import Context, Progress, Reader
 from .delivery import Delivery, Loan, Settle
 from .errors import ConnectionLost, EndOfInput, PenstockError, TransientError
+from .observe import tracing
 from .observe.metrics import StreamMetrics
 from .stream import Stream
 
@@ -93,7 +95,7 @@ class Intake:
         measured = getattr(reader, "progress", None)
         try:
             while not self._stop.is_set():
-                reading = True
+                reading, began = True, time.perf_counter()
                 try:
                     delivery = await reader.read()
                 finally:
@@ -101,6 +103,8 @@ class Intake:
                 if measured is not None:
                     self._measure(measured())
                 self._enter(delivery)
+                if tracing.active is not None:
+                    delivery.trace = tracing.active.read(self._stream.id, began, delivery.batch.num_rows)
                 await self._accept(delivery)
         except EndOfInput:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -13,6 +14,7 @@ from .component import Context, Output, TransactionalWriter, Writer
 from .deadletter import Refusal, dead_letters
 from .delivery import Batch, Position, merge
 from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
+from .observe import tracing
 from .observe.metrics import StreamMetrics
 from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
 
@@ -115,6 +117,7 @@ class Sink:
                 await self.settle([done])
             return
         error = self._failure or group[0].error
+        began = time.perf_counter()
         if error is None:
             try:
                 await self._write(group)
@@ -126,6 +129,9 @@ class Sink:
                         await self.settle([done])
                     return
                 error = failure
+        if tracing.active is not None:
+            for done in group:
+                tracing.active.span("write", self._name, began, done.delivery.trace, error, rows=done.rows)
         await self._release(group, error)
 
     async def _release(self, group: Sequence[Transformed], error: Exception | None) -> None:
