@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 pytest_plugins = ["penstock.testing.pytest_plugin"]
 
@@ -27,3 +29,10 @@ def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
             for file, name in MAY_BLOCK:
                 function.can_block_in(file, name)
         yield buster
+
+
+# The same examples on every run of the checks, so that a change is judged by what it changes; new ones are searched for
+# by whoever runs the tests by hand.
+settings.register_profile("checks", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("checks")
