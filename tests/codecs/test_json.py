@@ -110,6 +110,27 @@ def test_r7_schema_is_inferred_from_the_whole_batch() -> None:
     assert batch.column("a").to_pylist() == [1.0, 1.5, None]
 
 
+@pytest.mark.parametrize("columns", [None, frozenset({"s", "a"})])
+@pytest.mark.parametrize("known", [False, True])
+def test_r7_rows_after_the_first_ones_count_too(columns: frozenset[str] | None, known: bool) -> None:
+    first, later = b'{"a": 1, "s": [{"x": 1}], "o": 1}', b'{"a": 1.5, "s": [{"x": 1, "y": "z"}], "o": 1.5}'
+    decoder = Json().decoder(columns)
+    if known:
+        decoder(payloads(*[first] * MANY))
+    batch = decoder(payloads(*[first] * MANY, later))
+    assert batch.schema.field("a").type == pa.float64()
+    assert batch.column("s")[-1].as_py() == [{"x": 1, "y": "z"}]
+    assert batch.column("s")[0].as_py() == [{"x": 1, "y": None}]
+    assert decoder(payloads(*[first] * MANY)).schema.field("s").type == batch.schema.field("s").type
+
+
+def test_fields_that_come_later_within_wanted_objects_are_kept() -> None:
+    decoder = Json().decoder(frozenset({"s"}))
+    decoder(payloads(*[b'{"s": {"x": 1}, "o": 1}'] * MANY))
+    batch = decoder(payloads(*[b'{"s": {"x": 1, "y": {"z": [1]}}, "o": "text"}'] * MANY))
+    assert batch.to_pylist() == [{"s": {"x": 1, "y": {"z": [1]}}}] * MANY
+
+
 def test_text_that_looks_like_a_time_stays_text() -> None:
     rows = [b'{"at": "2026-01-01T00:00:00Z", "in": {"at": "2026-01-01"}}'] * MANY
     decoder = Json().decoder()

@@ -77,15 +77,21 @@ class LearningDecoder:
         schema = pa.schema([*learned.items(), *((name, pa.null()) for name in probes)])
         try:
             _check_text(data)
-            table = _read(data, schema, "error" if self._wanted is None else "ignore")
+            table = _read(data, schema, self._unexpected(learned)).select(schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return None
-        if table.num_rows != len(payloads):
+        if table.num_rows != len(payloads) or table.schema.types != schema.types:
             return None
         (batch,) = table.combine_chunks().to_batches()
         if any(map(_doubtful, batch.columns)):
             return None
         return batch.select(list(learned)) if probes else batch
+
+    def _unexpected(self, learned: Types) -> str:
+        """What becomes of a field that is not in the schema: what is ignored would be lost within a wanted object."""
+        if self._wanted is None:
+            return "error"
+        return "infer" if any(map(_holds_struct, learned.values())) else "ignore"
 
     def _decode_new(self, found: list[Object]) -> Batch:
         present = dict.fromkeys(column_names(found))
@@ -155,6 +161,10 @@ def _count_fields(kind: pa.DataType) -> int:
 
 def _holds_big(kind: pa.DataType) -> bool:
     return kind.equals(BIG) or any(_holds_big(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _holds_struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) or any(_holds_struct(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _one_object_each(payloads: pa.BinaryArray) -> bool:
