@@ -350,3 +350,7 @@ class Buffer(Component, package="buffers"):
     def columns_read(self) -> frozenset[str]:
         """Return the columns it reads itself."""
         return frozenset()
+
+    def columns_added(self) -> frozenset[str]:
+        """Return the columns it adds to all that it releases, in place of others of the same name."""
+        return frozenset()

@@ -104,7 +104,9 @@ class Stream(Options):
         first = self.pipeline.processors[0].columns_read() if self.pipeline.processors else None
         if first is None:
             return None
-        return first | (self.buffer.columns_read() if self.buffer else frozenset())
+        if self.buffer is None:
+            return first
+        return (first - self.buffer.columns_added()) | self.buffer.columns_read()
 
 
 MOST_HELD = 1 << 20

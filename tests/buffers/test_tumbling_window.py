@@ -23,6 +23,7 @@ from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PenstockError, PermanentError
 from penstock.metadata import without_metadata
+from penstock.stream import Stream
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -555,4 +556,16 @@ def test_the_column_is_one_it_reads() -> None:
     assert TumblingWindow(interval="1s").columns_read() == frozenset()
     event = TumblingWindow(interval="1s", time="event", timestamp_field="at")
     assert event.columns_read() == {"at"}
+    assert TumblingWindow(interval="1s").columns_added() == frozenset()
+    assert event.columns_added() == {"window_start", "window_end"}
     assert event.most_held() is None
+
+
+def test_the_input_need_not_look_for_the_columns_that_are_added() -> None:
+    stream = {
+        "input": {"type": "memory", "messages": []},
+        "buffer": {"type": "tumbling_window", "interval": "1s", "time": "event", "timestamp_field": "at"},
+        "pipeline": [{"type": "sql", "query": "SELECT window_start, sum(a) AS a FROM flow GROUP BY window_start"}],
+        "output": {"type": "drop"},
+    }
+    assert Stream.model_validate(stream).columns_read() == {"a", "at"}

@@ -153,6 +153,10 @@ class TumblingWindow(Buffer, type="tumbling_window"):
         """Return the column with the time."""
         return frozenset({self.timestamp_field}) if self.timestamp_field else frozenset()
 
+    def columns_added(self) -> frozenset[str]:
+        """Return the bounds of an event-time window."""
+        return frozenset({"window_start", "window_end"}) if self.time == "event" else frozenset()
+
 
 def _micros(duration: float) -> int:
     return round(duration * 1e6)
