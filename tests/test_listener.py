@@ -357,3 +357,38 @@ async def test_tls_files_that_are_missing_are_named(tmp_path: Path) -> None:
 def test_importing_the_listener_does_not_import_a_server() -> None:
     code = "import sys, penstock.component; sys.exit('uvicorn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class _Wire(asyncio.Transport):
+    """Notes what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[bytes | str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said.append(bytes(data))
+
+    def close(self) -> None:
+        self.said.append("closed")
+
+
+async def test_the_head_of_an_answer_goes_out_with_its_body() -> None:
+    wire = _Wire()
+    answers = connection._Joining(wire, asyncio.get_running_loop())
+    answers.write(b"head ")
+    assert wire.said == []
+    answers.write(b"body")
+    assert wire.said == [b"head body"]
+
+
+async def test_no_part_of_an_answer_is_held_for_long() -> None:
+    wire = _Wire()
+    answers = connection._Joining(wire, asyncio.get_running_loop())
+    answers.write(b"head")
+    await asyncio.sleep(0)
+    assert wire.said == [b"head"]
+    answers.write(b"more")
+    answers.close()
+    await asyncio.sleep(0)
+    assert wire.said == [b"head", b"more", "closed"]

@@ -39,6 +39,42 @@ def settings(app: Asgi) -> Config:
     return config
 
 
+class _Joining(asyncio.Transport):
+    """What an answer is written to: holds a part back until the next one, so that a head goes out with its body.
+
+    Nothing is held longer than one turn of the loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport, self._loop = transport, loop
+        self._held = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write what is held together with ``data``, or hold ``data``."""
+        if self._held:
+            data, self._held = self._held + data, b""
+            self._transport.write(data)
+        elif data:
+            self._held = bytes(data)
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def close(self) -> None:
+        """Close the connection once all is written."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._transport.is_closing()
+
+
 class Connection(HttpToolsProtocol):
     """One client; ``enforce`` is to be called now and then, and ends it if it is too slow."""
 
@@ -48,6 +84,11 @@ class Connection(HttpToolsProtocol):
         self._in_headers = True
         self._in_message = False
         self._chunk = self._header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to serve a client."""
+        super().connection_made(transport)
+        self._answers = _Joining(transport, self.loop)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; a header that is too big ends the connection."""
@@ -74,6 +115,13 @@ class Connection(HttpToolsProtocol):
             if self._header_bytes > MAX_HEADER_BYTES:
                 raise ValueError("the headers are too big")
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = self._answers
+
+    def on_response_complete(self) -> None:
+        """Write the rest of an answer, and go on with the next request."""
+        self._answers.flush()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """Stop the clock of a request."""
