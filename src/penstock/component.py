@@ -17,12 +17,13 @@ import pyarrow as pa
 from pydantic import (
     BaseModel,
     ConfigDict,
+    ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
 from .delivery import Batch, Decoder, Delivery, Position
@@ -45,16 +46,25 @@ class Options(BaseModel):
         }
         return {**tags, **dump(self)}
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, value: Any) -> Any:
+    def _refuse_unknown_keys(cls, value: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, dict):
-            return value
+            return build(value)
         known = {name: None for key, info in cls.model_fields.items() for name in (info.alias or key, key)}
-        unknown = [key for key in value if key not in known]
-        if unknown:
-            raise ValidationError.from_exception_data(cls.__name__, [_unknown(key, list(known)) for key in unknown])
-        return value
+        faults = [_unknown(key, list(known)) for key in value if key not in known]
+        if not faults:
+            return build(value)
+        try:
+            build({key: option for key, option in value.items() if key in known})
+        except ValidationError as invalid:  # what else is wrong is said in the same breath
+            faults += [_again(error) for error in invalid.errors(include_url=False)]
+        raise ValidationError.from_exception_data(cls.__name__, faults)
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    message = error["msg"].replace("{", "{{").replace("}", "}}")
+    return {"type": PydanticCustomError(error["type"], message), "loc": error["loc"], "input": None}
 
 
 def _unknown(key: Any, known: list[str]) -> InitErrorDetails:
