@@ -21,7 +21,7 @@ from .intake import Intake
 from .metadata import attach
 from .observe import tracing
 from .observe.metrics import StreamMetrics
-from .sink import Reopening, Sink
+from .sink import KeptPositions, Reopening, Sink
 from .stream import MOST_HELD, Stream, regroups
 from .threads import DaemonThreads
 from .transform import Piece, Stage, Transformation, Transformed
@@ -68,7 +68,7 @@ class Flow:
             stack.callback(threads.shutdown)
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
-            context = await self._lend(output)
+            context = self._lend(output)
             if stream.durability and stream.durability.enabled:
                 self._wal = await stack.enter_async_context(
                     open_wal(stream.durability, context, self._metrics, self._stop)
@@ -116,7 +116,7 @@ class Flow:
         durability = self._stream.durability
         return durability is not None and durability.enabled and self._stream.checkpoint == "state"
 
-    async def _lend(self, output: Reopening) -> Context:
+    def _lend(self, output: Reopening) -> Context:
         """What the input and the buffers are lent: checkpoints kept where the stream wants them."""
         stream = self._stream
         buffers = [stream.buffer, *(regroups(processor) for processor in stream.pipeline.processors)]
@@ -131,13 +131,11 @@ class Flow:
         )
         if stream.checkpoint == "state":
             return context
-        writer = await output.open()
-        assert isinstance(writer, TransactionalWriter)
 
         async def already_saved(_: object) -> None:
             """Positions are saved by the writer, with the rows."""
 
-        return replace(context, store=writer, ledger=Ledger(already_saved))
+        return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved))
 
     async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Executor) -> None:
         stream = self._stream

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from .observe import tracing
 from .observe.metrics import StreamMetrics
 from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
 
+T = TypeVar("T")
 _PATIENCE = 1.0
 """How long an output may still take to open once the stream is stopped, in seconds."""
 
@@ -32,6 +34,7 @@ class Reopening:
         self._metrics = metrics
         self._stack = AsyncExitStack()
         self._writer: Writer | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> Writer:
         """Return the open writer, opening it if need be."""
@@ -46,23 +49,18 @@ class Reopening:
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()
 
-    async def call(self, action: Callable[[Writer], Awaitable[None]]) -> None:
+    async def call(self, action: Callable[[Writer], Awaitable[T]]) -> T:
         """Do ``action`` until it succeeds; raises Stopped, PermanentError, or the last error once out of attempts."""
         attempt = 0
         while True:
             try:
-                await action(await self.open())
+                async with self._one_at_a_time:
+                    result = await self._attempt(action)
                 if attempt:
                     self._metrics.recovered()
-                return
-            except ConnectionLost as error:
-                await self._discard()
-                failure: PenstockError = error
-            except TransientError as error:
+                return result
+            except (ConnectionLost, TransientError) as error:
                 failure = error
-            except (ConnectionError, TimeoutError) as error:
-                await self._discard()
-                failure = ConnectionLost(describe(error))
             if self._stop.is_set():
                 raise Stopped(str(failure)) from failure
             if self._backoff.exhausted(attempt):
@@ -75,12 +73,47 @@ class Reopening:
             await pause(delay, self._stop)
             attempt += 1
 
+    async def _attempt(self, action: Callable[[Writer], Awaitable[T]]) -> T:
+        try:
+            return await action(await self.open())
+        except ConnectionLost:
+            await self._discard()
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            await self._discard()
+            raise ConnectionLost(describe(error)) from error
+
     async def _discard(self) -> None:
         """Close a writer whose connection is lost: that its closing fails too is no news."""
         try:
             await self.close()
         except Exception as error:
             self._context.log.debug("%s: closing a lost output: %s", self._context.name, error)
+
+
+class KeptPositions:
+    """The positions that an output keeps, wherever it is open at the moment."""
+
+    def __init__(self, output: Reopening) -> None:
+        self._output = output
+
+    async def load(self, key: str) -> Position | None:
+        """Return what was last saved under ``key``."""
+
+        async def load(writer: Writer) -> Position | None:
+            assert isinstance(writer, TransactionalWriter)
+            return await writer.load(key)
+
+        return await self._output.call(load)
+
+    async def save(self, positions: Mapping[str, Position]) -> None:
+        """Keep all of ``positions``, or none of them."""
+
+        async def save(writer: Writer) -> None:
+            assert isinstance(writer, TransactionalWriter)
+            await writer.save(positions)
+
+        await self._output.call(save)
 
 
 class Sink:

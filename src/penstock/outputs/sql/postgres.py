@@ -49,8 +49,12 @@ _TYPES: dict[str, pa.DataType] = {
 }
 _SETTINGS = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false),
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
+    CASE current_setting('lock_timeout') WHEN '0' THEN set_config('lock_timeout', '10s', false) END,
+    CASE current_setting('idle_in_transaction_session_timeout') WHEN '0'
+        THEN set_config('idle_in_transaction_session_timeout', '60s', false) END
 """
+"""What was begun over a connection that has vanished must not hold its locks for as long as the server likes."""
 _CSV = csv.WriteOptions(include_header=False, quoting_style="needed")
 
 
@@ -178,11 +182,11 @@ class PostgresSession(Session):
         return row[0] if row else None
 
     def claim(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """A transaction whose connection was cut may still commit: this waits for its end, by the rows it has locked."""
+        """A transaction whose connection was cut may still commit: what it has locked makes this wait for its end."""
         self._make_positions()
         found = self._connection.execute(
             _sql(
-                f"INSERT INTO {POSITIONS} SELECT unnest(%s::text[]), 'null' "  # noqa: S608
+                f"INSERT INTO {POSITIONS} SELECT unnest(%s::text[]), 'null' "
                 f"ON CONFLICT (key) DO UPDATE SET position = {POSITIONS}.position RETURNING key, position"
             ),
             (sorted(keys),),
