@@ -328,8 +328,12 @@ class Wal:
         for first in written:
             del self._segments[first]
         if written:
-            await asyncio.to_thread(lambda: [self._path(first).unlink(missing_ok=True) for first in written])
+            await asyncio.to_thread(self._delete, written)
             self._metrics.wal(self.size)
+
+    def _delete(self, written: Sequence[int]) -> None:
+        for first in written:  # the oldest first: what a crash leaves has no gap
+            self._path(first).unlink(missing_ok=True)
 
     def end(self) -> None:
         """Nothing more will be appended."""

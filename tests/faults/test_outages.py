@@ -244,6 +244,38 @@ async def test_an_input_that_is_lost_is_opened_again_without_loss_or_doubling(
     assert numbers(rows) == list(range(400))
 
 
+class Dying(Output, type="test_faults_dying"):
+    """Its first connection is dead as soon as it is open; positions are asked for over the next."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        OPENED.append(len(OPENED))
+        async with memory.Memory(key="out").open(context) as writer:
+            inner: Any = writer
+            dead = len(OPENED) == 1
+
+            class Writing:
+                write, save, write_and_save = inner.write, inner.save, inner.write_and_save
+
+                async def load(self, key: str) -> Any:
+                    if dead:
+                        raise ConnectionLost("the connection is gone for good")
+                    return await inner.load(key)
+
+            yield Writing()
+
+
+OPENED: list[int] = []
+
+
+async def test_positions_are_asked_for_over_a_new_connection_when_the_old_one_is_lost(tmp_path: Path) -> None:
+    OPENED.clear()
+    async with asyncio.timeout(10):
+        rows = await run(tmp_path, input=messages(10), output={"type": "test_faults_dying"}, checkpoint="output")
+    assert numbers(rows) == list(range(10))
+    assert len(OPENED) == 2
+
+
 @pytest.mark.parametrize("hanging", ["input", "output"])
 async def test_a_stop_is_prompt_while_something_hangs_when_it_is_opened(tmp_path: Path, hanging: str) -> None:
     options: dict[str, Any] = {"input": messages(5)}

@@ -34,9 +34,8 @@ def secret_options(kind: type[Options], seen: set[type]) -> list[tuple[type[Opti
             waiting += get_args(annotation)
             if annotation is SecretStr:
                 found.append((kind, name))
-            elif isinstance(annotation, type) and issubclass(annotation, Options):
-                if not (issubclass(annotation, Component) and "_known" in annotation.__dict__):
-                    found += secret_options(annotation, seen)
+            elif isinstance(annotation, type) and issubclass(annotation, Options) and "_known" not in vars(annotation):
+                found += secret_options(annotation, seen)
     return found
 
 
@@ -102,17 +101,17 @@ def test_a_variable_that_holds_a_secret_is_not_repeated_when_it_is_of_the_wrong_
 
 
 def test_a_dumped_stream_shows_no_secret() -> None:
-    url = f"postgresql://user:{MARKER}@127.0.0.1/db"
+    url, bearer = f"postgresql://user:{MARKER}@127.0.0.1/db", {"type": "bearer", "token": MARKER}
     stream = Stream.model_validate(
         {
             "input": {
                 "type": "http",
                 "address": "127.0.0.1:1",
                 "path": "/",
-                "auth": {"type": "bearer", "token": MARKER},
+                "auth": bearer,
             },
             "output": {"type": "sql", "url": url, "table_name": "t"},
-            "error_output": {"type": "http", "url": "http://127.0.0.1:1/", "auth": {"type": "bearer", "token": MARKER}},
+            "error_output": {"type": "http", "url": "http://127.0.0.1:1/", "auth": bearer},
         }
     )
     assert MARKER not in stream.model_dump_json() + repr(stream) + str(stream.model_dump())
