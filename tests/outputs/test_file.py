@@ -564,12 +564,14 @@ async def main():
     output = Output.parse({"type": "file", "path": sys.argv[1]})
     async with lend_context(Path(".")) as context, output.open(context) as writer:
         at = await writer.load("s") or 0
-        print("ready", flush=True)
+        started = at
         while True:
             ids = list(range(at, at + 50))
             half = pa.record_batch({"id": ids[:20], "k": [str(i % 3) for i in ids[:20]]})
             rest = pa.record_batch({"id": ids[20:], "k": [str(i % 3) for i in ids[20:]]})
             await writer.write_and_save([half, rest], {"s": at + 50})
+            if at == started:
+                print("ready", flush=True)
             at += 50
 
 asyncio.run(main())
@@ -806,6 +808,7 @@ class TestArrowFile(PartsSuite):
 
 class TestAvroFile(PartsSuite):
     ending = ".avro"
+    lacks = {"test_any_column_name_is_only_a_name": "Avro allows letters, digits and _ in a name: others are refused"}
 
     def rows(self, file: Path) -> list[dict[str, Any]]:
         with file.open("rb") as opened:

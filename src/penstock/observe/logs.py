@@ -8,8 +8,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 stream_name: ContextVar[str | None] = ContextVar("stream_name", default=None)
 """The stream that the current task belongs to."""
 correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
@@ -27,6 +25,8 @@ def _add_context(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def configure(level: str = "info", format: str = "plain", file_path: Path | None = None) -> None:
     """Send the logs of this process to standard error or to a file, for people or as JSON lines."""
+    import structlog  # takes longer to import than everything else here to run
+
     shared: list[Any] = [
         _add_context,
         structlog.stdlib.add_log_level,

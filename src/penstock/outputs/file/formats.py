@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from enum import StrEnum
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -54,7 +52,7 @@ _PACKED = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
 _ALLOWED = {
     **dict.fromkeys(GROWING, (Compression.NONE, Compression.GZIP, Compression.ZSTD)),
     Format.PARQUET: (Compression.ZSTD, Compression.NONE, Compression.GZIP, Compression.SNAPPY),
-    Format.AVRO: (Compression.GZIP, Compression.NONE, Compression.SNAPPY),
+    Format.AVRO: (Compression.GZIP, Compression.NONE),
     Format.ARROW: (Compression.NONE, Compression.ZSTD),
 }
 
@@ -132,7 +130,7 @@ def encode(table: pa.Table, format: Format, compression: Compression) -> pa.Buff
                 writer.write_table(table)
         else:
             return _avro(table, compression)
-    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except (pa.ArrowException, PermanentError) as error:
         raise PermanentError(f"{format} cannot hold the rows: {str(error).splitlines()[0]}") from error
     return sink.getvalue()
 
@@ -142,12 +140,9 @@ def _avro(table: pa.Table, compression: Compression) -> pa.Buffer:
         column.cast(options=pc.CastOptions(target_type=_avro_type(column.type), allow_time_truncate=True))
         for column in table.columns
     ]
-    frame = pl.from_arrow(pa.table(columns, table.schema.names))
-    assert isinstance(frame, pl.DataFrame)
-    names = {Compression.NONE: "uncompressed", Compression.GZIP: "deflate", Compression.SNAPPY: "snappy"}
-    with io.BytesIO() as sink:
-        frame.write_avro(sink, compression=names[compression], name="row")  # type: ignore[arg-type]
-        return pa.py_buffer(sink.getvalue())
+    codec = Codec.parse({"type": "avro", "compression": "none" if compression is Compression.NONE else "deflate"})
+    batch = pa.table(columns, table.schema.names).combine_chunks().to_batches()[0]
+    return pa.py_buffer(codec.encode(batch)[0].as_buffer())
 
 
 _AVRO_TYPES = {
