@@ -48,6 +48,7 @@ class Flow:
     def __init__(self, stream: Stream, context: Context, stop: asyncio.Event, metrics: StreamMetrics) -> None:
         self._stream, self._context, self._stop, self._metrics = stream, context, stop, metrics
         self._sections: list[_Section] = []
+        self._reads_metadata = stream.reads_metadata()
         self._wal: Wal | None = None
         self._decoding: Transformation
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
@@ -142,7 +143,7 @@ class Flow:
         codec = stream.input.payload_codec()
         decoder = codec.decoder(context.columns) if codec is not None else None
         stages: list[Stage] = []
-        buffer, metadata = None, stream.reads_metadata()
+        buffer, metadata = None, self._reads_metadata
 
         async def end_section(following: Buffer | None) -> None:
             nonlocal stages, buffer, decoder, metadata
@@ -166,7 +167,7 @@ class Flow:
             process = await stack.enter_async_context(processor.open(lent))
             stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
         await end_section(None)
-        wanted = stream.reads_metadata() or stream.error_output is not None
+        wanted = self._reads_metadata or stream.error_output is not None
         self._decoding = Transformation([], threads, decoder=None, metadata=wanted)
 
     async def _flow(self, context: Context, sink: Sink) -> None:
@@ -230,7 +231,7 @@ class Flow:
             for part in await self._readable(delivery):
                 await self._keep(group, wal, part)
             return
-        if delivery.origin is not None and (self._stream.reads_metadata() or self._stream.error_output is not None):
+        if delivery.origin is not None and (self._reads_metadata or self._stream.error_output is not None):
             delivery = delivery.with_batch(attach(delivery.batch, delivery.origin))
 
         async def keep() -> None:
