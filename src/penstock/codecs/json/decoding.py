@@ -13,9 +13,12 @@ from pyarrow import json as pyarrow_json
 from ...delivery import Batch
 from ...framing import Framing, ends_in_newline, join, offsets
 from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
+from .rows import FAULTS, RowReader, row_reader
 
 _FEW = 400
 """Below so many payloads reading objects one by one is quicker."""
+_SMALL = 4096
+"""Up to so many values flat objects of known types are read one by one: pyarrow takes long to begin."""
 _MOST_FIELDS = 2000
 """How many fields are learned before all is forgotten: the keys of such objects are data."""
 _MOST_SOUGHT = 16
@@ -53,19 +56,43 @@ class LearningDecoder:
         self._wanted = None if columns is None else frozenset(name.lower() for name in columns)
         self._learned: Types = {}
         self._lock = threading.Lock()
+        self._reader: tuple[Types, RowReader | None] = {}, None
 
     def __call__(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read."""
         learned = self._learned
         if not len(payloads):
             return _batch([pa.nulls(0, kind) for kind in learned.values()], learned, 0)
-        if len(payloads) > _FEW:
+        if learned and len(payloads) * len(learned) <= _SMALL:
+            if (batch := self._decode_small(payloads, learned)) is not None:
+                return batch
+        elif len(payloads) > _FEW:
             if not learned:  # a few objects tell the types; if not those of all, the batch is read object by object
                 self._decode_new(read_objects(payloads.slice(0, _FEW)))
                 learned = self._learned
             if learned and (batch := self._decode_known(payloads, learned)) is not None:
                 return batch
         return self._decode_new(read_objects(payloads))
+
+    def _decode_small(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
+        known, reader = self._reader
+        if known is not learned:
+            if known != learned:
+                reader = row_reader(learned, exact=self._wanted is None)
+            self._reader = learned, reader
+        if reader is None or not _one_object_each(payloads):
+            return None
+        data = join(Framing.LINES, payloads)
+        if self._wanted is not None and self._mentions_unseen(data, learned):
+            return None
+        try:
+            _check_text(data)
+            arrays = reader(memoryview(data))
+        except FAULTS:
+            return None
+        if len(arrays[0]) != len(payloads) or any(map(_doubtful, arrays)):
+            return None
+        return _batch(arrays, learned, len(payloads))
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
         if not _one_object_each(payloads) or any(map(_holds_big, learned.values())):
