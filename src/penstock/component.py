@@ -34,7 +34,9 @@ from .metadata import PREFIX, VALUE, without_metadata
 class Options(BaseModel):
     """Base of everything that is written in a configuration: frozen, unknown keys refused with a suggestion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     @model_serializer(mode="wrap")
     def _keep_tags(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

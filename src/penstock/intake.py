@@ -32,31 +32,28 @@ class Intake:
         self._stream, self._stop, self._metrics, self._accept = stream, stop, metrics, accept
         self._waits, self._when_open = waits, when_open
         self._unsettled: set[Loan] = set()
+        self._losses = 0  # in a row
         self._settled = asyncio.Event()
         self.progress: Progress | None = None
         """How far the input says it is."""
 
     async def run(self, context: Context) -> None:
         """Read until the input ends or the stream stops."""
-        attempt = 0
         while not self._stop.is_set():
             try:
                 async with AsyncExitStack() as stack:
                     async with unless_stopped(self._stop):
                         reader = await stack.enter_async_context(self._stream.input.open(context))
-                    if attempt:
-                        self._metrics.recovered()
-                    attempt = 0
                     self._when_open()
                     await self._read(reader)
                 return
             except Stopped:
                 return
             except (ConnectionLost, TransientError) as error:
-                if self._stream.retry.exhausted(attempt):
+                if self._stream.retry.exhausted(self._losses):
                     raise
-                delay = self._stream.retry.delay(attempt)
-                attempt += 1
+                delay = self._stream.retry.delay(self._losses)
+                self._losses += 1
                 self._metrics.reconnecting(str(error))
                 context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
                 await self._settle_first()
@@ -100,6 +97,9 @@ class Intake:
                     delivery = await reader.read()
                 finally:
                     reading = False
+                if self._losses:  # an input that opens and is lost at once has not recovered
+                    self._losses = 0
+                    self._metrics.recovered()
                 if measured is not None:
                     self._measure(measured())
                 self._enter(delivery)

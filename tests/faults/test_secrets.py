@@ -141,7 +141,7 @@ def test_no_log_and_no_page_shows_a_secret_while_everything_fails(tmp_path: Path
         {
             "id": "sent",
             "input": {"type": "generate", "context": "{}", "interval": "20ms", "codec": "json"},
-            "output": {"type": "http", "url": f"http://u:{MARKER}@127.0.0.1:{nowhere}/?token={MARKER}"},
+            "output": {"type": "http", "url": f"http://127.0.0.1:{nowhere}/?token={MARKER}"},
         },
         {
             "id": "asked",

@@ -283,7 +283,7 @@ async def test_secrets_stand_in_no_message(
     options = {"headers": {"X-Api-Key": "s3cret-key"}}
     plain = receiver.url + "?key=hidden"
     for more in (
-        {"url": plain.replace("http://", "http://user:pa55word@")},
+        {"url": plain, "auth": {"type": "basic", "username": "user", "password": "pa55word"}},
         {"url": plain, "auth": {"type": "bearer", "token": "s3cret-token"}},
     ):
         async with writing(tmp_path, receiver, **options, **more) as writer:
@@ -348,7 +348,7 @@ async def test_rows_without_a_proper_url_are_refused_before_anything_is_sent(
         ({"url": "http://x", "headers": {"a": "b\nc"}}, "control characters"),
         ({"url": "http://x", "auth": {"type": "digest"}}, "'basic', 'bearer'"),
         ({"url": "http://x", "auth": {"type": "bearer", "token": "a\nb"}}, "control characters"),
-        ({"url": "http://u:p@x", "auth": {"type": "bearer", "token": "t"}}, "credentials in one place"),
+        ({"url": "http://u:p@x"}, "expected user and password in `auth`"),
         ({"url": "http://x", "headers": {"authorization": "t"}, "auth": {"Bearer": {"token": "t"}}}, "in one place"),
         ({"url": "http://x", "timout_ms": 1}, "did you mean 'timeout_ms'"),
     ],

@@ -128,10 +128,11 @@ def check_url(url: str) -> str:
 
 
 def check_credentials(url: str | None, auth: Basic | Bearer | None, headers: Mapping[str, str]) -> None:
-    """Raise ValueError if credentials are given in more than one place."""
-    in_headers = any(name.lower() == "authorization" for name in headers)
-    if (auth is not None) + in_headers + (url is not None and "@" in urlsplit(url).netloc) > 1:
-        raise ValueError("expected credentials in one place: `auth`, the header `Authorization` or the URL")
+    """Raise ValueError if credentials are given in more than one place, or where they would be shown."""
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ValueError("expected user and password in `auth`, not in the URL, which is shown in messages")
+    if auth is not None and any(name.lower() == "authorization" for name in headers):
+        raise ValueError("expected credentials in one place: `auth` or the header `Authorization`")
 
 
 Url: TypeAlias = Annotated[str, AfterValidator(check_url)]
