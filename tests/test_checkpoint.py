@@ -40,6 +40,20 @@ async def test_it_goes_on_from_what_was_saved() -> None:
     assert moves == {"k": {"position": 8, "rows": 42}}
 
 
+async def test_what_a_buffer_counted_is_saved_with_the_position() -> None:
+    moves = Moves()
+    checkpoint = Checkpoint("k", {"position": 7, "rows": 40, "put": 55}, moves)
+    first, became_nothing, last = [await checkpoint.deliver(BATCH, position) for position in (8, 9, 10)]
+    first.loans[0].put, last.loans[0].put = 58, 60
+    ahead = merge(BATCH, [first, became_nothing])
+    assert ahead.positions() == {"k": {"position": 9, "rows": 44, "put": 58}}
+    await became_nothing.ack()
+    await last.ack()
+    assert moves == {}
+    await first.ack()
+    assert moves == {"k": {"position": 10, "rows": 46, "put": 60}}
+
+
 async def test_it_moves_only_past_what_is_acked() -> None:
     moves = Moves()
     checkpoint = Checkpoint("k", move=moves)

@@ -108,6 +108,7 @@ class Checkpoint:
         """The position below which everything is acked."""
         self.rows: int = saved.get("rows", 0)
         """Rows delivered so far, across restarts."""
+        self._put: int | None = saved.get("put")
         self.counts = counts
         """Whether ``rows`` goes on across restarts; not so where the source itself keeps the position."""
         self._pending: deque[Loan] = deque()
@@ -145,19 +146,26 @@ class Checkpoint:
         done: Loan | None = None
         while self._pending and self._pending[0].shares == 0 and self._pending[0].error is None:
             done = self._pending.popleft()
+            self._put = _put_after(done, self._put)
         if done is not None:
             self.committed = done.position
-            self._move(self.key, _saved(done))
+            self._move(self.key, _saved(done, self._put))
 
     def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
         """What would be saved if ``assumed`` shares were acked too; None if nothing would move."""
         last: Loan | None = None
+        put = self._put
         for loan in self._pending:
             if loan.error is not None or loan.shares > assumed.get(loan, 0):
                 break
-            last = loan
-        return _saved(last) if last is not None else None
+            last, put = loan, _put_after(loan, put)
+        return _saved(last, put) if last is not None else None
 
 
-def _saved(loan: Loan) -> dict[str, Any]:
-    return {"position": loan.position, "rows": loan.rows_end}
+def _put_after(loan: Loan, before: int | None) -> int | None:
+    """How many rows a buffer has counted up to ``loan``; one that became no row never reached it."""
+    return before if loan.put is None else loan.put
+
+
+def _saved(loan: Loan, put: int | None) -> dict[str, Any]:
+    return {"position": loan.position, "rows": loan.rows_end, **({} if put is None else {"put": put})}

@@ -35,7 +35,7 @@ async def _settle_nothing(_: Exception | None) -> None: ...
 class Loan:
     """One read of an input, held in shares: settled when the last share is released."""
 
-    __slots__ = ("error", "position", "rows_end", "settle", "shares", "tracker")
+    __slots__ = ("error", "position", "put", "rows_end", "settle", "shares", "tracker")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class Loan:
         self.settle, self.tracker, self.position = settle, tracker, position
         self.rows_end = rows_end
         """Rows read from this tracker up to and including this loan, counted across restarts."""
+        self.put: int | None = None
+        """Rows of this tracker put into the buffer up to and including this loan; None where nobody counted them."""
         self.shares = 1
         self.error: Exception | None = None
 

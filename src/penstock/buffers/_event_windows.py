@@ -26,7 +26,7 @@ _PATIENCE = 60.0
 """How long windows wait for rows to be read again after a restart, in seconds without any."""
 _WARN_EVERY = 60.0
 _BOUND = pa.timestamp("us", "UTC")
-_NOTHING_FIRED: dict[str, Any] = {"closed": None, "watermark": None, "marks": [], "bounds": {}}
+_NOTHING_FIRED: dict[str, Any] = {"closed": None, "watermark": None, "marks": [], "furthest": {}}
 
 
 @dataclass(frozen=True, slots=True)
