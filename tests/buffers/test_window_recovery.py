@@ -23,6 +23,7 @@ from penstock.state.memory import MemoryStore
 
 INTERVAL, JITTER, SKEW = 10, 4, 100
 Life = tuple[int | None, int | None]
+Cut = tuple[int | None, int | None, bool]
 Row = tuple[int, int, int]
 """id, time in s, how many rows its payload decodes to"""
 
@@ -181,12 +182,15 @@ worlds = st.builds(
     st.sampled_from((1, 2)),
     st.just(False),
 )
-crashes = st.lists(st.tuples(st.integers(0, 4), st.none()), max_size=6)
+crashes = st.lists(
+    st.tuples(st.integers(0, 4), st.none(), st.just(True)) | st.tuples(st.none(), st.integers(0, 12), st.just(True)),
+    max_size=6,
+)
 stops_too = st.lists(st.tuples(st.none() | st.integers(0, 4), st.none() | st.integers(0, 12)), max_size=8)
 cuts_too = st.lists(st.tuples(st.none() | st.integers(0, 4), st.none() | st.integers(0, 12), st.booleans()), max_size=8)
 
 
-def live(world: World, crashes: Sequence[Life | tuple[int | None, int | None, bool]]) -> None:
+def live(world: World, crashes: Sequence[Life | Cut]) -> None:
     async def lives() -> None:
         for life in crashes:
             await asyncio.wait_for(world.run(*life), 10)
@@ -197,9 +201,7 @@ def live(world: World, crashes: Sequence[Life | tuple[int | None, int | None, bo
 
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes)
-def test_each_window_is_written_once_when_rows_and_positions_are_one(
-    world: World, crashes: list[tuple[int, None]]
-) -> None:
+def test_each_window_is_written_once_when_rows_and_positions_are_one(world: World, crashes: list[Cut]) -> None:
     world.transactional = True
     live(world, crashes)
     assert sorted(world.written) == sorted(expected(world.rows).items())
@@ -207,7 +209,7 @@ def test_each_window_is_written_once_when_rows_and_positions_are_one(
 
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes)
-def test_no_window_is_ever_written_in_part(world: World, crashes: list[tuple[int, None]]) -> None:
+def test_no_window_is_ever_written_in_part(world: World, crashes: list[Cut]) -> None:
     live(world, crashes)
     windows = expected(world.rows)
     assert {start for start, _ in world.written} == set(windows)
@@ -217,9 +219,7 @@ def test_no_window_is_ever_written_in_part(world: World, crashes: list[tuple[int
 
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes, st.booleans())
-def test_the_last_update_of_a_window_has_all_its_rows(
-    world: World, crashes: list[tuple[int, None]], transactional: bool
-) -> None:
+def test_the_last_update_of_a_window_has_all_its_rows(world: World, crashes: list[Cut], transactional: bool) -> None:
     world.updates, world.transactional = True, transactional
     live(world, crashes)
     assert dict(world.written) == expected(world.rows)
@@ -250,9 +250,7 @@ def test_no_row_is_lost_when_a_stop_lets_go_of_open_windows(world: World, lives:
 
 @settings(max_examples=150, deadline=None)
 @given(worlds, cuts_too)
-def test_no_row_is_lost_when_positions_are_saved_later(
-    world: World, lives: list[tuple[int | None, int | None, bool]]
-) -> None:
+def test_no_row_is_lost_when_positions_are_saved_later(world: World, lives: list[Cut]) -> None:
     live(world, lives)
     written: dict[int, Counter[int]] = defaultdict(Counter)
     for start, numbers in world.written:
