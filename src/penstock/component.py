@@ -38,6 +38,9 @@ class Options(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, hide_input_in_errors=True
     )
 
+    refused_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys that other engines know and this one does not, with what to do about each."""
+
     @model_serializer(mode="wrap")
     def _keep_tags(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Options with one possible value tell models of a union apart, so they are dumped though nobody set them."""
@@ -54,7 +57,7 @@ class Options(BaseModel):
         if not isinstance(value, dict):
             return build(value)
         known = {name: None for key, info in cls.model_fields.items() for name in (info.alias or key, key)}
-        faults = [_unknown(key, list(known)) for key in value if key not in known]
+        faults = [_unknown(key, list(known), cls.refused_keys.get(key)) for key in value if key not in known]
         if not faults:
             return build(value)
         try:
@@ -69,7 +72,13 @@ def _again(error: ErrorDetails) -> InitErrorDetails:
     return {"type": PydanticCustomError(error["type"], message), "loc": error["loc"], "input": None}
 
 
-def _unknown(key: Any, known: list[str]) -> InitErrorDetails:
+def _unknown(key: Any, known: list[str], reason: str | None) -> InitErrorDetails:
+    if reason is not None:
+        return {
+            "type": PydanticCustomError("refused_key", reason.replace("{", "{{")),
+            "loc": (str(key),),
+            "input": None,
+        }
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else f"; expected one of {', '.join(known)}" if known else ""
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -23,14 +22,15 @@ from .observe import tracing
 from .observe.metrics import StreamMetrics
 from .sink import KeptPositions, Reopening, Sink
 from .stream import MOST_HELD, Stream, regroups
-from .threads import DaemonThreads
+from .threads import Threads
 from .transform import Piece, Stage, Transformation, Transformed
 from .wal import Wal, open_wal
 
 _GROUP_ROWS = 65536
 _GROUP_DELIVERIES = 64
 
-_InFlight: TypeAlias = "asyncio.Queue[asyncio.Task[Transformed] | Transformed | None]"
+_Waiting: TypeAlias = "asyncio.Future[Transformed] | Transformed"
+_InFlight: TypeAlias = "asyncio.Queue[_Waiting | None]"
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Flow:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
         stream = self._stream
         async with AsyncExitStack() as stack:
-            threads = DaemonThreads(stream.pipeline.thread_num, stream.id)
+            threads = Threads(stream.pipeline.thread_num, stream.id)
             stack.callback(threads.shutdown)
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
@@ -138,7 +138,7 @@ class Flow:
 
         return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved))
 
-    async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Executor) -> None:
+    async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Threads) -> None:
         stream = self._stream
         codec = stream.input.payload_codec()
         decoder = codec.decoder(context.columns) if codec is not None else None
@@ -278,6 +278,8 @@ class Flow:
         read_at = time.perf_counter()
         if section.transformation.is_empty(delivery):
             await section.in_flight.put(Transformed(delivery, [_whole(delivery)], read_at=read_at))
+        elif section.transformation.in_thread and delivery.error is None and tracing.active is None:
+            await section.in_flight.put(section.transformation.submit(delivery, read_at))
         else:
             await section.in_flight.put(group.create_task(self._transform(section.transformation, delivery, read_at)))
 
@@ -299,12 +301,19 @@ class Flow:
             await pause(self._stream.retry.delay(attempt), self._stop)
             attempt += 1
 
+    async def _transformed(self, section: _Section, waiting: _Waiting) -> Transformed:
+        """Wait for what was handed to the threads, and try again what failed for a while."""
+        done = waiting if isinstance(waiting, Transformed) else await waiting
+        if isinstance(done.error, ConnectionLost | TransientError) and not self._stop.is_set():
+            return await self._transform(section.transformation, done.delivery, done.read_at)
+        return done
+
     async def _feed(self, section: _Section, following: _Section) -> None:
         """Put what a section made into the buffer of the next, in order; refusals go straight to the end."""
         assert following.queue is not None
         end = self._sections[-1].in_flight
         while (waiting := await section.in_flight.get()) is not None:
-            done = waiting if isinstance(waiting, Transformed) else await waiting
+            done = await self._transformed(section, waiting)
             if done.error is not None:
                 await end.put(done)
                 continue
@@ -331,17 +340,18 @@ class Flow:
 
     async def _drain(self, sink: Sink) -> None:
         """Write what is done, in order; what is ready at the same time is written together."""
-        queue = self._sections[-1].in_flight
+        section = self._sections[-1]
+        queue = section.in_flight
         waiting = await queue.get()
         while waiting is not None:
-            group = [waiting if isinstance(waiting, Transformed) else await waiting]
+            group = [await self._transformed(section, waiting)]
             rows = group[0].rows
-            following: asyncio.Task[Transformed] | Transformed | None = _NOTHING
+            following: _Waiting | None = _NOTHING
             while rows < _GROUP_ROWS and len(group) < _GROUP_DELIVERIES and not queue.empty():
                 following = queue.get_nowait()
                 if isinstance(following, Transformed):
                     group.append(following)
-                elif following is not None and following.done():
+                elif following is not None and following.done() and following.result().error is None:
                     group.append(following.result())
                 else:
                     break

@@ -65,7 +65,7 @@ class Stream(Options):
     transaction as the rows (exactly once for inputs that replay)."""
     metadata: bool | None = None
     """Whether the `__meta_*` columns are made; by default only if the configuration names one."""
-    max_in_flight: int = Field(16, ge=1)
+    max_in_flight: int = Field(8, ge=1)
     """How many deliveries may be on their way at once; the input waits beyond that."""
     retry: Backoff = Backoff()
     """How output writes and lost connections are retried; by default until they succeed."""

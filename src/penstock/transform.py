@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from .deadletter import Refusal
 from .delivery import Batch, Decoder, Delivery
 from .errors import ConnectionLost, PermanentError, RowsRejected, TransientError
 from .metadata import VALUE, attach, keep_metadata
+from .threads import Threads
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Stage:
 class Transformation:
     """Runs the stages of one stream: runs of plain functions in a thread, coroutine functions on the loop."""
 
-    def __init__(self, stages: Sequence[Stage], threads: Executor, *, decoder: Decoder | None, metadata: bool) -> None:
+    def __init__(self, stages: Sequence[Stage], threads: Threads, *, decoder: Decoder | None, metadata: bool) -> None:
         self._threads, self._decoder, self._metadata = threads, decoder, metadata
         self.adds_metadata = metadata
         self._runs: list[tuple[bool, list[Stage]]] = []
@@ -69,6 +69,8 @@ class Transformation:
                 self._runs[-1][1].append(stage)
             else:
                 self._runs.append((stage.on_loop, [stage]))
+        self.in_thread = not any(on_loop for on_loop, _ in self._runs)
+        """Whether nothing of it is for the event loop, so that ``submit`` does all of it."""
 
     def is_empty(self, delivery: Delivery) -> bool:
         """Whether there is nothing to do for this delivery."""
@@ -83,35 +85,41 @@ class Transformation:
         if delivery.error is not None:
             done.refusals.append(Refusal(delivery.batch, "buffer", str(delivery.error), 0))
             return done
-        loop = asyncio.get_running_loop()
-        begin = self._begin if self._metadata or self._decodes(delivery) else None
-        if begin is None:
-            done.pieces = [Piece(delivery.batch, 0)]
+        if self.in_thread:
+            return await self.submit(delivery, read_at)
         try:
-            if begin is not None and not self._runs:
-                await loop.run_in_executor(self._threads, begin, done)
+            begins = True
             for on_loop, stages in self._runs:
                 if not on_loop:
-                    await loop.run_in_executor(self._threads, self._run_stages, done, stages, begin)
+                    await self._threads.run(self._run_stages, done, stages, begins)
                 else:
-                    if begin is not None:
-                        await loop.run_in_executor(self._threads, begin, done)
+                    if begins:
+                        await self._threads.run(self._begin, done)
                     for stage in stages:
                         done.pieces = [
                             result
                             for piece in done.pieces
                             for result in await _apply_on_loop(stage, piece, done.refusals)
                         ]
-                begin = None
+                begins = False
         except Exception as error:
             done.error = error
         return done
 
-    def _run_stages(
-        self, done: Transformed, stages: Sequence[Stage], begin: Callable[[Transformed], None] | None
-    ) -> None:
-        if begin is not None:
-            begin(done)
+    def submit(self, delivery: Delivery, read_at: float = 0.0) -> asyncio.Future[Transformed]:
+        """Have all stages run in a thread; the future never has an error. Only where ``in_thread``."""
+        return self._threads.run(self._run_all, Transformed(delivery, read_at=read_at))
+
+    def _run_all(self, done: Transformed) -> Transformed:
+        try:
+            self._run_stages(done, self._runs[0][1] if self._runs else (), begins=True)
+        except Exception as error:
+            done.error = error
+        return done
+
+    def _run_stages(self, done: Transformed, stages: Sequence[Stage], begins: bool) -> None:
+        if begins:
+            self._begin(done)
         for stage in stages:
             pieces: list[Piece] = []
             for piece in done.pieces:

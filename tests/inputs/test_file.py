@@ -584,7 +584,7 @@ async def test_places_of_deleted_files_are_forgotten(folder: Path) -> None:
         (folder / f"{number}.json").write_text('{"n":2}\n{"n":2}\n')
     assert await reading.all() == [{"n": 2}] * 200
     places = [place for saved in reading.store.positions.values() for place in saved["position"]]
-    assert len(places) <= 120
+    assert len(places) <= 160  # a bucket forgets with the next file that falls into it
 
 
 async def test_progress_counts_the_bytes_of_all_files(folder: Path) -> None:

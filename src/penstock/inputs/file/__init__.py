@@ -75,6 +75,8 @@ class File(Input, type="file"):
         follow: true
     """
 
+    refused_keys = {"ballista": "ballista is not supported: the query runs in this process; leave `ballista` out"}
+
     path: str
     """A file, a folder, a pattern or an address."""
     input_type: InputType | None = None
@@ -89,7 +91,7 @@ class File(Input, type="file"):
     """Where to begin in files that are there when a followed path is first read."""
     framing: Framing | None = None
     """Where a payload ends: `lines`, `length_delimited`, or `whole` for one payload a file."""
-    chunk_size: int = Field(default=1 << 20, ge=16, le=64 << 20)
+    chunk_size: int = Field(default=2 << 20, ge=16, le=64 << 20)
     """How many bytes of payloads are read at once; one batch holds at most this, or one longer payload."""
     batch_rows: int = Field(default=8192, ge=1)
     """The most rows in a batch that is read from Parquet, Arrow or a query."""
@@ -107,12 +109,10 @@ class File(Input, type="file"):
     @model_validator(mode="before")
     @classmethod
     def _flatten(cls, value: Any) -> Any:
-        """Take the older form apart, and refuse what it offered but cannot be done."""
+        """Take the older form apart."""
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        if value.pop("ballista", None) is not None:
-            raise ValueError("ballista is not supported: the query runs in this process; leave `ballista` out")
         if (inner := value.pop("input_type", None)) is not None:
             files = InputType.model_validate(inner)
             if given := [key for key in ("path", "format", "store") if value.get(key) is not None]:
