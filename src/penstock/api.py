@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def run_sync(*streams: Stream, state: str = "memory", data: Path | str = "pensto
     """Run streams as ``run`` does, and return when they have ended; works inside a notebook's loop too."""
 
     def work() -> None:
-        asyncio.run(run(*streams, state=state, data=data))
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:
+            runner.run(run(*streams, state=state, data=data))
 
     try:
         asyncio.get_running_loop()
@@ -37,3 +39,13 @@ def run_sync(*streams: Stream, state: str = "memory", data: Path | str = "pensto
         return
     with ThreadPoolExecutor(1) as thread:
         thread.submit(work).result()
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop, where it is installed; None for Python's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

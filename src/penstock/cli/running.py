@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from ..api import fast_loop
 from ..config import Configuration, load
 from ..engine import Engine
 from ..errors import PenstockError
@@ -37,7 +38,7 @@ def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart |
             tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
         _collect_garbage_rarely()
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=fast_loop()) as runner:
                 runner.run(_run(engine, on_start))
         except PenstockError as error:
             sys.stdout.flush()
@@ -65,15 +66,6 @@ def _collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 async def _run(engine: Engine, on_start: OnStart | None) -> None:
