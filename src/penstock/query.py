@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -88,6 +88,10 @@ class PreparedQuery:
     def row_wise(self) -> bool:
         """Whether it surely only projects and filters, so that each row of a batch can be queried by itself."""
         return self._statement.row_wise(self.table)
+
+    def selecting(self, names: Iterable[str]) -> PreparedQuery:
+        """Return the query with these columns selected beside its own; only for one that is row-wise."""
+        return PreparedQuery(self._statement.selecting(names), self.table)
 
     def columns_read(self) -> frozenset[str] | None:
         """Return a superset of the columns it can read, quoted names in both cases; None if that cannot be told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -137,6 +137,23 @@ class Statement:
             return None
         quoted = {_unquoted(token.text) for token in self.tokens if token.kind == "quoted"}
         return self.words | quoted | {name.lower() for name in quoted}
+
+    def selecting(self, names: Iterable[str]) -> str:
+        """Return the query with these columns selected too, unless they are; only for one that is row-wise."""
+        if self._selects_all():
+            return self.sql
+        depth, at = 0, len(self.sql)
+        selected: set[str] = set()
+        for before, token, after in zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False):
+            if token.kind == "symbol":
+                depth += (token.text in "([") - (token.text in ")]")
+            if depth == 0 and token.kind == "word" and token.text == "from":
+                at = token.start
+                break
+            if depth == 0 and before.text in ("select", ",") and after.text in ("from", ","):
+                selected.add(_unquoted(token.text) if token.kind == "quoted" else token.text)
+        more = "".join(f', "{name}"' for name in names if name not in selected)
+        return f"{self.sql[:at].rstrip()}{more} {self.sql[at:]}"
 
     def repeated(self) -> frozenset[str]:
         """Return the names that stand in the text more than once, in lower case and as written, keywords left out.

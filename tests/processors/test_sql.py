@@ -89,3 +89,26 @@ def test_what_it_reads() -> None:
     assert Sql(query="SELECT __META_source AS s FROM flow").reads_metadata()
     assert Sql(query="SELECT a FROM flow").row_wise()
     assert not Sql(query="SELECT max(a) FROM flow").row_wise()
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("SELECT a FROM flow", ["a", "__meta_offset", "__meta_source"]),
+        (
+            "SELECT a + 1 AS b, upper(__meta_source) AS s FROM flow WHERE a > 1",
+            ["b", "s", "__meta_offset", "__meta_source"],
+        ),
+        ("SELECT __meta_offset, a FROM flow", ["__meta_offset", "a", "__meta_source"]),
+        ("SELECT __meta_offset AS n FROM flow", ["n", "__meta_offset", "__meta_source"]),
+        ("SELECT * FROM flow", ["a", "__meta_offset", "__meta_source"]),
+        ("SELECT substring('x from y' FROM 2) AS t FROM flow", ["t", "__meta_offset", "__meta_source"]),
+        ("SELECT sum(a) AS s FROM flow", ["s"]),
+    ],
+)
+def test_metadata_is_kept_where_rows_stay_rows(query: str, names: list[str]) -> None:
+    batch = pa.record_batch({"a": [1, 2, 3], "__meta_offset": [10, 11, 12], "__meta_source": ["x"] * 3})
+    (found,) = Sql(query=query).process(batch)
+    assert found.schema.names == names
+    if "WHERE" in query:
+        assert found.column("__meta_offset").to_pylist() == [11, 12]

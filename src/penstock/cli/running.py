@@ -65,7 +65,7 @@ def _collect_garbage_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(2_000, 10, 10)
 
 
 async def _run(engine: Engine, on_start: OnStart | None) -> None:

@@ -21,8 +21,8 @@ class Sql(Processor, type="sql"):
     time: to aggregate over more rows, regroup them first with a buffer. A batch without rows is not queried, and
     a result without rows is filtered.
 
-    ``__meta_*`` columns are columns like any other: ``SELECT *`` keeps them, a query that does not select them
-    drops them. Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
+    ``__meta_*`` columns are columns like any other. A query that only projects and filters keeps them beside what it
+    selects; one that makes rows out of several keeps what it selects. Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
     ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_contains`` and ``json_length``, which take
     a JSON text and up to four keys or indexes; where there is nothing of that kind they return null.
 
@@ -53,9 +53,20 @@ class Sql(Processor, type="sql"):
     def _prepared(self) -> PreparedQuery:
         return PreparedQuery(self.query, self.table_name)
 
+    @cached_property
+    def _selecting(self) -> dict[tuple[str, ...], PreparedQuery]:
+        return {}
+
     def process(self, batch: Batch) -> Sequence[Batch]:
         """Return the rows of the result."""
-        return self._prepared.run(batch) if batch.num_rows else []
+        if not batch.num_rows:
+            return []
+        metadata = tuple(name for name in batch.schema.names if name.startswith(PREFIX))
+        if not metadata or not self.row_wise():
+            return self._prepared.run(batch)
+        if metadata not in self._selecting:
+            self._selecting[metadata] = self._prepared.selecting(metadata)
+        return self._selecting[metadata].run(batch)
 
     def row_wise(self) -> bool:
         """Whether the query only projects and filters."""
