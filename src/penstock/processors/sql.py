@@ -22,7 +22,9 @@ class Sql(Processor, type="sql"):
     a result without rows is filtered.
 
     ``__meta_*`` columns are columns like any other. A query that only projects and filters keeps them beside what it
-    selects; one that makes rows out of several keeps what it selects. Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
+    selects; one that makes rows out of several keeps what it selects.
+
+    Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
     ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_contains`` and ``json_length``, which take
     a JSON text and up to four keys or indexes; where there is nothing of that kind they return null.
 
