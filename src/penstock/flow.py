@@ -92,7 +92,7 @@ class Flow:
         stack.push_async_callback(output.close)
         if self._accepts_first:
             return output
-        await output.call(_do_nothing)
+        await output.ready()
         if stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
             raise ConfigError(
                 f"output {stream.output.type_name!r} cannot keep positions beside its rows; use `checkpoint: state`",
@@ -108,7 +108,7 @@ class Flow:
         errors = Reopening(stream.error_output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(errors.close)
         if not self._accepts_first:
-            await errors.call(_do_nothing)
+            await errors.ready()
         return errors
 
     @property
@@ -366,9 +366,6 @@ _NOTHING = Transformed(Delivery(pa.RecordBatch.from_pydict({})))
 
 def _whole(delivery: Delivery) -> Piece:
     return Piece(delivery.batch, 0)
-
-
-async def _do_nothing(_: object) -> None: ...
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -36,6 +36,10 @@ class Reopening:
         self._writer: Writer | None = None
         self._one_at_a_time = asyncio.Lock()
 
+    async def ready(self) -> None:
+        """Open the writer, trying again until that succeeds."""
+        await self.call(_do_nothing)
+
     async def open(self) -> Writer:
         """Return the open writer, opening it if need be."""
         if self._writer is None:
@@ -136,7 +140,7 @@ class Sink:
         """Open both outputs, trying again until that succeeds."""
         for output in (self._output, self._errors):
             if output is not None:
-                await output.call(_do_nothing)
+                await output.ready()
 
     def finish(self) -> None:
         """Raise what made the sink give up, unless that was a stop."""

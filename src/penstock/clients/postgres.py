@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -44,6 +44,18 @@ def conninfo(database: Postgres) -> str:
         files = {"sslrootcert": ssl.root_cert, "sslcert": ssl.client_cert, "sslkey": ssl.client_key}
         settings |= {key: str(path) for key, path in files.items() if path is not None}
     return make_conninfo(uri, **settings)
+
+
+def connect(database: Postgres, settings: LiteralString) -> psycopg.Connection:
+    """Open a connection with ``settings``, SQL that holds for all of its session; prepares no statements."""
+    connection = psycopg.connect(conninfo(database), prepare_threshold=None)
+    try:
+        connection.execute(settings)
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _is_race(error: Exception) -> bool:

@@ -53,13 +53,7 @@ class PostgresSource(Source):
 
     def __init__(self, database: Postgres) -> None:
         self._database = database
-        self._connection = psycopg.connect(postgres.conninfo(database), prepare_threshold=None)
-        try:
-            self._connection.execute(_SETTINGS)
-            self._connection.commit()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = postgres.connect(database, _SETTINGS)
 
     def close(self) -> None:
         self._connection.close()

@@ -67,13 +67,7 @@ class PostgresSession(Session):
     def __init__(self, database: Postgres) -> None:
         self._database = database
         self._staged: set[str] = set()
-        self._connection = psycopg.connect(postgres.conninfo(database), prepare_threshold=None)
-        try:
-            self._connection.execute(_SETTINGS)
-            self._connection.commit()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = postgres.connect(database, _SETTINGS)
 
     def begin(self) -> None:
         """The first statement begins it."""
