@@ -1,0 +1,163 @@
+"""An ingest from its acceptance to its outcome: what is promised, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import msgspec
+import pyarrow as pa
+
+State = Literal["accepted", "processing", "processed", "failed"]
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A body that is durable and will be processed."""
+
+    id: str
+    """A UUID of version 7: later ingests of this process have greater ids."""
+    user: int
+    key: str | None = None
+    received_at: datetime
+    raw: str
+    """Where the body is, as the raw store says."""
+    bytes: int
+    sha256: str
+    """Of the body as it arrived, before decompression."""
+    content_type: str = "application/json"
+    content_encoding: str = ""
+    form: str = "export"
+    """How it is read: ``export`` (the app's JSON in all its forms, the internal form included), ``csv``,
+    ``multipart``, or ``domain:<name>`` for the bodies of POST /api/v1/ingest/<name>."""
+    headers: dict[str, str] = {}
+    """What the app said of the run: automation-name, -id, -aggregation, -period, session-id, boundary ..."""
+    attempt: int = 1
+    """Greater than 1 when it is processed again from its raw body."""
+
+
+class Counts(msgspec.Struct):
+    """What became of the points of a type, or of all. ``received`` is the sum of the four others."""
+
+    received: int = 0
+    stored: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add ``other`` to this."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A point that could not be stored, and why."""
+
+    id: int
+    type: str
+    index: int | None
+    path: str
+    reason: str
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """How far an ingest is."""
+
+    id: str
+    state: State
+    counts: Counts = msgspec.field(default_factory=Counts)
+    types: dict[str, Counts] = {}
+    quarantined: list[Quarantined] = []
+    """The first hundred."""
+    warnings: list[dict[str, Any]] = []
+    """The first hundred: type, index, warning, message."""
+    error: str | None = None
+    """Why nothing of the body could be read."""
+    duplicate: bool = False
+    """Whether the same bytes had been received from this user before, and nothing changed."""
+    received_at: datetime | None = None
+    completed_at: datetime | None = None
+    bytes: int = 0
+    sha256: str = ""
+    attempt: int = 1
+
+
+SCHEMA = pa.schema([pa.field("accepted", pa.binary(), nullable=False)])
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Accepted).decode
+
+
+def batch(accepted: Accepted) -> pa.RecordBatch:
+    """Return the row that goes into the stream."""
+    return pa.RecordBatch.from_arrays([pa.array([_encode(accepted)], pa.binary())], schema=SCHEMA)
+
+
+def unpack(batch: pa.RecordBatch) -> list[Accepted]:
+    """Return the ingests of the rows of the stream; raises msgspec.DecodeError."""
+    return [_decode(value) for value in batch.column("accepted").to_pylist()]
+
+
+class Outcomes:
+    """Tells those who wait for an ingest in this process what became of it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def expect(self, ingest: str) -> asyncio.Future[Outcome]:
+        """Return the outcome to come of ``ingest``; cancel it when it is not awaited any more."""
+        future = self._waiting[ingest] = self._loop.create_future()
+        future.add_done_callback(lambda _: self._waiting.pop(ingest, None))
+        return future
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell who waits, from any thread."""
+        self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        future = self._waiting.get(outcome.id)
+        if future is not None and not future.done():
+            future.set_result(outcome)
+
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Outcomes] = WeakKeyDictionary()
+
+
+def outcomes() -> Outcomes:
+    """Return the one of the running loop: the store and the API of a process share it."""
+    loop = asyncio.get_running_loop()
+    if loop not in _of_loop:
+        _of_loop[loop] = Outcomes()
+    return _of_loop[loop]
+
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id() -> str:
+    """Return a UUID of version 7 (RFC 9562), greater than all before of this process.
+
+    The 12 bits behind the milliseconds count on, so that ids of one millisecond are in order too.
+    """
+    global _last
+    with _lock:
+        _last = max(time.time_ns() // 1_000_000 << 12, _last + 1)
+        moment = _last
+    value = (moment >> 12) << 80 | 7 << 76 | (moment & 0xFFF) << 64 | 2 << 62
+    return str(uuid.UUID(int=value | int.from_bytes(os.urandom(8)) >> 2))
+
+
+def counted(types: Mapping[str, Counts]) -> Counts:
+    """Return the sum over all types."""
+    total = Counts()
+    for counts in types.values():
+        total.add(counts)
+    return total

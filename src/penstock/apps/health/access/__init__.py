@@ -1,0 +1,1 @@
+"""Who may do what, and how often: keys, limits and the audit."""

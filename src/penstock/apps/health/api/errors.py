@@ -1,0 +1,70 @@
+"""Errors of the API: JSON, always in the same envelope."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from ....errors import ConnectionLost, PenstockError, TransientError
+from ..access.caller import Refused
+
+log = logging.getLogger("penstock.health")
+
+
+def answer(
+    status: int,
+    error: str,
+    message: str,
+    *,
+    headers: dict[str, str] | None = None,
+    details: dict[str, Any] | None = None,
+) -> Response[dict[str, Any]]:
+    """Return an error: ``{"success": false, "error": ..., "message": ..., "data": null, "timestamp": ...}``."""
+    body = {
+        "success": False,
+        "data": None,
+        "error": error,
+        "message": message,
+        "timestamp": datetime.now(UTC).isoformat(),
+        **(details or {}),
+    }
+    return Response(body, status_code=status, headers=headers or {})
+
+
+def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, Any]]:
+    """Answer what a part of the service refused."""
+    return answer(error.status, error.error, error.message, headers=error.headers, details=error.details)
+
+
+def wrong(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """Answer a request that does not fit its route."""
+    status = error.status_code
+    name = HTTPStatus(status).phrase.lower().replace(" ", "_") if status != 400 else "validation_error"
+    details = {"details": error.extra} if error.extra else None
+    return answer(status, name, str(error.detail), headers=dict(error.headers or {}), details=details)
+
+
+def unavailable(_: Request[Any, Any, Any], error: PenstockError) -> Response[dict[str, Any]]:
+    """Answer that the database or the stream is away: 503, to be tried again."""
+    log.warning("the service is not available: %s", error)
+    return answer(503, "unavailable", "the database does not answer; try again", headers={"retry-after": "5"})
+
+
+def failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """Answer a fault of ours without showing it."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer(500, "internal_error", "this request could not be handled; the log says why")
+
+
+HANDLERS = {
+    Refused: refused,
+    HTTPException: wrong,
+    ConnectionLost: unavailable,
+    TransientError: unavailable,
+    Exception: failed,
+}

@@ -1,0 +1,1 @@
+"""Reading exports: from the bytes of a body to rows."""

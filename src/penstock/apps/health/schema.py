@@ -1,0 +1,307 @@
+"""The tables of the health service, for SQLite and PostgreSQL alike: the one definition of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.types import TypeDecorator, UserDefinedType
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC: ``timestamptz``, or in SQLite a text ``2026-02-03 06:15:00.000000Z`` that sorts by time."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        postgres = dialect.name == "postgresql"
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if postgres else _SqliteMoment())
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ").rjust(27, "0")
+
+    def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value.astimezone(UTC) if value is not None else None
+
+
+class _SqliteMoment(Text):
+    """The declared type by which readers of the file know what the text is."""
+
+    __visit_name__ = "sqlite_moment"
+
+
+class Geography(UserDefinedType[Any]):
+    """A point on the earth (PostGIS)."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "geography(Point, 4326)"
+
+
+@compiles(_SqliteMoment)
+def _sqlite_moment(*_: Any, **__: Any) -> str:
+    return "TIMESTAMPTZ"
+
+
+metadata = MetaData()
+Identifier = Text().with_variant(Uuid(as_uuid=False), "postgresql")
+"""A UUID, given and returned as a text with hyphens."""
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+users = Table(
+    "health_users",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+)
+
+keys = Table(
+    "health_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", ForeignKey("health_users.id"), nullable=False, index=True),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False),  # Argon2id
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # JSON list of ingest, read, export, admin
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+    Column("replaced_by", Text),  # the key that a rotation made
+    Column("limits", Text),  # JSON: {"ingest": {"requests": ..}, ..}, in place of the settings'
+)
+
+ingests = Table(
+    "health_ingests",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("key_id", Text),
+    Column("received_at", Moment, nullable=False),
+    Column("completed_at", Moment),
+    Column("state", Text, nullable=False),  # accepted, processing, processed, failed
+    Column("attempt", Integer, nullable=False),
+    Column("error", Text),
+    Column("form", Text, nullable=False),
+    Column("format", Text),  # v1, v2, internal, csv ... as found
+    Column("content_type", Text),
+    Column("content_encoding", Text),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("canonical_sha256", Text),
+    Column("raw", Text, nullable=False),
+    Column("headers", Text),  # JSON
+    Column("duplicate", Boolean, nullable=False, default=False),
+    Column("parts", Integer, nullable=False, default=0),  # committed parts of this attempt
+    Column("received", BigInteger, nullable=False, default=0),
+    Column("stored", BigInteger, nullable=False, default=0),
+    Column("updated", BigInteger, nullable=False, default=0),
+    Column("unchanged", BigInteger, nullable=False, default=0),
+    Column("quarantined", BigInteger, nullable=False, default=0),
+    Column("types", Text),  # JSON: {type: [received, stored, updated, unchanged, quarantined]}
+    Column("warnings", Text),  # JSON: the first hundred
+    Index("health_ingests_user", "user_id", "received_at"),
+    Index("health_ingests_sha256", "user_id", "sha256"),
+)
+
+parts = Table(
+    "health_parts",
+    metadata,
+    Column("ingest_id", Identifier, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("committed_at", Moment, nullable=False),
+    comment="The parts that are committed: a part that comes again after a crash is known here and not counted twice.",
+)
+
+
+def _tracked() -> list[Column[Any]]:
+    """The columns that all stored points have: what was received, and by which ingest it was last written."""
+    return [
+        Column("original", Text, nullable=False),
+        Column("original_unit", Text),
+        Column("offset_minutes", SmallInteger),
+        Column("warnings", Text),
+        Column("ingest_id", Identifier, nullable=False),
+        Column("updated_at", Moment, nullable=False),
+    ]
+
+
+points = Table(
+    "health_points",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("metric", Text, primary_key=True),
+    Column("time", Moment, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("end_time", Moment, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("value", Float),
+    Column("minimum", Float),
+    Column("maximum", Float),
+    Column("unit", Text),
+    Column("fields", Text),
+    *_tracked(),
+    postgresql_partition_by="RANGE (time)",
+)
+
+workouts = Table(
+    "health_workouts",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("id", Text, primary_key=True),  # the app's, or made of name, start and end
+    Column("name", Text, nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("end_time", Moment, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("value", Float),  # duration
+    Column("unit", Text),  # s
+    Column("fields", Text),
+    *_tracked(),
+    Index("health_workouts_time", "user_id", "time"),
+)
+
+series = Table(
+    "health_series",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("parent_id", Text, primary_key=True),  # workout or ECG
+    Column("metric", Text, primary_key=True),
+    Column("time", Moment, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("value", Float),
+    Column("minimum", Float),
+    Column("maximum", Float),
+    Column("unit", Text),
+    Column("fields", Text),
+    *_tracked(),
+    postgresql_partition_by="RANGE (time)",
+)
+
+routes = Table(
+    "health_routes",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("parent_id", Text, primary_key=True),
+    Column("time", Moment, primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("latitude", Float, nullable=False),
+    Column("longitude", Float, nullable=False),
+    Column("altitude", Float),
+    Column("fields", Text),
+    *_tracked(),
+    postgresql_partition_by="RANGE (time)",
+)
+POSITION = Column(
+    "position",
+    Geography,
+    Computed("ST_SetSRID(ST_MakePoint(longitude, latitude), 4326)::geography", persisted=True),
+)
+"""The column that ``health_routes`` has besides in PostgreSQL, with a GiST index."""
+
+TRACKED = {"point": points, "workout": workouts, "series": series, "route": routes}
+"""The table of each kind of record."""
+PARTITIONED = (points, series, routes)
+"""The tables that PostgreSQL keeps in monthly partitions of ``time``, each with a BRIN index on it."""
+
+history = Table(
+    "health_history",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("record", Text, nullable=False),  # point, workout, series, route
+    Column("metric", Text, nullable=False),  # workouts: their name; routes: route
+    Column("time", Moment, nullable=False),
+    Column("key", Text, nullable=False),  # JSON of the other key columns
+    Column("original", Text, nullable=False),
+    Column("original_unit", Text),
+    Column("value", Float),
+    Column("unit", Text),
+    Column("ingest_id", Identifier, nullable=False),  # that had written it
+    Column("replaced_by", Identifier, nullable=False),
+    Column("replaced_at", Moment, nullable=False),
+    Index("health_history_metric", "user_id", "metric", "time"),
+)
+
+quarantine = Table(
+    "health_quarantine",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("ingest_id", Identifier, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("index", BigInteger),
+    Column("path", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("resolved_at", Moment),  # when a later attempt at the ingest could store it
+    Index("health_quarantine_user", "user_id", "created_at"),
+    Index("health_quarantine_ingest", "ingest_id"),
+)
+
+characteristics = Table(
+    "health_characteristics",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("values", Text, nullable=False),  # JSON
+    Column("updated_at", Moment, nullable=False),
+    Column("verified_at", Moment),
+)
+
+audit = Table(
+    "health_audit",
+    metadata,
+    Column("id", Text, primary_key=True),  # a UUID of version 7
+    Column("time", Moment, nullable=False),
+    Column("user_id", _ID),
+    Column("key_id", Text),
+    Column("action", Text, nullable=False),  # authentication_success, ingest_accepted, api_key_created ...
+    Column("outcome", Text, nullable=False),  # success, refused, failed
+    Column("resource", Text),
+    Column("address", Text),
+    Column("user_agent", Text),
+    Column("request_id", Text),
+    Column("details", Text),  # JSON
+    Index("health_audit_user", "user_id", "time"),
+)
+
+quality = Table(
+    "health_quality",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("score", Float, nullable=False),  # 0 to 100
+    Column("findings", Text, nullable=False),  # JSON
+    UniqueConstraint("user_id", "time"),
+)

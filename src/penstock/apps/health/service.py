@@ -1,0 +1,23 @@
+"""The parts of the running service, as its routes find them in ``request.app.state.health``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .database import Database
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .access.gate import Gate
+    from .raw import Raw
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the routes work with."""
+
+    settings: Settings
+    database: Database
+    raw: Raw
+    gate: Gate

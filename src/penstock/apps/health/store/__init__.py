@@ -1,0 +1,1 @@
+"""Storing rows, and accounting for each of them."""
