@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, get_args, get_origin, runtime_checkable
@@ -162,17 +162,33 @@ class Component(Options):
                 if missing.name != module and str(missing.name).startswith("penstock."):
                     raise
                 if missing.name != module:
-                    raise ValueError(
-                        f"{cls._package[:-1]} {type!r} needs the package {missing.name!r}, which is not installed: "
-                        f"pip install 'penstock[{type}]' or 'penstock[all]'"
-                    ) from missing
+                    raise ValueError(cls._needs(type, missing)) from missing
                 for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}", name=type):
-                    entry.load()
+                    try:
+                        entry.load()
+                    except ModuleNotFoundError as lacking:
+                        raise ValueError(cls._needs(type, lacking)) from lacking
         if type not in cls._known:
             close = difflib.get_close_matches(type, cls.names(), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(cls.names())}"
             raise ValueError(f"no {cls._package[:-1]} is called {type!r}{hint}")
         return cls._known[type]  # type: ignore[return-value]
+
+    @classmethod
+    def _needs(cls, type: str, missing: ModuleNotFoundError) -> str:
+        return (
+            f"{cls._package[:-1]} {type!r} needs the package {missing.name!r}, which is not installed: "
+            f"pip install 'penstock[{type}]' or 'penstock[all]'"
+        )
+
+    @classmethod
+    def installed(cls) -> dict[str, type[Component]]:
+        """All components of this kind whose packages are installed, by name."""
+        found = {}
+        for name in cls.names():
+            with suppress(ValueError):
+                found[name] = cls.find(name)
+        return found
 
     @classmethod
     def names(cls) -> list[str]:

@@ -158,21 +158,22 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file, made from the option types of every component."""
     definitions: dict[str, Any] = {}
     for kind in _KINDS:
-        for name in kind.names():
-            definitions[f"{kind._package}.{name}"] = _component_schema(kind.find(name), name, definitions)
+        installed = kind.installed()
+        for name, component in installed.items():
+            definitions[f"{kind._package}.{name}"] = _component_schema(component, name, definitions)
         definitions[kind._package] = {
             "anyOf": [
-                {"enum": kind.names()},
+                {"enum": [*installed]},
                 {
                     "type": "object",
                     "required": ["type"],
-                    "properties": {"type": {"enum": [*kind.names(), *_aliases(kind)]}},
+                    "properties": {"type": {"enum": [*installed, *_aliases(kind)]}},
                     "allOf": [
                         {
                             "if": {"properties": {"type": {"const": name}}},
                             "then": {"$ref": f"#/$defs/{kind._package}.{name}"},
                         }
-                        for name in kind.names()
+                        for name in installed
                     ],
                 },
             ]

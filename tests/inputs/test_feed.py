@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from penstock.api import run
-from penstock.component import Input
+from penstock.component import Context, Input
 from penstock.errors import ConfigError, PermanentError, TransientError
 from penstock.inputs.feed import Feed, feed
 from penstock.outputs import memory
 from penstock.stream import Stream
 from penstock.testing.contexts import lend_context
+from penstock.testing.suites import InputSuite
 
 ROWS = pa.RecordBatch.from_pydict({"n": [1, 2]})
 
@@ -73,3 +75,22 @@ async def test_a_batch_flows_through_a_stream() -> None:
     assert memory.rows("fed") == [{"n": 1}, {"n": 2}]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+class TestFeed(InputSuite):
+    replayable = False
+    checkpointed = False
+    bounded = False
+    limited = False
+
+    @pytest.fixture
+    def component(self) -> Input:
+        return Input.parse({"type": "feed", "name": "suite"})
+
+    def expected(self, component: Input) -> list[Any]:
+        return [{"n": n} for n in range(12)]
+
+    async def supply(self, component: Input, context: Context) -> None:
+        sender = feed("suite")
+        sending = [sender.send(pa.RecordBatch.from_pydict({"n": [n]})) for n in range(12)]
+        await asyncio.gather(*sending, return_exceptions=True)

@@ -75,7 +75,7 @@ class _Reader:
 
     async def read(self) -> Delivery:
         sent = await self.queue.get()
-        return Delivery.settled_by(sent.batch, sent.settle, Origin(self._name))
+        return Delivery.settled_by(sent.batch, sent.settle, Origin("feed", ext={"name": self._name}))
 
     def refuse(self, error: Exception) -> None:
         """Tell all who wait that nobody reads any more."""
