@@ -1,14 +1,31 @@
+import json
 import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from penstock.testing import servers
-from penstock.testing.servers import PostgresServer, ServerMissing, postgres, require_servers, s3
+from penstock.testing.servers import (
+    PostgresServer,
+    PrometheusServer,
+    RedisServer,
+    ServerMissing,
+    browser_program,
+    debian,
+    install,
+    object_store,
+    postgres,
+    postgresql,
+    programs,
+    redis,
+    require_servers,
+    s3,
+)
+from penstock.testing.servers.debian import Program
 
 
 @pytest.mark.server
@@ -62,7 +79,7 @@ def test_s3_has_its_bucket(s3_endpoint: str) -> None:
 
 def test_a_missing_postgres_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    monkeypatch.setattr(servers.shutil, "which", lambda _: None)
+    monkeypatch.setattr(postgresql.shutil, "which", lambda _: None)
     with (
         pytest.raises(ServerMissing, match=r"PostgreSQL .* install it with: .*penstock\.testing\.servers install"),
         postgres(),
@@ -71,7 +88,7 @@ def test_a_missing_postgres_is_named_with_the_command_that_installs_it(monkeypat
 
 
 def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(object_store.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ServerMissing, match="pip install"), s3():
         pass
 
@@ -86,15 +103,17 @@ def test_servers_are_required_in_ci(monkeypatch: pytest.MonkeyPatch, name: str, 
     assert require_servers() is required
 
 
-@pytest.mark.parametrize(("environment", "outcome"), [({}, "1 skipped"), ({"CI": "true"}, "1 error")])
+@pytest.mark.parametrize(("environment", "outcome"), [({}, "4 skipped"), ({"CI": "true"}, "4 errors")])
 def test_a_missing_server_skips_or_in_ci_fails(tmp_path: Path, environment: dict[str, str], outcome: str) -> None:
     (tmp_path / "conftest.py").write_text(
-        "from penstock.testing import servers\n"
-        "def missing(): raise servers.ServerMissing('no such server')\n"
-        "servers.postgres_binaries = missing\n"
+        "from penstock.testing.servers import ServerMissing, browsers, postgresql, redis_server\n"
+        "def missing(*_): raise ServerMissing('no such server')\n"
+        "postgresql.postgres_binaries = redis_server.find_program = browsers.find_program = missing\n"
         "pytest_plugins = ['penstock.testing.pytest_plugin']\n"
     )
-    (tmp_path / "test_it.py").write_text("def test_it(postgres_url): pass\n")
+    fixtures = ("postgres_url", "postgis_database", "redis_url", "browser_path")
+    tests = "".join(f"def test_{fixture}({fixture}): pass\n" for fixture in fixtures)
+    (tmp_path / "test_it.py").write_text(tests)
     variables = {k: v for k, v in os.environ.items() if k not in ("CI", "PENSTOCK_REQUIRE_SERVERS")} | environment
     command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -102,9 +121,149 @@ def test_a_missing_server_skips_or_in_ci_fails(tmp_path: Path, environment: dict
     assert "no such server" in done.stdout
 
 
-def test_install_says_so_when_there_is_nothing_to_do(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.server
+def test_postgis_is_there_and_the_database_is_the_tests_own(postgis_database: str, postgis_url: str) -> None:
+    assert postgis_database != postgis_url
+    with psycopg.connect(postgis_database) as connection:
+        metres = "SELECT ST_Distance('POINT(13.4 52.5)'::geography, 'POINT(13.4 52.6)'::geography)"
+        assert connection.execute(metres).fetchone()[0] == pytest.approx(11_127, abs=5)  # type: ignore[index]
+
+
+@pytest.mark.server
+def test_missing_postgis_is_named(shared_postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_postgres_server, "_has_postgis", False)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(postgresql, "postgres_binaries", lambda: shared_postgres_server._binaries)
+    with pytest.raises(ServerMissing, match=r"PostGIS .* install it with: .*penstock\.testing\.servers install"):
+        shared_postgres_server.create_database(postgis=True)
+
+
+@pytest.mark.server
+def test_redis_keeps_what_was_written_over_a_restart(redis_server: RedisServer) -> None:
+    redis_server.command("SET", "a", "7")
+    redis_server.restart()
+    assert redis_server.command("STRLEN", "a") == b":1\r\n"
+    redis_server.kill()
+    with pytest.raises(ConnectionRefusedError):
+        redis_server.command("PING")
+    redis_server.start()
+    assert redis_server.command("PING") == b"+PONG\r\n"
+
+
+@pytest.mark.server
+def test_a_paused_redis_answers_nothing_until_it_goes_on(redis_server: RedisServer) -> None:
+    redis_server.pause()
+    with pytest.raises(TimeoutError):
+        redis_server.command("PING", timeout=0.2)
+    redis_server.resume()
+    assert redis_server.command("PING") == b"+PONG\r\n"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("_", range(2))
+def test_each_test_gets_an_empty_redis(
+    redis_url: str, shared_redis_server: RedisServer, _: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "postgres_binaries", lambda: Path("/somewhere/bin"))
-    assert servers.install() == 0
-    assert "is installed: /somewhere/bin" in capsys.readouterr().out
+    assert shared_redis_server.password in redis_url
+    assert shared_redis_server.command("DBSIZE") == b":0\r\n"
+    shared_redis_server.command("SET", "left", "over")
+    monkeypatch.setattr(shared_redis_server, "password", "wrong")
+    with pytest.raises(RuntimeError, match="WRONGPASS"):
+        shared_redis_server.command("PING")
+
+
+@pytest.mark.server
+def test_a_redis_that_does_not_start_shows_its_log() -> None:
+    server = RedisServer()
+    try:
+        server.port = 1_000_000
+        with pytest.raises(RuntimeError, match=r"Redis did not start: (?s:.*)1000000"):
+            server.start()
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("use", [lambda: redis().__enter__(), browser_program, lambda: PrometheusServer(Path())])
+def test_a_missing_program_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    with pytest.raises(ServerMissing, match=r"is not installed; install it with: .*penstock\.testing\.servers install"):
+        use()
+
+
+@pytest.mark.server
+def test_a_prometheus_that_cannot_read_its_configuration_shows_its_log(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Prometheus did not start"):
+        PrometheusServer(tmp_path / "absent.yaml").__enter__()
+
+
+@pytest.mark.server
+def test_prometheus_answers(tmp_path: Path) -> None:
+    (tmp_path / "prometheus.yaml").write_text("{}")
+    with (
+        PrometheusServer(tmp_path / "prometheus.yaml") as server,
+        urllib.request.urlopen(f"{server.url}/api/v1/query?query=1%2B1", timeout=10) as body,
+    ):
+        answer = json.load(body)
+    assert answer["data"]["result"][1] == "2"
+
+
+def _missing() -> Path:
+    raise ServerMissing("this is missing; install it")
+
+
+def test_install_says_so_when_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert install([Program("PostgreSQL", lambda: Path("/somewhere/bin"), lambda: "postgresql")]) == 0
+    assert "PostgreSQL is installed: /somewhere/bin" in capsys.readouterr().out
+
+
+def test_install_installs_only_what_is_missing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("apt-get", "sudo"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name} $@"\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(debian, "_POLICY", tmp_path / "apt-get")  # There is a policy: it is left alone.
+    found = Program("Redis", lambda: tmp_path, lambda: "redis-server")
+    first, second = Program("A", _missing, lambda: "package-a"), Program("B", _missing, lambda: "package-b")
+    assert install([found, first, second]) == 0
+    output = capfd.readouterr().out
+    assert output.count("apt-get update") == 1
+    assert "install -y --no-install-recommends package-a" in output
+    assert "install -y --no-install-recommends package-b" in output
+    assert "redis-server" not in output
+
+
+@pytest.mark.parametrize(
+    ("present", "user", "message"),
+    [
+        ([], 0, "There is no apt-get here; install it with the system's own tools (in Debian it is: package-a)"),
+        (["apt-get"], 1000, "Only root may install it; run as root: apt-get update && apt-get install -y"),
+    ],
+)
+def test_install_says_what_to_do_where_it_may_not(
+    present: list[str],
+    user: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}" if name in present else None)
+    monkeypatch.setattr(debian.os, "geteuid", lambda: user)
+    assert install([Program("A", _missing, lambda: "package-a")]) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_what_needs_another_program_waits_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert install([Program("PostGIS", _missing, lambda: str(_missing()))]) == 1
+    assert "PostGIS waits for another program" in capsys.readouterr().out
+
+
+def test_the_command_installs() -> None:
+    command = [sys.executable, "-m", "penstock.testing.servers"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert "install the server programs that are missing" in done.stdout
+    assert subprocess.run([*command, "dance"], capture_output=True, check=False).returncode == 2

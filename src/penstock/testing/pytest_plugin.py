@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from .servers import PostgresServer, ServerMissing, require_servers, s3
+from .servers import PostgresServer, RedisServer, ServerMissing, browser_program, require_servers, s3
 
 T = TypeVar("T")
 
 
 def _serve(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
     with ExitStack() as running:
-        try:
-            server = running.enter_context(make())
-        except ServerMissing as missing:
-            if require_servers():
-                pytest.fail(str(missing))
-            pytest.skip(str(missing))
-        yield server
+        yield _get(lambda: running.enter_context(make()))
+
+
+def _get(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ServerMissing as missing:
+        if require_servers():
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +54,43 @@ def postgres_url(shared_postgres_server: PostgresServer) -> str:
 def postgres_database(shared_postgres_server: PostgresServer) -> str:
     """The URL of an empty database for this test alone, on the session's PostgreSQL."""
     return shared_postgres_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def postgis_url(shared_postgres_server: PostgresServer) -> str:
+    """The URL of a database with PostGIS, shared by all tests of the session."""
+    return _get(lambda: shared_postgres_server.create_database(postgis=True))
+
+
+@pytest.fixture
+def postgis_database(shared_postgres_server: PostgresServer) -> str:
+    """The URL of a database for this test alone that is empty but for PostGIS, on the session's PostgreSQL."""
+    return _get(lambda: shared_postgres_server.create_database(postgis=True))
+
+
+@pytest.fixture(scope="session")
+def shared_redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole session; tests must not stop it."""
+    yield from _serve(RedisServer)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(RedisServer)
+
+
+@pytest.fixture
+def redis_url(shared_redis_server: RedisServer) -> str:
+    """The URL of the session's Redis, which is empty when the test begins."""
+    shared_redis_server.clear()
+    return shared_redis_server.url
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> Path:
+    """Where a Chromium is."""
+    return _get(browser_program)
 
 
 @pytest.fixture(scope="session")

@@ -1,46 +1,24 @@
-"""Real servers for tests: a PostgreSQL and an S3 of one's own, on free loopback ports, gone afterwards."""
+"""A PostgreSQL of one's own, with PostGIS if wanted, which may be stopped, killed and started again."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib.util
 import os
 import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_INSTALL = f"{Path(sys.executable).name} -m penstock.testing.servers install"
-_POLICY = Path("/usr/sbin/policy-rc.d")
+from .programs import INSTALL, ServerMissing, end, free_port
 
-
-class ServerMissing(RuntimeError):
-    """A server's program is not installed; says which, and the command that installs it."""
-
-
-def require_servers() -> bool:
-    """Whether a missing server is a failure rather than a reason to skip: in CI, or when asked for."""
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes") for name in ("CI", "PENSTOCK_REQUIRE_SERVERS"))
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_POSTGIS_TEMPLATE = "penstock_postgis"
 
 
 def postgres_binaries() -> Path:
@@ -50,8 +28,28 @@ def postgres_binaries() -> Path:
         folders.append(Path(found).resolve().parent)
     folders = [folder for folder in folders if (folder / "postgres").exists()]
     if not folders:
-        raise ServerMissing(f"PostgreSQL (initdb, postgres) is not installed; install it with: {_INSTALL}")
+        raise ServerMissing(f"PostgreSQL (initdb, postgres) is not installed; install it with: {INSTALL}")
     return max(folders, key=lambda folder: [int(part) for part in folder.parent.name.split(".") if part.isdigit()])
+
+
+def postgres_version() -> str:
+    """Return the major version of those programs, for example "15"; raises ServerMissing."""
+    done = subprocess.run([postgres_binaries() / "postgres", "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.split()[2].partition(".")[0]
+
+
+def postgis_control() -> Path:
+    """Return the file by which that PostgreSQL knows PostGIS; raises ServerMissing."""
+    program = postgres_binaries() / "pg_config"
+    if program.exists():
+        done = subprocess.run([program, "--sharedir"], capture_output=True, text=True, check=True)
+        shared = Path(done.stdout.strip())
+    else:  # Debian has it in another package, but keeps to these folders.
+        shared = Path("/usr/share/postgresql") / postgres_version()
+    control = shared / "extension" / "postgis.control"
+    if not control.exists():
+        raise ServerMissing(f"PostGIS ({control}) is not installed; install it with: {INSTALL}")
+    return control
 
 
 class PostgresServer:
@@ -69,6 +67,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="penstock-postgres-"))
         self.password = secrets.token_hex(8)
         self.port = free_port()
+        self._has_postgis = False
 
     @property
     def url(self) -> str:
@@ -162,14 +161,29 @@ class PostgresServer:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def create_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def create_database(self, *, postgis: bool = False) -> str:
+        """Make an empty database and return its URL; raises ServerMissing if PostGIS is wanted and not installed."""
         name = f"test_{secrets.token_hex(6)}"
-        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock")
-        done = self.run("createdb", *address, name)
+        if postgis and not self._has_postgis:
+            postgis_control()
+            self._createdb(_POSTGIS_TEMPLATE)
+            self._create_extension(_POSTGIS_TEMPLATE)
+            self._has_postgis = True
+        self._createdb(*(("-T", _POSTGIS_TEMPLATE) if postgis else ()), name)
+        return self.database_url(name)
+
+    def _createdb(self, *arguments: str) -> None:
+        done = self.run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock", *arguments)
         if done.returncode != 0:
             raise RuntimeError(f"createdb failed: {done.stderr.decode(errors='replace')}")
-        return self.database_url(name)
+
+    def _create_extension(self, database: str) -> None:
+        try:
+            import psycopg
+        except ImportError:
+            raise ServerMissing("psycopg is not installed; install it with: pip install 'penstock[postgres]'") from None
+        with psycopg.connect(self.database_url(database)) as connection:
+            connection.execute("CREATE EXTENSION postgis")
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Run one of PostgreSQL's client programs against this server."""
@@ -178,15 +192,7 @@ class PostgresServer:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(how)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=10)
+        end(process, how)
 
     def _popen(self, command: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
         program = command[0] if os.path.isabs(command[0]) else str(self._binaries / command[0])
@@ -200,7 +206,7 @@ def _unprivileged(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        raise ServerMissing(f"PostgreSQL needs the user {name!r}, which does not exist; run: {_INSTALL}") from None
+        raise ServerMissing(f"PostgreSQL needs the user {name!r}, which does not exist; run: {INSTALL}") from None
 
 
 @contextmanager
@@ -208,86 +214,3 @@ def postgres(*, fsync: bool = True) -> Iterator[str]:
     """Run a PostgreSQL and yield its URL; raises ServerMissing when it is not installed."""
     with PostgresServer(fsync=fsync) as server:
         yield server.url
-
-
-@contextmanager
-def s3(bucket: str = "penstock") -> Iterator[str]:
-    """Run an S3 that keeps objects in memory and yield its endpoint; any credentials are right.
-
-    ``bucket`` exists. Raises ServerMissing when ``moto`` is not installed.
-    """
-    if not all(importlib.util.find_spec(name) for name in ("moto", "flask")):
-        raise ServerMissing("moto[server,s3] is not installed; install it with: pip install 'penstock[testing]'")
-    port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 40
-            while not _create_bucket(endpoint, bucket):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(f"the S3 server did not start: {log.read().decode(errors='replace')[-2000:]}")
-                time.sleep(0.05)
-            yield endpoint
-        finally:
-            process.kill()
-            process.wait(timeout=10)
-
-
-def _create_bucket(endpoint: str, bucket: str) -> bool:
-    request = urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")
-    request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request")
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
-def install() -> int:
-    """Install the programs that are missing, where we may; return the exit code."""
-    try:
-        _say(f"PostgreSQL is installed: {postgres_binaries()}")
-        return 0
-    except ServerMissing as missing:
-        _say(str(missing))
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "postgresql"]
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if shutil.which("apt-get") is None or (sudo and shutil.which("sudo") is None):
-        _say(f"Install it yourself, for example as root: apt-get update && {' '.join(command)}")
-        return 1
-    with _no_service_starts(sudo):
-        for step in (["apt-get", "update"], command):
-            environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-            if subprocess.run([*sudo, *environment, *step], check=False).returncode != 0:
-                _say(f"This failed: {' '.join(step)}")
-                return 1
-    return 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-@contextmanager
-def _no_service_starts(sudo: Sequence[str]) -> Iterator[None]:
-    """Debian starts a server when it is installed, unless this policy forbids it."""
-    if _POLICY.exists():
-        yield
-        return
-    script = f"printf '#!/bin/sh\\nexit 101\\n' > {_POLICY} && chmod 755 {_POLICY}"
-    subprocess.run([*sudo, "sh", "-c", script], check=True)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            subprocess.run([*sudo, "rm", "-f", str(_POLICY)], check=True)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m penstock.testing.servers", description=__doc__)
-    parser.add_argument("command", choices=["install"], help="install: install the server programs that are missing")
-    parser.parse_args()
-    sys.exit(install())

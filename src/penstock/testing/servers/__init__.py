@@ -1,0 +1,29 @@
+"""Real servers for tests, each of one's own: on free loopback ports, gone afterwards."""
+
+from __future__ import annotations
+
+from .browsers import browser_program
+from .debian import install
+from .object_store import s3
+from .postgresql import PostgresServer, postgres, postgres_binaries
+from .programs import ServerMissing, free_port, require_servers
+from .prometheus_server import PrometheusServer, prometheus_program, promtool_program
+from .redis_server import RedisServer, redis, redis_program
+
+__all__ = [
+    "PostgresServer",
+    "PrometheusServer",
+    "RedisServer",
+    "ServerMissing",
+    "browser_program",
+    "free_port",
+    "install",
+    "postgres",
+    "postgres_binaries",
+    "prometheus_program",
+    "promtool_program",
+    "redis",
+    "redis_program",
+    "require_servers",
+    "s3",
+]
