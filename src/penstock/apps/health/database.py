@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -77,7 +77,7 @@ def _pool(where: Postgres | Sqlite) -> Pool:
             pool_timeout=10,
             pool_pre_ping=True,
         )
-    return create_engine(
+    pool = create_engine(
         "sqlite://",
         creator=lambda: sqlite.connect(where.path),
         poolclass=QueuePool,
@@ -85,3 +85,10 @@ def _pool(where: Postgres | Sqlite) -> Pool:
         max_overflow=4,
         pool_timeout=10,
     )
+    event.listen(pool, "begin", _begin)
+    return pool
+
+
+def _begin(connection: Connection) -> None:
+    """Our connections begin nothing by themselves: without this, each statement would be committed on its own."""
+    connection.exec_driver_sql("BEGIN")
