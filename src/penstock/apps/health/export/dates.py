@@ -40,8 +40,9 @@ class Instants(NamedTuple):
         return pa.array(self.offsets, pa.int32(), mask=~self.known)
 
 
-_FIRST = -62_135_596_800_000_000  # 0001-01-01
-_LAST = 253_402_300_799_999_999  # 9999-12-31
+FIRST = -62_135_596_800_000_000  # 0001-01-01
+LAST = 253_402_300_799_999_999  # 9999-12-31
+"""Times are in the years 1 to 9999 in UTC, which all databases and Python know."""
 _MILLISECONDS = 1e11
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138."""
 
@@ -70,7 +71,7 @@ def _of_number(value: float) -> Instant:
     if not math.isfinite(value):
         raise ValueError(f"expected a date, got {value!r}")
     micros = round(value * (1000 if abs(value) >= _MILLISECONDS else 1_000_000))
-    if not _FIRST <= micros <= _LAST:
+    if not FIRST <= micros <= LAST:
         raise ValueError(f"expected seconds since 1970, got {value!r:.40}, which is beyond the year 9999")
     return Instant(micros, None)
 
@@ -93,7 +94,7 @@ def _of_text(text: str) -> Instant:
         raise ValueError(f"expected a date, got {text[:80]!r}: {invalid}") from None
     offset = _offset(zone)
     micros = (local - _EPOCH) // _MICROSECOND + int((fraction or "0")[:6].ljust(6, "0")) - (offset or 0) * 60_000_000
-    if not _FIRST <= micros <= _LAST:
+    if not FIRST <= micros <= LAST:
         raise ValueError(f"expected a date from the year 1 to 9999 in UTC, got {text[:80]!r}")
     return Instant(micros, offset, assumed=zone is None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..rows import PART, POINT, QUARANTINED, ROUTE, ROWS, SERIES, WORKOUT
-from .slices import Part, Slice
+from .dates import FIRST, LAST
+from .slices import Part, Slice, Unreadable
 
 Column: TypeAlias = Any
 """A list, numpy array or Arrow array of as many values as there are rows, or one value for all of them.
@@ -45,6 +47,12 @@ _KEYS = {
 }
 """What tells rows apart besides ``ordinal``. A workout has no ordinal: its last version in a part stays."""
 _DEFAULTS = {"source": "", "kind": ""}
+_BOUNDED = {"type", "metric", "source", "kind", "parent"}
+"""What is part of a key must fit into an index."""
+_LONGEST = 255
+_NAMES = frozenset(ROWS.names)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -52,6 +60,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     chunks: int
     received: dict[str, int]
+    rows: dict[str, int]
 
 
 class Records:
@@ -60,29 +69,50 @@ class Records:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.accepted = part.accepted
-        self._chunks: list[tuple[int, dict[str, Column]]] = []
-        self._received: dict[str, int] = {}
         self.format = part.format
         """What the body was found to be; a parser may set it where the cutter could not tell."""
+        self._chunks: list[dict[str, pa.Array]] = []
+        self._single: list[dict[str, Any]] = []
+        self._received: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
 
     def received(self, type: str, count: int = 1) -> None:
         """Count elements that have arrived; as many rows of the type must follow."""
         self._received[type] = self._received.get(type, 0) + count
 
-    def add(self, *, record: str, type: str, index: int, time: datetime | int, **values: Any) -> None:
-        """Add one row; ``values`` are other columns of ROWS. Not for long lists: use ``extend``."""
-        self.extend(1, {"record": record, "type": type, "index": index, "time": time, **values})
+    def add(self, *, record: str, type: str, index: int, time: datetime | int | None, **values: Any) -> None:
+        """Add one row; ``values`` are other columns of ROWS. For long lists, ``extend`` is quicker."""
+        _known(values)
+        row = {"record": record, "type": type, "index": index, "time": time, **values}
+        for name in ("time", "end_time"):
+            if isinstance(row.get(name), datetime):
+                row[name] = (row[name] - _EPOCH) // _MICROSECOND
+        self._single.append(row)
+        self._rows[type] = self._rows.get(type, 0) + 1
 
     def extend(self, count: int, columns: Mapping[str, Column]) -> None:
         """Add ``count`` rows; what is no array, list or tuple is the same in all of them.
 
-        ``end_time`` is ``time`` where it is not given, or null. JSON columns take text or bytes.
+        ``end_time`` is ``time`` where it is not given, or null. JSON columns take text or bytes. NaN is null.
+        Raises ValueError or pyarrow.ArrowInvalid for what no row can hold.
         """
-        unknown = columns.keys() - set(ROWS.names)
-        if unknown:
-            raise ValueError(f"no columns of a row: {', '.join(sorted(unknown))}")
-        if count:
-            self._chunks.append((count, dict(columns)))
+        _known(columns)
+        if not count:
+            return
+        self.flush()
+        chunk = _columns(count, columns)
+        self._chunks.append(chunk)
+        for counted in pc.value_counts(chunk["type"]).to_pylist():
+            self._rows[counted["values"]] = self._rows.get(counted["values"], 0) + counted["counts"]
+
+    def flush(self) -> None:
+        """Make columns of the rows that were added one by one; raises as ``extend`` does."""
+        if self._single:
+            single, self._single = self._single, []
+            names = {name for row in single for name in row}
+            self._chunks.append(
+                _columns(len(single), {name: [row.get(name, _DEFAULTS.get(name)) for row in single] for name in names})
+            )
 
     def quarantine(
         self, slice: Slice, index: int, reason: str, payload: Any, *, type: str | None = None, path: str | None = None
@@ -92,50 +122,42 @@ class Records:
         ``payload`` is the element, or its text as received. ``type`` is what it was counted as by ``received``, by
         default the name of the list; the path is that of the element unless another is given.
         """
+        if isinstance(payload, Unreadable):
+            payload = payload.text
         text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
-        self.extend(
-            1,
-            {
-                "record": QUARANTINED,
-                "type": type or slice.name or slice.section,
-                "index": index,
-                "reason": clean(reason),
-                "payload": clean(text) if isinstance(text, str) else _json(text),
-                "path": clean(path or f"{slice.path}[{index}]"),
-                "time": None,
-            },
+        self.add(
+            record=QUARANTINED,
+            type=type or slice.name or slice.section,
+            index=index,
+            time=None,
+            reason=clean(reason),
+            payload=clean(text) if isinstance(text, str) else as_text(text),
+            path=clean(path or f"{slice.path}[{index}]"),
         )
 
     def mark(self) -> Mark:
         """Return how far the records are now."""
-        return Mark(len(self._chunks), dict(self._received))
+        self.flush()
+        return Mark(len(self._chunks), dict(self._received), dict(self._rows))
 
     def rewind(self, mark: Mark) -> None:
         """Forget what came after ``mark``."""
+        self._single.clear()
         del self._chunks[mark.chunks :]
-        self._received = dict(mark.received)
+        self._received, self._rows = dict(mark.received), dict(mark.rows)
 
-    def counted(self) -> dict[str, int]:
-        """Return how many elements of each type were received; less those that are rows is zero when all is well."""
-        return dict(self._received)
-
-    def rows(self, since: Mark | None = None) -> dict[str, int]:
-        """Return how many rows there are of each type."""
-        found: dict[str, int] = {}
-        for count, columns in self._chunks[since.chunks if since else 0 :]:
-            kinds = columns["type"]
-            values = [kinds] * count if isinstance(kinds, str) else list(kinds)
-            for kind in set(values):
-                found[kind] = found.get(kind, 0) + values.count(kind)
-        return found
+    def missing(self) -> dict[str, int]:
+        """Return by type how many more elements were received than there are rows; empty when all is well."""
+        types = self._received.keys() | self._rows.keys()
+        lacking = {type: self._received.get(type, 0) - self._rows.get(type, 0) for type in sorted(types)}
+        return {type: count for type, count in lacking.items() if count}
 
     def batch(self) -> pa.RecordBatch:
         """Return all rows, numbered, with the ``part`` row at the end."""
-        chunks = [_columns(count, columns) for count, columns in self._chunks]
-        chunks.append(_columns(1, {"record": PART, "time": None, "fields": self._part()}))
-        arrays = [pa.concat_arrays([chunk[name] for chunk in chunks]) for name in ROWS.names]
-        table = dict(zip(ROWS.names, arrays, strict=True))
-        count = len(arrays[0])
+        self.flush()
+        chunks = [*self._chunks, _columns(1, {"record": PART, "type": None, "fields": self._part()})]
+        table = {name: pa.concat_arrays([chunk[name] for chunk in chunks]) for name in ROWS.names}
+        count = len(table["record"])
         table["ingest"] = pa.repeat(pa.scalar(self.accepted.id), count)
         table["user"] = pa.repeat(pa.scalar(self.accepted.user, pa.int64()), count)
         table["end_time"] = pc.coalesce(table["end_time"], table["time"])
@@ -167,11 +189,18 @@ def clean(text: str) -> str:
     return text
 
 
-def _json(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as JSON, or as Python shows it where it is none."""
     try:
         return clean(encode_sorted(value).decode())
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
         return clean(repr(value))
+
+
+def _known(columns: Mapping[str, Any]) -> None:
+    unknown = columns.keys() - _NAMES
+    if unknown:
+        raise ValueError(f"no columns of a row: {', '.join(sorted(unknown))}")
 
 
 def _columns(count: int, columns: Mapping[str, Column]) -> dict[str, pa.Array]:
@@ -184,18 +213,39 @@ def _column(count: int, values: Column, field: pa.Field) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, np.ndarray | list | tuple):
-        if len(values) != count:
-            raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
-        if pa.types.is_string(field.type) and any(isinstance(value, bytes) for value in values):
-            return pa.array(values, pa.binary()).cast(field.type)
-        return pa.array(values, field.type)
-    if isinstance(values, pa.Array):
-        if len(values) != count:
-            raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
-        return values.cast(field.type)
-    if isinstance(values, bytes):
-        values = values.decode()
-    return pa.repeat(pa.scalar(values, field.type), count)
+        array = pa.array(values, field.type, from_pandas=True)
+    elif isinstance(values, pa.Array):
+        array = values.cast(field.type)
+    else:
+        array = pa.repeat(pa.scalar(values.decode() if isinstance(values, bytes) else values, field.type), count)
+    if len(array) != count:
+        raise ValueError(f"column {field.name!r} has {len(array)} values for {count} rows")
+    return _checked(array, field)
+
+
+def _checked(array: pa.Array, field: pa.Field) -> pa.Array:
+    """Return the values as the tables can hold them; raises ValueError for what they cannot."""
+    if pa.types.is_string(field.type):
+        if pc.any(pc.match_substring(array, "\x00")).as_py():
+            array = pc.replace_substring(array, "\x00", "\N{REPLACEMENT CHARACTER}")
+        if field.name in _BOUNDED and (pc.max(pc.binary_length(array)).as_py() or 0) > _LONGEST:
+            array = pa.array([None if text is None else _bounded(text) for text in array.to_pylist()], field.type)
+    elif pa.types.is_floating(field.type):
+        if pc.any(pc.is_inf(array)).as_py():
+            raise ValueError(f"column {field.name!r} holds an infinite number")
+    elif pa.types.is_timestamp(field.type):
+        bounds = pc.min_max(array.cast(pa.int64()))
+        if bounds["min"].is_valid and not (bounds["min"].as_py() >= FIRST and bounds["max"].as_py() <= LAST):
+            raise ValueError(f"column {field.name!r} holds a time that is not in the years 1 to 9999")
+    return array
+
+
+def _bounded(text: str) -> str:
+    """Return a key that an index can hold: what is too long ends in a hash of the whole."""
+    whole = text.encode()
+    if len(whole) <= _LONGEST:
+        return text
+    return whole[: _LONGEST - 33].decode("utf-8", "ignore") + "~" + hashlib.sha256(whole).hexdigest()[:32]
 
 
 def _ordinals(table: Mapping[str, pa.Array], count: int) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -229,4 +279,17 @@ def _codes(columns: list[pa.Array]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return codes
 
 
-__all__ = ["PART", "POINT", "QUARANTINED", "ROUTE", "SECTIONS", "SERIES", "WORKOUT", "Records", "clean", "section"]
+__all__ = [
+    "PART",
+    "POINT",
+    "QUARANTINED",
+    "ROUTE",
+    "SECTIONS",
+    "SERIES",
+    "WORKOUT",
+    "Records",
+    "as_text",
+    "clean",
+    "encode_sorted",
+    "section",
+]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from typing import Any
+
 import msgspec
 import pyarrow as pa
 
@@ -112,3 +116,50 @@ def unpack(batch: pa.RecordBatch) -> Part:
         format=first["format"],
         canonical=first["canonical"],
     )
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """An element that is no JSON though all around it is: it holds NaN, or half of a surrogate pair."""
+
+    text: str
+    reason: str
+
+
+_elements = msgspec.json.Decoder().decode
+
+
+def elements(payload: bytes) -> list[Any]:
+    """Return the elements of a JSON list, those that cannot be read as Unreadable; raises ValueError if it is none.
+
+    Of a key that is there twice in one object, the last counts.
+    """
+    try:
+        found = _elements(payload)
+    except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError):
+        try:
+            found = [_readable(element) for element in json.loads(payload)]
+        except (RecursionError, TypeError) as error:
+            raise ValueError(f"expected a JSON list: {error}") from None
+    if not isinstance(found, list):
+        raise ValueError(f"expected a JSON list, got {type(found).__name__}")
+    return found
+
+
+def _readable(element: Any) -> Any:
+    reason = _fault(element)
+    return element if reason is None else Unreadable(json.dumps(element), reason)
+
+
+def _fault(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((fault for key, held in value.items() if (fault := _fault(key) or _fault(held))), None)
+    if isinstance(value, list):
+        return next((fault for held in value if (fault := _fault(held))), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected numbers that JSON knows, got {value!r}"
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"expected text, got half of a surrogate pair in {value[:80]!a}"
+    return None
