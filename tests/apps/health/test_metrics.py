@@ -137,7 +137,6 @@ async def test_what_is_no_request_is_passed_on() -> None:
 
 
 def test_points_are_counted_by_what_became_of_them() -> None:
-    metrics.name_types(["step_count"])
     status = {
         name: Moved("ingest_metrics_processed_total", metric_type="step_count", status=name)
         for name in ("stored", "updated", "unchanged", "quarantined")
@@ -196,12 +195,14 @@ def test_keys_and_limits_are_counted_in_closed_sets() -> None:
 def test_connections_to_the_database_are_shown(tmp_path: Path) -> None:
     database = Database.of(f"sqlite:///{tmp_path}/a.db")
     metrics.watch(database)
+    waited = Moved("db_connection_wait_time_seconds_count", operation="query")
 
     def look(_: object) -> tuple[float, float]:
         return value("db_connections_active"), value("db_connections_idle")
 
     assert database.call(look) == (1, 0)
     assert (value("db_connections_active"), value("db_connections_idle"), value("db_connections_max")) == (0, 1, 8)
+    assert waited.by == 1
     database.close()
 
 

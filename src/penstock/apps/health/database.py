@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 from ...clients import postgres, sqlite
 from ...clients.database import Duckdb, Postgres, Sqlite, from_url
 from ...errors import ConfigError, PenstockError
+from . import metrics
 
 T = TypeVar("T")
 
@@ -47,7 +49,9 @@ class Database:
     def call(self, action: Callable[[Connection], T]) -> T:
         """Run ``action`` here, in a transaction that is committed after it; raises PenstockError."""
         try:
+            asked = time.perf_counter()
             with self.pool.begin() as connection:
+                metrics.waited(time.perf_counter() - asked)
                 return action(connection)
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from ...listener import Asgi, Message, Receive, Scope, Send
 from ...observe.metrics import registry
 from .acceptance import Counts
+from .export.catalogue import METRICS
 
 if TYPE_CHECKING:
     from .database import Database
@@ -78,20 +79,16 @@ _runs = _counter("job_runs_total", "Runs of jobs.", "job", "result")
 _run_seconds = _histogram("job_duration_seconds", "Time of a run of a job.", _LONG, "job")
 _succeeded = _gauge("job_last_success_timestamp_seconds", "When a job last succeeded on this replica.", "job")
 
-SECTIONS = frozenset({
-    "workouts", "workout_route", "symptoms", "cycle_tracking", "state_of_mind", "medications", "ecg", "ecg_voltage",
-    "heart_rate_notifications", "sleep_analysis",
-})  # fmt: skip
-_types: set[str] = set(SECTIONS)
-
-
-def name_types(names: Iterable[str]) -> None:
-    """Say which metric types there are: they get a label of their own, others are counted together as ``other``."""
-    _types.update(names)
+_IN_WORKOUTS = (
+    "route", "heart_rate_recovery", "basal_energy", "walking_and_running_distance", "swim_distance",
+    "swim_stroke", "cycling_cadence", "cycling_power", "cycling_speed", "step_cadence",
+)  # fmt: skip
+TYPES = frozenset({*METRICS, "workouts", "ecg_voltage", *(f"workout_{name}" for name in (*METRICS, *_IN_WORKOUTS))})
+"""The metric types that may have a label of their own; others are counted together as ``other``."""
 
 
 def _label(type: str) -> str:
-    return type if type in _types else OTHER
+    return type if type in TYPES else OTHER
 
 
 def _of(value: str, known: Collection[str]) -> str:
@@ -134,7 +131,9 @@ def suspicious(type: str, number: int = 1) -> None:
     _validation.labels(_label(type), "suspicious_value", "ingest").inc(number)
 
 
-RESULTS = frozenset({"success", "missing", "malformed", "unknown", "expired", "revoked", "forbidden", "limited"})
+RESULTS = frozenset(
+    {"success", "missing", "malformed", "unknown", "expired", "revoked", "forbidden", "limited", "unavailable"}
+)
 KEY_TYPES = frozenset({"hea", "none"})
 
 
@@ -142,7 +141,7 @@ def authenticated(result: str, key_type: str = "hea") -> None:
     """Count a request by what its key was found to be: one of RESULTS."""
     result = _of(result, RESULTS)
     _attempts.labels(result, _of(key_type, KEY_TYPES)).inc()
-    if result not in ("success", "missing"):
+    if result not in ("success", "missing", "unavailable"):
         security(f"key_{result}")
 
 
