@@ -16,6 +16,13 @@ from ..access.caller import Refused
 log = logging.getLogger("penstock.health")
 
 
+def envelope(error: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body of an error."""
+    now = datetime.now(UTC).isoformat()
+    body = {"success": False, "data": None, "error": error, "message": message, "timestamp": now}
+    return body | (details or {})
+
+
 def answer(
     status: int,
     error: str,
@@ -25,15 +32,8 @@ def answer(
     details: dict[str, Any] | None = None,
 ) -> Response[dict[str, Any]]:
     """Return an error: ``{"success": false, "error": ..., "message": ..., "data": null, "timestamp": ...}``."""
-    body = {
-        "success": False,
-        "data": None,
-        "error": error,
-        "message": message,
-        "timestamp": datetime.now(UTC).isoformat(),
-        **(details or {}),
-    }
-    return Response(body, status_code=status, headers=headers or {})
+    body = envelope(error, message, details)
+    return Response(body, status_code=status, headers=headers or {}, media_type="application/json")
 
 
 def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, Any]]:
@@ -41,9 +41,11 @@ def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, Any
     return answer(error.status, error.error, error.message, headers=error.headers, details=error.details)
 
 
-def wrong(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+def wrong(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     """Answer a request that does not fit its route."""
     status = error.status_code
+    if status == 500:
+        return failed(request, error)
     name = HTTPStatus(status).phrase.lower().replace(" ", "_") if status != 400 else "validation_error"
     details = {"details": error.extra} if error.extra else None
     return answer(status, name, str(error.detail), headers=dict(error.headers or {}), details=details)
@@ -57,7 +59,8 @@ def unavailable(_: Request[Any, Any, Any], error: PenstockError) -> Response[dic
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """Answer a fault of ours without showing it."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    path = ascii(request.url.path)[1:-1][:200]
+    log.error("%s %s failed", request.method, path, exc_info=error)
     return answer(500, "internal_error", "this request could not be handled; the log says why")
 
 
