@@ -50,6 +50,7 @@ _DEFAULTS = {"source": "", "kind": ""}
 _BOUNDED = {"type", "metric", "source", "kind", "parent"}
 """What is part of a key must fit into an index."""
 _LONGEST = 255
+_JSON = {"original", "fields", "warnings"}
 _NAMES = frozenset(ROWS.names)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -228,6 +229,8 @@ def _checked(array: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_string(field.type):
         if pc.any(pc.match_substring(array, "\x00")).as_py():
             array = pc.replace_substring(array, "\x00", "\N{REPLACEMENT CHARACTER}")
+        if field.name in _JSON and pc.any(pc.match_substring(array, "\\u0000")).as_py():
+            array = pc.replace_substring_regex(array, r"((?:^|[^\\])(?:\\\\)*)\\u0000", r"\1\\ufffd")
         if field.name in _BOUNDED and (pc.max(pc.binary_length(array)).as_py() or 0) > _LONGEST:
             array = pa.array([None if text is None else _bounded(text) for text in array.to_pylist()], field.type)
     elif pa.types.is_floating(field.type):
