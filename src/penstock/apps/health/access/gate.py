@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import update
 
 from ....errors import PenstockError
+from .. import metrics
 from ..database import Database
 from ..schema import keys
 from ..settings import Limit, Settings
@@ -25,6 +26,7 @@ from .keys import prefix_of
 from .limits import Demand, Limits, MemoryLimits, Usage
 from .lookup import Lookup, State
 from .middleware import GateMiddleware
+from .redis import Replicas, SharedLimits, SharedProofs
 from .visit import Visit
 
 __all__ = ["Gate", "GateMiddleware", "Passed"]
@@ -56,18 +58,20 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
 class Gate:
     """Checks each request: its key, the key's scope, and the limits of key and address."""
 
-    def __init__(self, settings: Settings, database: Database, limits: Limits, verifier: Verifier) -> None:
+    def __init__(self, settings: Settings, database: Database, replicas: Replicas | None = None) -> None:
         self.settings, self.database = settings, database
-        self.limits, self.verifier = limits, verifier
+        self.limits: Limits = SharedLimits(replicas) if replicas else MemoryLimits()
+        self.verifier = Verifier(SharedProofs(replicas) if replicas else None)
         self.audit = Audit()
+        self._replicas = replicas
         self._lookup = Lookup(database)
         self._used: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def of(cls, settings: Settings, database: Database) -> Gate:
-        """Return the gate of a service; it connects with the first request."""
-        return cls(settings, database, MemoryLimits(), Verifier())
+        """Return the gate of a service, which connects with the first request; raises ConfigError."""
+        return cls(settings, database, Replicas(settings.redis_url) if settings.redis_url else None)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Gate]:
@@ -79,6 +83,8 @@ class Gate:
             await asyncio.gather(*self._writing, return_exceptions=True)
             await self._lookup.close()
             self.verifier.close()
+            if self._replicas is not None:
+                await self._replicas.close()
 
     async def admit(self, visit: Visit) -> Passed:
         """Let a request in, or raise Refused: 401, 403 or 429. Raises TransientError if keys cannot be checked."""
@@ -89,10 +95,12 @@ class Gate:
             action = "ingest_refused" if visit.limit == "ingest" else "access_refused"
             raise await self._beyond(visit, usages, action, caller)
         if visit.scope != "any" and visit.scope not in state.scopes:
+            metrics.authenticated("forbidden")
             await self._write(visit, caller, "access_refused", "refused", missing=visit.scope)
             message = f"this key lacks the scope {visit.scope!r}; it has {', '.join(sorted(state.scopes))}"
             raise Refused(403, "forbidden", message, headers=limit_headers(usages[0]), details={"scope": visit.scope})
         self._note_use(state.key)
+        metrics.authenticated("success")
         audited = asyncio.create_task(self._write(visit, caller, "authentication_success", "success"))
         return Passed(caller=caller, own=state.limits, limit=visit.limit, usages=usages, audited=audited)
 
@@ -125,12 +133,13 @@ class Gate:
         try:
             state = await self._lookup.find(prefix) if prefix else None
         except PenstockError:
+            metrics.authenticated("unavailable")
             row = entry("authentication_failed", "failed", caller=visit.caller(), details={"reason": "unavailable"})
             await self.audit.write_rarely(row)
             raise
         wrong = "this key is not known; penstock health keys list shows those that are"
         if state is None:
-            raise await self._unknown(visit, "unknown", wrong)
+            raise await self._unknown(visit, "unknown" if prefix else "malformed", wrong)
         if not await self.verifier.knows(state.key, state.hash, visit.key):
             await self._refuse_guessing(visit)
             if not await self.verifier.verify(state.key, state.hash, visit.key):
@@ -148,7 +157,8 @@ class Gate:
 
     async def _unknown(self, visit: Visit, reason: str, message: str, state: State | None = None) -> Refused:
         """Return why a request is not let in: 401, or 429 for an address that shows too many wrong keys."""
-        wrong = reason in ("unknown", "wrong")
+        metrics.authenticated("unknown" if reason == "wrong" else reason, "none" if reason == "missing" else "hea")
+        wrong = reason in ("malformed", "unknown", "wrong")
         address = Demand(f"address:{addresses.group(visit.address)}", self.settings.by_address)
         usages = await self.limits.admit([self._failure(visit, 1), address] if wrong else [address])
         caller = visit.caller(state) if state is not None and reason != "wrong" else visit.caller()
@@ -160,6 +170,7 @@ class Gate:
             caller=caller,
             resource=visit.route,
             details={"reason": reason},
+            user=state.user if state is not None else None,
             key=state.key if state is not None else None,
         )
         await self.audit.write(row)
@@ -171,6 +182,9 @@ class Gate:
     async def _beyond(self, visit: Visit, usages: Sequence[Usage], action: str, caller: Caller) -> Refused:
         """Return that a limit is reached, and write it down, once a minute for each that goes on."""
         usage = next(usage for usage in usages if not usage.fits)
+        metrics.authenticated("limited")
+        limits = {self.settings.by_address: "by_address", self.settings.failures: "failures"}
+        metrics.refused(limits.get(usage.limit, visit.limit))
         details = {"reason": "rate_limit_exceeded", "limit": visit.limit}
         await self.audit.write_rarely(entry(action, "refused", caller=caller, resource=visit.route, details=details))
         seconds = max(1, -int(-usage.retry // 1))

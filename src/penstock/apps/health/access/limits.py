@@ -89,7 +89,7 @@ class Limits(Protocol):
         """Take the demands, whether they fit or not: for what is known afterwards only."""
 
 
-class _Counts:
+class Counts:
     """What one subject used, in buckets by the number of the bucket since 1970: requests and bytes."""
 
     __slots__ = ("day", "hour")
@@ -104,7 +104,7 @@ class MemoryLimits:
 
     def __init__(self, clock: Callable[[], float] = time.time, tracked: int = TRACKED) -> None:
         self._clock, self._tracked = clock, tracked
-        self._counts: OrderedDict[str, _Counts] = OrderedDict()
+        self._counts: OrderedDict[str, Counts] = OrderedDict()
 
     async def admit(self, demands: Sequence[Demand]) -> list[Usage]:
         """Take all of the demands if all fit, else none of them."""
@@ -113,8 +113,8 @@ class MemoryLimits:
         if all(_fits(demand, of) for demand, of in zip(demands, counts, strict=True)):
             for demand, of in zip(demands, counts, strict=True):
                 _take(demand, of, now)
-            return [_usage(demand, of, now, fits=True) for demand, of in zip(demands, counts, strict=True)]
-        return [_usage(demand, of, now, _fits(demand, of)) for demand, of in zip(demands, counts, strict=True)]
+            return [usage(demand, of, now, fits=True) for demand, of in zip(demands, counts, strict=True)]
+        return [usage(demand, of, now, _fits(demand, of)) for demand, of in zip(demands, counts, strict=True)]
 
     async def spend(self, demands: Sequence[Demand]) -> None:
         """Take the demands, whether they fit or not."""
@@ -125,8 +125,8 @@ class MemoryLimits:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def _of(self, subject: str, now: float) -> _Counts:
-        counts = self._counts.setdefault(subject, _Counts())
+    def _of(self, subject: str, now: float) -> Counts:
+        counts = self._counts.setdefault(subject, Counts())
         self._counts.move_to_end(subject)
         while len(self._counts) > self._tracked:
             self._counts.popitem(last=False)
@@ -154,14 +154,14 @@ def _wanted(demand: Demand) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def _fits(demand: Demand, counts: _Counts) -> bool:
+def _fits(demand: Demand, counts: Counts) -> bool:
     return all(
         not want or _sum(counts.hour, part) + want <= hour or _sum(counts.day, part) + want <= day
         for part, (want, hour, day) in enumerate(_wanted(demand))
     )
 
 
-def _take(demand: Demand, counts: _Counts, now: float) -> None:
+def _take(demand: Demand, counts: Counts, now: float) -> None:
     for part, (want, hour, _) in enumerate(_wanted(demand)):
         if not want:
             continue
@@ -170,7 +170,7 @@ def _take(demand: Demand, counts: _Counts, now: float) -> None:
         buckets.setdefault(int(now // window.bucket), [0, 0])[part] += want
 
 
-def _usage(demand: Demand, counts: _Counts, now: float, fits: bool) -> Usage:
+def usage(demand: Demand, counts: Counts, now: float, fits: bool) -> Usage:
     first = min(counts.hour, default=None)
     return Usage(
         limit=demand.limit,
@@ -184,7 +184,7 @@ def _usage(demand: Demand, counts: _Counts, now: float, fits: bool) -> Usage:
     )
 
 
-def _retry(demand: Demand, counts: _Counts, now: float) -> float:
+def _retry(demand: Demand, counts: Counts, now: float) -> float:
     """In how many seconds the demand fits if nothing else comes; a day if it never does."""
     longest = 0.0
     for part, (want, hour, day) in enumerate(_wanted(demand)):

@@ -1,0 +1,310 @@
+"""The routes by which keys, logs and the audit are looked after, and by which a caller sees itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from litestar import Response, delete, get, post, put
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from sqlalchemy import Connection, select, tuple_
+
+from ....duration import seconds
+from ....errors import ConfigError
+from ..access import gate, keys
+from ..access.caller import Refused, Scope
+from ..access.gate import Passed
+from ..schema import audit, characteristics
+from . import cursors
+from .administered import (
+    AuditRow,
+    CharacteristicsStatistics,
+    KeyMade,
+    KeyShown,
+    Level,
+    LevelShown,
+    Logged,
+    LogLine,
+    LogStatistics,
+    Me,
+    NewKey,
+    RateLimit,
+    Rotation,
+)
+from .queries import Answer, Asked, Cursor, Limit, answered, documented, health, wrong
+
+T = TypeVar("T")
+
+log = logging.getLogger("penstock.health")
+
+LARGEST_BODY = 64_000
+"""Bytes of a body of these routes."""
+_LOGGER = "penstock"
+Id = Annotated[
+    str,
+    Parameter(pattern="^[A-Za-z0-9_-]{1,64}$", description="The id of a key, or how it begins: hea_1a2b3c4d."),
+]
+
+
+def _documented(status: int, data: Any, description: str, scope: str = "admin") -> dict[str, Any]:
+    """Return the options of a handler whose success has ``status``."""
+    options = documented(data, description, scope=scope, limit="admin" if scope == "admin" else "read")
+    success = ResponseSpec(Answer[data], generate_examples=False, description=description)
+    options["responses"] = {status: success} | {
+        other: spec for other, spec in options["responses"].items() if other != 200
+    }
+    return options | {"status_code": status, "request_max_body_size": LARGEST_BODY}
+
+
+def _answer(data: Any, status: int = 200) -> Response[Any]:
+    now = datetime.now(UTC).isoformat()
+    return Response({"success": True, "data": data, "error": None, "timestamp": now}, status_code=status)
+
+
+async def _changed(request: Asked, action: str, resource: str | None, change: Callable[[Connection], T]) -> T:
+    """Run a change of keys; raises Refused for what is wrong with it, and writes that down too."""
+    of = health(request)
+    try:
+        return await of.database.run(change)
+    except keys.NoSuchKey as error:
+        await of.gate.audit.record(f"{action}_failed", "refused", caller=request.user, resource=resource)
+        raise Refused(404, "not_found", str(error)) from None
+    except ConfigError as error:
+        details = {"reason": str(error)}
+        await of.gate.audit.record(
+            f"{action}_failed", "refused", caller=request.user, resource=resource, details=details
+        )
+        raise Refused(400, "validation_error", str(error)) from None
+
+
+def _made(made: keys.Made) -> dict[str, Any]:
+    shown = made.key.shown()
+    return {"key": made.secret} | {name: shown[name] for name in KeyMade.__struct_fields__ if name != "key"}
+
+
+@post("/api/v1/auth/keys", **_documented(201, KeyMade, "The key, shown this once."))
+async def create_key(request: Asked, data: NewKey) -> Response[Any]:
+    """Make a key for the caller's user. What it reads is shown in this answer, and nowhere ever again."""
+    user = request.user.user
+
+    def change(connection: Connection) -> keys.Made:
+        return keys.create(
+            connection,
+            name=data.name,
+            user=user,
+            scopes=data.scopes,
+            expires_at=keys.expiry_of(data.expires or data.expires_at),
+            limits={str(name): limit for name, limit in (data.limits or {}).items()},
+        )
+
+    made = await _changed(request, "api_key_creation", None, change)
+    details = {"name": made.key.name, "scopes": made.key.scopes, "expires_at": made.key.expires_at}
+    await health(request).gate.audit.record(
+        "api_key_created", caller=request.user, resource=made.key.id, details=details
+    )
+    return _answer(_made(made), 201)
+
+
+@get("/api/v1/auth/keys", **_documented(200, list[KeyShown], "The keys of the caller's user, the newest first."))
+async def list_keys(request: Asked) -> Response[Any]:
+    """List the keys of the caller's user, those that do not work any more too."""
+    found = await health(request).database.run(lambda connection: keys.listed(connection, user=request.user.user))
+    return _answer([key.shown() for key in found])
+
+
+@post("/api/v1/auth/keys/{key:str}/rotate", **_documented(201, KeyMade, "The key in its place, shown this once."))
+async def rotate_key(request: Asked, key: Id, data: Rotation | None = None) -> Response[Any]:
+    """Make a key in place of another one, which goes on to work for the time of the overlap."""
+    user = request.user.user
+    try:
+        overlap = seconds(data.overlap) if data is not None else 0.0
+    except ValueError as error:
+        raise wrong("overlap", str(error)) from None
+    made = await _changed(
+        request,
+        "api_key_rotation",
+        _public(key),
+        lambda connection: keys.rotate(connection, key, overlap=overlap, user=user),
+    )
+    details = {"replaces": _public(key), "overlap": overlap}
+    await health(request).gate.audit.record(
+        "api_key_rotated", caller=request.user, resource=made.key.id, details=details
+    )
+    return _answer(_made(made), 201)
+
+
+@delete("/api/v1/auth/keys/{key:str}", **_documented(200, KeyShown, "The key, which works no more."))
+async def revoke_key(request: Asked, key: Id) -> Response[Any]:
+    """Revoke a key of the caller's user: the next request with it is refused, by every replica."""
+    user = request.user.user
+    found = await _changed(
+        request, "api_key_revoke", _public(key), lambda connection: keys.revoke(connection, key, user=user)
+    )
+    await health(request).gate.audit.record("api_key_revoked", caller=request.user, resource=found.id)
+    return _answer(found.shown())
+
+
+def _public(key: str) -> str:
+    """Return what may be written down of what was given as the id of a key, for it could be the whole key."""
+    return key[:12] if key.startswith("hea_") else key
+
+
+@get(
+    "/api/v1/auth/rate-limit",
+    **_documented(200, dict[Scope, RateLimit], "The limits of the caller's key, by class.", "any"),
+)
+async def rate_limit(request: Asked) -> Response[Any]:
+    """Tell what the caller's key has left of its limits; `reset` is in seconds since 1970."""
+    passed: Passed = request.auth
+    usage = await health(request).gate.usage(passed)
+    return _answer({name: gate.limit_body(found) for name, found in usage.items()})
+
+
+@get("/api/v1/me", **_documented(200, Me, "The user and the key of this request.", "any"))
+async def me(request: Asked) -> Response[Any]:
+    """Tell the caller who it is."""
+    caller = request.user
+    key = await health(request).database.run(lambda connection: keys.find(connection, caller.key))
+    found = Me(
+        user=caller.user,
+        user_name=caller.user_name,
+        key=key.id,
+        key_name=key.name,
+        scopes=list(key.scopes),
+        expires_at=key.expires_at,
+    )
+    return _answer(found)
+
+
+_AUDITED = [column for column in audit.c if column.name != "user_id"]
+
+
+@get(
+    "/api/v1/admin/audit", **_documented(200, list[AuditRow], "A page of the audit; `next_cursor` is null on the last.")
+)
+async def read_audit(
+    request: Asked,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    action: Annotated[str | None, Parameter(pattern="^[a-z_]{1,64}$", description="Only this action.")] = None,
+) -> Response[Any]:
+    """List what was done with the keys of the caller's user, and what was tried with them, the newest first."""
+    user = request.user.user
+    ordered = [audit.c.time, audit.c.id]
+    after = cursors.read(cursor, ordered, "audit", action)
+
+    def read(connection: Connection) -> dict[str, Any]:
+        query = select(*_AUDITED).where(audit.c.user_id == user).order_by(*(column.desc() for column in ordered))
+        if action is not None:
+            query = query.where(audit.c.action == action)
+        if after is not None:
+            query = query.where(tuple_(*ordered) < tuple_(*after))
+        rows = [dict(row) for row in connection.execute(query.limit(limit + 1)).mappings()]
+        page = rows[:limit]
+        last = (page[-1]["time"], page[-1]["id"]) if len(rows) > limit else None
+        for row in page:
+            row["details"] = json.loads(row["details"]) if row["details"] else None
+        return {"data": page, "next_cursor": cursors.written(last, "audit", action)}
+
+    return await answered(request, read)
+
+
+class LogCounts(logging.Handler):
+    """Counts the lines of this process by their level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = datetime.now(UTC)
+        self.lines = {"debug": 0, "info": 0, "warning": 0, "error": 0}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a line."""
+        self.lines[_named(record.levelno)] += 1
+
+
+_COUNTS = LogCounts()
+
+
+def _count_lines() -> LogCounts:
+    """Return the counts; they begin once the log is set up, for a handler of ours alone would keep lines unseen."""
+    logger = logging.getLogger(_LOGGER)
+    if _COUNTS not in logger.handlers and logger.handlers:
+        logger.addHandler(_COUNTS)
+    return _COUNTS
+
+
+_count_lines()
+
+
+def _named(level: int) -> Level:
+    return "error" if level >= 40 else "warning" if level >= 30 else "info" if level >= 20 else "debug"
+
+
+@get("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level."))
+async def log_level(request: Asked) -> Response[Any]:
+    """Tell from which level on this process logs."""
+    return _answer(LevelShown(_named(logging.getLogger(_LOGGER).getEffectiveLevel())))
+
+
+@put("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level that holds now."))
+async def set_log_level(request: Asked, data: LevelShown) -> Response[Any]:
+    """Log from another level on, until this process ends."""
+    logger = logging.getLogger(_LOGGER)
+    before = _named(logger.getEffectiveLevel())
+    logger.setLevel(data.level.upper())
+    details = {"from": before, "to": data.level}
+    await health(request).gate.audit.record("log_level_changed", caller=request.user, details=details)
+    return _answer(data)
+
+
+@get("/api/v1/admin/logging/stats", **_documented(200, LogStatistics, "Lines by level."))
+async def log_statistics(request: Asked) -> Response[Any]:
+    """Tell how many lines this process has logged, by level."""
+    counts = _count_lines()
+    level = _named(logging.getLogger(_LOGGER).getEffectiveLevel())
+    return _answer(LogStatistics(since=counts.since, level=level, lines=dict(counts.lines)))
+
+
+@post("/api/v1/admin/logging/test", **_documented(200, Logged, "Whether the line is in the log."))
+async def try_log(request: Asked, data: LogLine | None = None) -> Response[Any]:
+    """Log a line, so that one can look where it appears."""
+    line = data or LogLine()
+    number = logging.getLevelNamesMapping()[line.level.upper()]
+    log.log(number, "test line by user %d: %r", request.user.user, line.message)
+    await health(request).gate.audit.record("log_tested", caller=request.user, details={"level": line.level})
+    return _answer(Logged(level=line.level, logged=log.isEnabledFor(number)))
+
+
+@get(
+    "/api/v1/admin/characteristics/stats",
+    **_documented(200, CharacteristicsStatistics, "How many characteristics the caller's user has given, and when."),
+)
+async def characteristics_statistics(request: Asked) -> Response[Any]:
+    """Tell how many characteristics are known of the caller's user, and when they were last changed and verified."""
+    user = request.user.user
+    query = select(characteristics).where(characteristics.c.user_id == user)
+    row = await health(request).database.run(lambda connection: connection.execute(query).mappings().first())
+    if row is None:
+        return _answer(CharacteristicsStatistics(0, None, None))
+    given = [value for value in json.loads(row["values"]).values() if value is not None]
+    return _answer(CharacteristicsStatistics(len(given), row["updated_at"], row["verified_at"]))
+
+
+ROUTES = [
+    create_key,
+    list_keys,
+    rotate_key,
+    revoke_key,
+    rate_limit,
+    me,
+    read_audit,
+    log_level,
+    set_log_level,
+    log_statistics,
+    try_log,
+    characteristics_statistics,
+]
