@@ -1,0 +1,98 @@
+"""The ASGI application of the page: a fixed table of files, read once at the start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import NamedTuple
+
+from ....listener import Receive, Scope, Send, answer
+
+PATH = "/health-data"
+"""Where the page is: mount it at ``/health-data`` and at ``/health-data/*``."""
+
+INDEX = "index.html"
+TYPES = {
+    ".html": b"text/html; charset=utf-8",
+    ".css": b"text/css; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".svg": b"image/svg+xml",
+}
+"""The kinds of files that are served, and their content types."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Nothing but files of our own, no inline script or style, no text that becomes markup."""
+
+SECURITY = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+)
+
+
+class File(NamedTuple):
+    """One file of the page."""
+
+    content: bytes
+    type: bytes
+    etag: bytes
+
+
+class Page:
+    """Serves the files of the page. Making one reads them all, so it is made in a thread."""
+
+    def __init__(self) -> None:
+        self._files = _read()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request beneath ``root_path``; what is not in the table is 404, whatever its path looks like."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            await answer(send, 405, {"error": "expected GET, HEAD"}, [(b"allow", b"GET, HEAD"), *SECURITY])
+            return
+        name = scope["path"].removeprefix(scope.get("root_path") or PATH)
+        if name == "/":  # The page's own addresses are relative to the one without the slash.
+            where = b".." + PATH.encode()
+            await _respond(scope, send, 308, b"", [(b"location", where), (b"content-length", b"0")])
+            return
+        file = self._files.get(name.removeprefix("/") or INDEX)
+        if file is None:
+            await answer(send, 404, {"error": "nothing is served at this path"}, SECURITY)
+            return
+        headers = [(b"etag", file.etag), (b"cache-control", b"no-cache")]
+        if _known(scope, file.etag):
+            await _respond(scope, send, 304, b"", headers)
+            return
+        length = (b"content-length", b"%d" % len(file.content))
+        await _respond(scope, send, 200, file.content, [(b"content-type", file.type), length, *headers])
+
+
+def _read() -> dict[str, File]:
+    table = {}
+    for entry in files(__package__).iterdir():
+        suffix = entry.name[entry.name.rfind(".") :]
+        if suffix in TYPES:
+            content = entry.read_bytes()
+            etag = b'"%s"' % hashlib.sha256(content).hexdigest()[:32].encode()
+            table[entry.name] = File(content, TYPES[suffix], etag)
+    return table
+
+
+def _known(scope: Scope, etag: bytes) -> bool:
+    given = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
+    return any(one.strip().removeprefix(b"W/") in (etag, b"*") for one in given.split(b","))
+
+
+async def _respond(scope: Scope, send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *SECURITY]})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
