@@ -1,0 +1,240 @@
+"""Parsers of workouts, of the series in them, and of their routes: version 1 and 2 of the app's export."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .catalogue import find
+from .dates import Instant
+from .elements import Element, Rows, Unreadable, elements, number, parent, snake
+from .lists import Bounds, Floats, Table, canonical_unit, converted, nullable, suspicious
+from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
+from .slices import Slice
+from .sources import normalise
+from .units import conversion
+
+WORKOUTS = "workouts"
+NAMESPACE = uuid.UUID("6f0ce0a5-8a43-5f0e-9f5e-0a3a3b6e7f11")
+"""Of the ids that are made where none is sent."""
+START = ("start", "startDate", "started_at", "date")
+END = ("end", "endDate", "ended_at")
+NAME = ("name", "workoutActivityType", "workout_type", "type")
+_ABOUT = frozenset((*START, *END, "id", "name", "source", "user_id", "created_at"))
+_DAY = 86_400.0
+_SPELLINGS = {"intesity": "intensity"}
+_WITH_UNIT = {"_kcal": "kcal", "_meters": "m", "_kg": "kg", "_celsius": "degC", "_minutes": "min", "_seconds": "s"}
+_PLAUSIBLE: Mapping[str, Bounds] = {
+    "active_energy": (0.0, 20_000.0),
+    "active_energy_burned": (0.0, 20_000.0),
+    "total_energy": (0.0, 20_000.0),
+    "distance": (0.0, 500_000.0),
+    "avg_heart_rate": (15.0, 300.0),
+    "max_heart_rate": (15.0, 300.0),
+}
+_PLAUSIBLE_ROUTE: Mapping[str, Bounds] = {
+    "latitude": (-90.0, 90.0),
+    "longitude": (-180.0, 180.0),
+    "altitude": (-500.0, 9000.0),
+    "speed": (0.0, 150.0),
+    "horizontalAccuracy": (0.0, 1000.0),
+    "verticalAccuracy": (0.0, 1000.0),
+}
+
+
+@section("workouts")
+def workouts(slice: Slice, records: Records) -> None:
+    """Make each workout of ``slice`` a row; one without a start goes into quarantine."""
+    rows = Rows(record=WORKOUT, type=WORKOUTS, unit="s")
+    for element in elements(slice, records, WORKOUTS):
+        try:
+            rows.add(**workout(element))
+        except Unreadable as reason:
+            records.quarantine(slice, element.index, str(reason), element.value, type=WORKOUTS)
+    rows.flush(records)
+
+
+def workout(element: Element) -> dict[str, Any]:
+    """Return the columns of a workout; raises Unreadable if it has no start."""
+    start, end = _span(element)
+    seconds = (end.micros - start.micros) / 1e6
+    if seconds > _DAY:
+        element.warn("suspicious_value", f"lasts {seconds / 3600:g} h, expected at most 24 h")
+    fields = _fields(element)
+    return {
+        "index": element.index,
+        "metric": element.text(*NAME),
+        "time": start.micros,
+        "end_time": end.micros,
+        "source": normalise(element.get("source") or element.get("source_device")),
+        "parent": _identity(element, start, end),
+        "value": _duration(element, seconds),
+        "fields": encode_sorted(fields),
+        "original": element.original(),
+        "offset_minutes": start.offset_minutes,
+        "warnings": element.warnings(),
+    }
+
+
+def _span(element: Element) -> tuple[Instant, Instant]:
+    start = element.start(*START)
+    return start, element.end(start, *END)
+
+
+def _identity(element: Element, start: Instant, end: Instant) -> str:
+    """Return the id that was sent, else one made of name, start and end: the same whatever offset they are said in."""
+    sent = element.text("id", "uuid")
+    if sent:
+        return sent
+    parts = [element.text(*NAME), start.micros, end.micros]
+    return str(uuid.uuid5(NAMESPACE, encode_sorted(parts).decode()))
+
+
+def _duration(element: Element, seconds: float) -> float | None:
+    value = element.get("duration")
+    found = number(value)
+    if found is not None:
+        units = value.get("units") if isinstance(value, dict) else None
+        convert = conversion(units, "s") if isinstance(units, str) else None
+        return convert(found) if convert else found
+    parts = value.split(":") if isinstance(value, str) else []
+    if 2 <= len(parts) <= 3 and all(part.replace(".", "", 1).isdecimal() for part in parts):
+        return sum(float(part) * (1, 60, 3600)[place] for place, part in enumerate(reversed(parts)))
+    return seconds if seconds > 0 else None
+
+
+def _fields(element: Element) -> dict[str, Any]:
+    """Return what the workout says, numbers with a unit as ``{"value": ..., "unit": ...}`` in canonical units."""
+    found: dict[str, Any] = {}
+    for key, value in element.value.items():
+        if key in _ABOUT or value is None:
+            continue
+        name = _SPELLINGS.get(key, key)
+        ending = next((each for each in _WITH_UNIT if key.endswith(each)), "")
+        if ending and not isinstance(value, dict):
+            name, value = key.removesuffix(ending), {"qty": value, "units": _WITH_UNIT[ending]}
+        name = snake(name) or key
+        found[key if name in found else name] = said = measured(value)
+        low, high = _PLAUSIBLE.get(name, (None, None))
+        plain = said.get("value") if isinstance(said, dict) else said
+        if low is not None and high is not None and isinstance(plain, int | float) and not low <= plain <= high:
+            warning = suspicious(name, plain, low, high)
+            element.warn(warning["warning"], warning["message"])
+    return found
+
+
+def measured(value: Any, units: Any = None) -> Any:
+    """Return ``{qty, units}`` as ``{"value", "unit"}`` in the canonical unit, wherever it stands in ``value``."""
+    if isinstance(value, list):
+        return [measured(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    units = value.get("units")
+    if number(value.get("qty")) is not None:
+        others = {snake(key) or key: each for key, each in value.items() if key not in ("qty", "units")}
+        return others | _quantity(value["qty"], units)
+    named = {snake(key) or key: each for key, each in value.items()}
+    if not isinstance(units, str) or len(named) < len(value):
+        return {key: measured(each) for key, each in value.items()}
+    return {
+        key: _quantity(each, units) if number(each) is not None and not isinstance(each, dict) else measured(each)
+        for key, each in named.items()
+        if key != "units"
+    }
+
+
+def _quantity(value: Any, units: Any) -> dict[str, Any]:
+    plain = number(value)
+    if plain is None or not isinstance(units, str):
+        return {"value": plain, "unit": units}
+    unit = canonical_unit(units)
+    convert = conversion(units, unit)
+    return {"value": convert(plain) if convert else plain, "unit": unit}
+
+
+def _parent(slice: Slice) -> str:
+    """Return the id of the workout of a list; raises Unreadable if the workout cannot be stored."""
+    try:
+        element = parent(slice)
+        return _identity(element, *_span(element))
+    except Unreadable as reason:
+        raise Unreadable(f"its workout cannot be stored: {reason}") from None
+
+
+def series_name(key: str) -> str:
+    """Return what the series under ``key`` of a workout is called: ``heartRateData`` is ``heart_rate``."""
+    name = snake(key).removesuffix("_data")
+    return name or "unnamed"
+
+
+@section("workout_series")
+def series(slice: Slice, records: Records) -> None:
+    """Make each point of a list of a workout a row; those of a workout that cannot be stored go into quarantine."""
+    metric = series_name(slice.name)
+    table = Table(slice, records, f"workout_{metric}")
+    try:
+        identity = _parent(slice)
+    except Unreadable as reason:
+        table.refuse(str(reason))
+        return
+    times = table.times("date", "start", "startDate", "timestamp")
+    middle, low, high = table.numbers("Avg", "avg", "qty"), table.numbers("Min", "min"), table.numbers("Max", "max")
+    for place in np.flatnonzero(np.isnan(middle) & np.isnan(low) & np.isnan(high)):
+        table.fault(int(place), "no value: expected a number under qty, or under Min, Avg or Max")
+    sent = table.column("units") if slice.units is None else [slice.units] * len(table)
+    units, (middle, low, high) = converted(sent, metric, middle, low, high)
+    known = find("heart_rate" if metric.startswith("heart_rate") else metric)
+    plausible = {metric: (known.low, known.high)} if known else {}
+    table.add(
+        record=SERIES,
+        parent=identity,
+        metric=metric,
+        time=times.micros,
+        source=table.sources(),
+        value=nullable(middle),
+        minimum=nullable(low),
+        maximum=nullable(high),
+        unit=units,
+        fields=table.fields("date", "Avg", "avg", "qty", "Min", "min", "Max", "max", "units", "source", names=snake),
+        original=table.originals(),
+        original_unit=[unit if isinstance(unit, str) else None for unit in sent],
+        offset_minutes=times.offset_minutes(),
+        warnings=table.warnings({metric: middle}, plausible),
+    )
+
+
+@section("workout_route")
+def route(slice: Slice, records: Records) -> None:
+    """Make each place of a route a row; one without a position or a time goes into quarantine."""
+    table = Table(slice, records, "workout_route")
+    try:
+        identity = _parent(slice)
+    except Unreadable as reason:
+        table.refuse(str(reason))
+        return
+    times = table.times("timestamp", "date", "time")
+    numbers: dict[str, Floats] = {
+        "latitude": table.numbers("latitude", "lat"),
+        "longitude": table.numbers("longitude", "lon", "lng"),
+        "altitude": table.numbers("altitude"),
+        **{name: table.numbers(name) for name in ("speed", "horizontalAccuracy", "verticalAccuracy")},
+    }
+    for place in np.flatnonzero(np.isnan(numbers["latitude"]) | np.isnan(numbers["longitude"])):
+        table.fault(int(place), "no position: expected numbers under latitude and longitude, or lat and lon")
+    table.add(
+        record=ROUTE,
+        parent=identity,
+        metric="route",
+        time=times.micros,
+        source=table.sources(),
+        latitude=nullable(numbers["latitude"]),
+        longitude=nullable(numbers["longitude"]),
+        altitude=nullable(numbers["altitude"]),
+        fields=table.fields("timestamp", "latitude", "lat", "longitude", "lon", "lng", "altitude", names=snake),
+        original=table.originals(),
+        offset_minutes=times.offset_minutes(),
+        warnings=table.warnings(numbers, _PLAUSIBLE_ROUTE),
+    )
