@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
-    Computed,
     Float,
     ForeignKey,
     Index,
@@ -20,10 +20,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    event,
+    text,
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.types import TypeDecorator, UserDefinedType
+from sqlalchemy.types import TypeDecorator
 
 
 class Moment(TypeDecorator[datetime]):
@@ -53,15 +55,6 @@ class _SqliteMoment(Text):
     __visit_name__ = "sqlite_moment"
 
 
-class Geography(UserDefinedType[Any]):
-    """A point on the earth (PostGIS)."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "geography(Point, 4326)"
-
-
 @compiles(_SqliteMoment)
 def _sqlite_moment(*_: Any, **__: Any) -> str:
     return "TIMESTAMPTZ"
@@ -70,6 +63,8 @@ def _sqlite_moment(*_: Any, **__: Any) -> str:
 metadata = MetaData()
 Identifier = Text().with_variant(Uuid(as_uuid=False), "postgresql")
 """A UUID, given and returned as a text with hyphens."""
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+"""A text of a key, in the order of its bytes: it does not change with the locale, and comparing is fast."""
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 users = Table(
@@ -128,6 +123,13 @@ ingests = Table(
     Column("warnings", Text),  # JSON: the first hundred
     Index("health_ingests_user", "user_id", "received_at"),
     Index("health_ingests_sha256", "user_id", "sha256"),
+    Index(
+        "health_ingests_open",
+        "user_id",
+        "id",
+        postgresql_where=text("state <> 'processed'"),
+        sqlite_where=text("state <> 'processed'"),
+    ),
 )
 
 parts = Table(
@@ -136,6 +138,7 @@ parts = Table(
     Column("ingest_id", Identifier, primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("part", Integer, primary_key=True),
+    Column("last", Boolean, nullable=False),  # whether the body ends here
     Column("committed_at", Moment, nullable=False),
     comment="The parts that are committed: a part that comes again after a crash is known here and not counted twice.",
 )
@@ -153,15 +156,18 @@ def _tracked() -> list[Column[Any]]:
     ]
 
 
+_CLUSTERED: dict[str, Any] = {"postgresql_partition_by": "RANGE (time)", "sqlite_with_rowid": False}
+"""Rows in the order of their key, and in PostgreSQL in monthly partitions."""
+
 points = Table(
     "health_points",
     metadata,
     Column("user_id", _ID, primary_key=True, autoincrement=False),
-    Column("metric", Text, primary_key=True),
+    Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
-    Column("source", Text, primary_key=True),
+    Column("source", Key, primary_key=True),
     Column("end_time", Moment, primary_key=True),
-    Column("kind", Text, primary_key=True),
+    Column("kind", Key, primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("value", Float),
     Column("minimum", Float),
@@ -169,14 +175,14 @@ points = Table(
     Column("unit", Text),
     Column("fields", Text),
     *_tracked(),
-    postgresql_partition_by="RANGE (time)",
+    **_CLUSTERED,
 )
 
 workouts = Table(
     "health_workouts",
     metadata,
     Column("user_id", _ID, primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),  # the app's, or made of name, start and end
+    Column("id", Key, primary_key=True),  # the app's, or made of name, start and end
     Column("name", Text, nullable=False),
     Column("time", Moment, nullable=False),
     Column("end_time", Moment, nullable=False),
@@ -192,10 +198,10 @@ series = Table(
     "health_series",
     metadata,
     Column("user_id", _ID, primary_key=True, autoincrement=False),
-    Column("parent_id", Text, primary_key=True),  # workout or ECG
-    Column("metric", Text, primary_key=True),
+    Column("parent_id", Key, primary_key=True),  # workout or ECG
+    Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
-    Column("source", Text, primary_key=True),
+    Column("source", Key, primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("value", Float),
     Column("minimum", Float),
@@ -203,14 +209,15 @@ series = Table(
     Column("unit", Text),
     Column("fields", Text),
     *_tracked(),
-    postgresql_partition_by="RANGE (time)",
+    Index("health_series_metric", "user_id", "metric", "time"),
+    **_CLUSTERED,
 )
 
 routes = Table(
     "health_routes",
     metadata,
     Column("user_id", _ID, primary_key=True, autoincrement=False),
-    Column("parent_id", Text, primary_key=True),
+    Column("parent_id", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("latitude", Float, nullable=False),
@@ -218,19 +225,65 @@ routes = Table(
     Column("altitude", Float),
     Column("fields", Text),
     *_tracked(),
-    postgresql_partition_by="RANGE (time)",
+    **_CLUSTERED,
 )
-POSITION = Column(
-    "position",
-    Geography,
-    Computed("ST_SetSRID(ST_MakePoint(longitude, latitude), 4326)::geography", persisted=True),
-)
-"""The column that ``health_routes`` has besides in PostgreSQL, with a GiST index."""
-
 TRACKED = {"point": points, "workout": workouts, "series": series, "route": routes}
 """The table of each kind of record."""
 PARTITIONED = (points, series, routes)
-"""The tables that PostgreSQL keeps in monthly partitions of ``time``, each with a BRIN index on it."""
+"""The tables that PostgreSQL keeps in monthly partitions of ``time``, each with a BRIN index on it.
+
+What is in no month's partition is in ``<table>_default``.
+"""
+for _table in PARTITIONED:
+    _brin = Index(
+        f"{_table.name}_time", _table.c.time, postgresql_using="brin", postgresql_with={"autosummarize": "on"}
+    )
+    _brin.ddl_if(dialect="postgresql")
+    _net = DDL(f"CREATE TABLE {_table.name}_default PARTITION OF {_table.name} DEFAULT")  # type: ignore[no-untyped-call]
+    event.listen(_table, "after_create", _net.execute_if(dialect="postgresql"))
+
+Index("health_routes_place", routes.c.user_id, routes.c.latitude, routes.c.longitude).ddl_if(dialect="sqlite")
+_POSITION = (
+    "ALTER TABLE health_routes ADD COLUMN position geography(Point, 4326) GENERATED ALWAYS AS "
+    "(ST_SetSRID(ST_MakePoint(longitude, latitude), 4326)::geography) STORED",
+    "CREATE INDEX health_routes_position ON health_routes USING gist (position)",
+)
+"""PostgreSQL knows besides where each place of a route is on the earth (PostGIS)."""
+for _statement in _POSITION:
+    event.listen(routes, "after_create", DDL(_statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
+
+quarters = Table(
+    "health_quarters",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("metric", Key, primary_key=True),
+    Column("time", Moment, primary_key=True),  # when the quarter of an hour begins
+    Column("source", Key, primary_key=True),
+    Column("count", Integer, nullable=False),  # points
+    Column("measured", Integer, nullable=False),  # points that have a value
+    Column("sum", Float),
+    Column("minimum", Float),  # of minimum, else of value
+    Column("maximum", Float),
+    Column("first", Moment, nullable=False),
+    Column("last", Moment, nullable=False),
+    sqlite_with_rowid=False,
+    comment="The points of each quarter of an hour: the borders of hours, days and weeks of all time zones are among"
+    " those of quarters.",
+)
+
+metrics = Table(
+    "health_metrics",
+    metadata,
+    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("metric", Key, primary_key=True),  # as ingests count it: step_count, workouts, workout_heart_rate ...
+    Column("source", Key, primary_key=True),
+    Column("record", Text, nullable=False),  # point, workout, series, route
+    Column("unit", Text),  # of the latest
+    Column("count", BigInteger, nullable=False),
+    Column("first", Moment, nullable=False),
+    Column("last", Moment, nullable=False),
+    comment="What there is of each metric, without reading its points.",
+)
 
 history = Table(
     "health_history",
@@ -267,6 +320,13 @@ quarantine = Table(
     Column("resolved_at", Moment),  # when a later attempt at the ingest could store it
     Index("health_quarantine_user", "user_id", "created_at"),
     Index("health_quarantine_ingest", "ingest_id"),
+    Index(
+        "health_quarantine_open",
+        "user_id",
+        "ingest_id",
+        postgresql_where=text("resolved_at IS NULL"),
+        sqlite_where=text("resolved_at IS NULL"),
+    ),
 )
 
 characteristics = Table(
@@ -293,6 +353,7 @@ audit = Table(
     Column("request_id", Text),
     Column("details", Text),  # JSON
     Index("health_audit_user", "user_id", "time"),
+    Index("health_audit_time", "time"),
 )
 
 quality = Table(

@@ -1,0 +1,333 @@
+"""Points by quarters of an hour, kept as they are written, and what is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, func, select, text
+
+from ....errors import PermanentError
+from ..schema import TRACKED, metrics
+from .session import moment
+from .staging import NEWER
+
+By = Literal["hour", "day", "week"]
+MOST_BUCKETS = 20_000
+_QUARTER = timedelta(minutes=15)
+_SUMS = (
+    "count(*) AS count, count(t.value) AS measured, sum(t.value) AS sum, "
+    "min(coalesce(t.minimum, t.value)) AS minimum, max(coalesce(t.maximum, t.value)) AS maximum"
+)
+_SUMS_OF_QUARTERS = (
+    "sum(t.count) AS count, sum(t.measured) AS measured, sum(t.sum) AS sum, "
+    "min(t.minimum) AS minimum, max(t.maximum) AS maximum"
+)
+
+
+class Rollups:
+    """What is kept besides the rows of one kind of record, in the transaction that writes them."""
+
+    def __init__(self, record: str, postgres: bool) -> None:
+        self._record, self._postgres = record, postgres
+        self._stage, self._known = f"stage_{record}", f"known_{record}"
+
+    def update(self, connection: Connection, bound: dict[str, Any], *, changed: bool) -> None:
+        """Bring them up to date with the rows that the stage has brought; ``changed``: some keys were there before."""
+        statements = [self._metrics(changed)]
+        if self._record == "point":
+            statements.append(self._quarters(changed))
+        for sql in statements:
+            connection.execute(text(sql), {name: value for name, value in bound.items() if f":{name}" in sql})
+
+    def _metrics(self, changed: bool) -> str:
+        only_new = f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL" if changed else " WHERE true"
+        source = "''" if self._record == "route" else "s.source"
+        unit = "NULL" if self._record == "route" else "max(s.unit)"
+        return (
+            "INSERT INTO health_metrics (user_id, metric, source, record, unit, count, first, last) "  # noqa: S608
+            f"SELECT :user, s.type, {source}, '{self._record}', {unit}, count(*), min(s.time), max(s.time) "
+            f"FROM {self._stage} s{only_new} GROUP BY s.type{', s.source' if self._record != 'route' else ''} "
+            "ON CONFLICT (user_id, metric, source) DO UPDATE SET "
+            "count = health_metrics.count + excluded.count, unit = coalesce(excluded.unit, health_metrics.unit), "
+            "first = CASE WHEN excluded.first < health_metrics.first THEN excluded.first "
+            "ELSE health_metrics.first END, "
+            "last = CASE WHEN excluded.last > health_metrics.last THEN excluded.last ELSE health_metrics.last END"
+        )
+
+    def _quarters(self, changed: bool) -> str:
+        """Sum up again the quarters in which anything changed."""
+        written = f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL OR k.verdict = {NEWER}"
+        touched = f"SELECT DISTINCT s.metric, s.source, s.quarter FROM {self._stage} s{written if changed else ''}"  # noqa: S608
+        key = "q.metric, q.quarter, q.source"
+        sums = f"{_SUMS}, min(t.time) AS first, max(t.time) AS last"
+        match = "t.user_id = :user AND t.metric = q.metric AND t.source = q.source AND t.time >= q.quarter AND t.time <"
+        if self._postgres:
+            end = "q.quarter + interval '15 minutes' AND t.time > :wide_low AND t.time < :wide_high"
+            rows = (
+                f"SELECT :user, {key}, a.* FROM ({touched}) q CROSS JOIN LATERAL "  # noqa: S608
+                f"(SELECT {sums} FROM health_points t WHERE {match} {end}) a WHERE true"
+            )
+        else:
+            end = "strftime('%Y-%m-%d %H:%M:%f000Z', q.quarter, '+15 minutes')"
+            rows = (
+                f"SELECT :user, {key}, {sums} FROM ({touched}) q CROSS JOIN health_points t "  # noqa: S608
+                f"WHERE {match} {end} GROUP BY {key}"
+            )
+        summed = ("count", "measured", "sum", "minimum", "maximum", "first", "last")
+        return (
+            f"INSERT INTO health_quarters (user_id, metric, time, source, {', '.join(summed)}) {rows} "
+            "ON CONFLICT (user_id, metric, time, source) DO UPDATE SET "
+            + ", ".join(f"{name} = excluded.{name}" for name in summed)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What the points of an hour, a day or a week come to."""
+
+    time: datetime
+    """When it begins, local."""
+    count: int
+    sum: float | None
+    mean: float | None
+    minimum: float | None
+    maximum: float | None
+
+
+class TooManyBuckets(PermanentError):
+    """The range has more hours, days or weeks than one answer holds."""
+
+
+@dataclass(frozen=True)
+class _Range:
+    """A stretch of a bucket whose sums are kept, or are to be made from points."""
+
+    bucket: int
+    low: datetime
+    high: datetime
+
+
+def aggregate(
+    connection: Connection,
+    user: int,
+    metric: str,
+    by: By,
+    timezone: str = "UTC",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    source: str | None = None,
+    field: str | None = None,
+    *,
+    kind: str | None = None,
+) -> list[Bucket]:
+    """Sum up the points of ``metric`` in each hour, day or week (from Monday) of ``timezone``, in order of time.
+
+    Points from ``start`` on and before ``end``; without them, all. ``field`` sums up a number of ``fields`` instead of
+    the value, ``kind`` only the points of a kind. Buckets without points are left out. Raises PermanentError for a time
+    zone that does not exist, TooManyBuckets beyond 20,000.
+    """
+    there = extent(connection, user, metric)
+    if there is None:
+        return []
+    zone = _zone(timezone)
+    low = max(start, there["first"]) if start else there["first"]
+    high = min(end, there["last"] + timedelta(microseconds=1)) if end else there["last"] + timedelta(microseconds=1)
+    borders = list(_borders(low, high, by, zone))
+    stretches = list(zip(range(len(borders)), (max(b, low) for b in borders), [*borders[1:], high], strict=True))
+    kept, ragged = [], []
+    for number, first, last in stretches:
+        aligned_first, aligned_last = _up(first), _down(last)
+        if field is not None or kind is not None or there["record"] != "point" or aligned_first >= aligned_last:
+            ragged.append(_Range(number, first, last))
+            continue
+        kept.append(_Range(number, aligned_first, aligned_last))
+        ragged += [_Range(number, a, b) for a, b in ((first, aligned_first), (aligned_last, last)) if a < b]
+    reading = _Reading(connection, user, metric, there["record"], source, field, kind)
+    return _merged(borders, zone, [*reading.sums(kept, quarters=True), *reading.sums(ragged, quarters=False)])
+
+
+def overview(connection: Connection, user: int) -> list[RowMapping]:
+    """Return metric, record, unit, count, first and last of each metric of the user, without reading points."""
+    c = metrics.c
+    columns = (func.sum(c.count).label("count"), func.min(c.first).label("first"), func.max(c.last).label("last"))
+    statement = select(c.metric, func.min(c.record).label("record"), func.max(c.unit).label("unit"), *columns)
+    found = connection.execute(statement.where(c.user_id == user).group_by(c.metric).order_by(c.metric))
+    return list(found.mappings())
+
+
+def extent(connection: Connection, user: int, metric: str) -> RowMapping | None:
+    """Return record, unit, count, first and last of one metric; None if the user has nothing of it."""
+    c = metrics.c
+    statement = select(
+        func.min(c.record).label("record"),
+        func.max(c.unit).label("unit"),
+        func.sum(c.count).label("count"),
+        func.min(c.first).label("first"),
+        func.max(c.last).label("last"),
+    ).where(c.user_id == user, c.metric == metric)
+    found = connection.execute(statement).mappings().one()
+    return found if found["first"] is not None else None
+
+
+class _Reading:
+    """Sums of stretches of one metric."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        user: int,
+        metric: str,
+        record: str,
+        source: str | None,
+        field: str | None,
+        kind: str | None,
+    ) -> None:
+        self._connection, self._record, self._field = connection, record, field
+        self._postgres = connection.dialect.name == "postgresql"
+        self._bound: dict[str, Any]
+        stored = metric.removeprefix("workout_") if record == "series" else metric
+        given = {"metric": stored, "source": source, "kind": kind}
+        columns = TRACKED[record].c
+        self._bound = {name: wanted for name, wanted in given.items() if wanted is not None and name in columns}
+        self._conditions = ["t.user_id = :user", *(f"t.{name} = :{name}" for name in self._bound)]
+        self._bound["user"] = user
+
+    def sums(self, ranges: list[_Range], *, quarters: bool) -> list[RowMapping]:
+        """Return bucket, count, measured, sum, minimum and maximum of each range in which there is anything."""
+        if not ranges:
+            return []
+        table = "health_quarters" if quarters else TRACKED[self._record].name
+        sums = _SUMS_OF_QUARTERS if quarters else self._sums()
+        where = " AND ".join([*self._conditions, "t.time >= b.low", "t.time < b.high"])
+        if self._postgres:
+            bound = {
+                "buckets": [each.bucket for each in ranges],
+                "lows": [each.low for each in ranges],
+                "highs": [each.high for each in ranges],
+                "least": min(each.low for each in ranges),
+                "most": max(each.high for each in ranges),
+            }
+            sql = (
+                "SELECT b.bucket, a.* FROM unnest(CAST(:buckets AS int[]), CAST(:lows AS timestamptz[]), "  # noqa: S608
+                f"CAST(:highs AS timestamptz[])) AS b(bucket, low, high) CROSS JOIN LATERAL (SELECT {sums} "
+                f"FROM {table} t WHERE {where} AND t.time >= :least AND t.time < :most) a WHERE a.count > 0"
+            )
+        else:
+            triples = [
+                (each.bucket, moment(each.low, postgres=False), moment(each.high, postgres=False)) for each in ranges
+            ]
+            bound = {"ranges": msgspec.json.encode(triples).decode()}
+            sql = (
+                f"SELECT b.bucket, {sums} FROM (SELECT json_extract(value, '$[0]') AS bucket, "  # noqa: S608
+                "json_extract(value, '$[1]') AS low, json_extract(value, '$[2]') AS high FROM json_each(:ranges)) b "
+                f"CROSS JOIN {table} t WHERE {where} GROUP BY b.bucket"
+            )
+        return list(self._connection.execute(text(sql), self._bound | bound).mappings())
+
+    def _sums(self) -> str:
+        if self._record == "route":
+            return "count(*) AS count, 0 AS measured, NULL AS sum, NULL AS minimum, NULL AS maximum"
+        if self._record == "workout":
+            return _SUMS.replace("coalesce(t.minimum, t.value)", "t.value").replace(
+                "coalesce(t.maximum, t.value)", "t.value"
+            )
+        if self._field is None:
+            return _SUMS
+        self._bound["field"] = self._field
+        if self._postgres:
+            of = ["CAST(t.fields AS jsonb) -> CAST(:field AS text)"]
+            of.append(f"{of[0]} -> 'value'")
+            tests = {f"jsonb_typeof({each}) = 'number'": f"CAST({each} AS float8)" for each in of}
+        else:
+            self._bound["field"] = '$."' + self._field.replace('"', "") + '"'
+            paths = (":field", ":field || '.value'")
+            tests = {
+                f"json_type(t.fields, {path}) IN ('integer', 'real')": f"json_extract(t.fields, {path})"
+                for path in paths
+            }
+        value = "CASE " + " ".join(f"WHEN {test} THEN {number}" for test, number in tests.items()) + " END"
+        return (
+            f"count({value}) AS count, count({value}) AS measured, sum({value}) AS sum, min({value}) AS minimum, "
+            f"max({value}) AS maximum"
+        )
+
+
+def _merged(borders: list[datetime], zone: ZoneInfo, sums: list[RowMapping]) -> list[Bucket]:
+    found: dict[int, list[RowMapping]] = {}
+    for row in sums:
+        if row["count"]:
+            found.setdefault(row["bucket"], []).append(row)
+    return [_bucket(borders[number].astimezone(zone), found[number]) for number in sorted(found)]
+
+
+def _bucket(start: datetime, rows: list[RowMapping]) -> Bucket:
+    def given(name: str) -> list[float]:
+        return [row[name] for row in rows if row[name] is not None]
+
+    measured = sum(int(row["measured"]) for row in rows)
+    total = sum(given("sum")) if given("sum") else None
+    return Bucket(
+        time=start,
+        count=sum(int(row["count"]) for row in rows),
+        sum=total,
+        mean=total / measured if total is not None and measured else None,
+        minimum=min(given("minimum"), default=None),
+        maximum=max(given("maximum"), default=None),
+    )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise PermanentError(f"no time zone is called {name[:80]!r}; expected one as Europe/Berlin") from None
+
+
+def _borders(low: datetime, high: datetime, by: By, zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield in UTC when each bucket begins, from the one in which ``low`` is to the last before ``high``."""
+    border = _first(low, by, zone)
+    for _ in range(MOST_BUCKETS):
+        if border >= high:
+            return
+        yield border
+        border = _next(border, by, zone)
+    if border < high:
+        raise TooManyBuckets(
+            f"from {low:%Y-%m-%d} to {high:%Y-%m-%d} there are more than {MOST_BUCKETS:,} times a {by}; "
+            "narrow the range, or sum up by longer times"
+        )
+
+
+def _first(moment: datetime, by: By, zone: ZoneInfo) -> datetime:
+    local = moment.astimezone(zone)
+    if by == "hour":
+        begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        return (moment - begun).astimezone(UTC)
+    day = local.date()
+    return _midnight(day - timedelta(days=day.weekday() if by == "week" else 0), zone)
+
+
+def _next(border: datetime, by: By, zone: ZoneInfo) -> datetime:
+    local = border.astimezone(zone)
+    if by == "hour":
+        return border + timedelta(hours=1) - timedelta(minutes=local.minute, seconds=local.second)
+    # A day may begin at one o'clock, where midnight was skipped: it is the same day.
+    return _midnight(local.date() + timedelta(days=1 if by == "day" else 7), zone)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def _down(moment: datetime) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + (moment - datetime.fromtimestamp(0, UTC)) // _QUARTER * _QUARTER
+
+
+def _up(moment: datetime) -> datetime:
+    below = _down(moment)
+    return below if below == moment else below + _QUARTER

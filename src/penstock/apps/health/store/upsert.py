@@ -1,0 +1,208 @@
+"""Rows into their table: each is new, the same as before, newer or older than what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import text
+
+from ..acceptance import Counts
+from ..schema import PARTITIONED, TRACKED
+from .rollups import Rollups
+from .session import Session, moment
+from .staging import CONFIRMED, NEWER, OLDER, SAME, Staged, counted_by_type, keys_of, staged, values_of
+
+
+@dataclass(frozen=True)
+class Load:
+    """What holds for all rows of a load: parts of one ingest, in one transaction."""
+
+    user: int
+    ingest: str
+    attempt: int
+    now: datetime
+    open: str | None
+    """The greatest id of an earlier ingest of the user of which something is still to be stored."""
+
+
+@dataclass
+class Tally:
+    """What became of the rows, by type."""
+
+    types: dict[str, Counts] = field(default_factory=dict)
+
+    def add(self, type: str, **counts: int) -> None:
+        """Count rows of a type."""
+        own = self.types.setdefault(type, Counts())
+        for name, count in counts.items():
+            setattr(own, name, getattr(own, name) + count)
+
+
+class Upsert:
+    """The statements for the table of one kind of record, run in a session."""
+
+    def __init__(self, record: str, session: Session) -> None:
+        self._record, self._session = record, session
+        self._table = TRACKED[record]
+        self._keys, self._values = keys_of(self._table), values_of(self._table)
+        self._stage, self._known = f"stage_{record}", f"known_{record}"
+        self._used = False
+        self._rollups = Rollups(record, session.is_postgres)
+        self._make_stage()
+
+    def _make_stage(self) -> None:
+        """Make the temporary tables of this session."""
+        run, columns = self._session.connection.exec_driver_sql, ", ".join([*self._keys, *self._values])
+        quarter = f", {'NULL::timestamptz' if self._session.is_postgres else 'NULL'} AS quarter"
+        source = f"SELECT 0 AS number, '' AS type, {columns}{quarter} FROM {self._table.name}"  # noqa: S608
+        if self._session.is_postgres:
+            run(f"CREATE TEMP TABLE {self._stage} ON COMMIT DELETE ROWS AS {source} WITH NO DATA")
+            run(f"CREATE TEMP TABLE {self._known} (number integer, type text, verdict smallint) ON COMMIT DELETE ROWS")
+        else:
+            run(f"CREATE TEMP TABLE {self._stage} AS {source} LIMIT 0")
+            run(f"CREATE TEMP TABLE {self._known} (number INTEGER PRIMARY KEY, type TEXT, verdict INTEGER)")
+
+    def begin(self) -> None:
+        """Begin with a transaction: PostgreSQL has emptied the temporary tables."""
+        self._used = not self._session.is_postgres
+
+    def apply(self, rows: pa.Table, load: Load, tally: Tally) -> None:
+        """Write the rows, keep what they replace, and count."""
+        stage = staged(self._record, rows)
+        bound = self._bound(stage, load)
+        self._load(stage.rows)
+        verdicts = self._classify(stage, load, bound, tally)
+        self._keep_history(bound, verdicts)
+        if verdicts - {SAME, OLDER}:
+            self._insert(bound, verdicts)
+            self._rollups.update(self._session.connection, bound, changed=verdicts != {None})
+        if stage.replaced.num_rows:
+            self._keep_replaced(stage.replaced, bound, tally)
+
+    def _load(self, rows: pa.RecordBatch) -> None:
+        if self._used:
+            for table in (self._stage, self._known):
+                self._run(f"TRUNCATE {table}" if self._session.is_postgres else f"DELETE FROM {table}")  # noqa: S608
+        self._used = True
+        self._session.load(self._stage, rows)
+
+    def _bound(self, stage: Staged, load: Load) -> dict[str, Any]:
+        postgres = self._session.is_postgres
+        quarter = timedelta(minutes=15)
+        return {
+            "user": load.user,
+            "ingest": load.ingest,
+            "open": load.open,
+            "now": moment(load.now, postgres=postgres),
+            "low": moment(stage.low, postgres=postgres),
+            "high": moment(stage.high, postgres=postgres),
+            "wide_low": moment(stage.low - quarter, postgres=postgres),
+            "wide_high": moment(stage.high + quarter, postgres=postgres),
+        }
+
+    def _run(self, sql: str, bound: dict[str, Any] | None = None) -> Any:
+        names = {name: value for name, value in (bound or {}).items() if f":{name}" in sql}
+        return self._session.connection.execute(text(sql), names)
+
+    @property
+    def _match(self) -> str:
+        """The condition that ``t``, the table, has the key of ``s``, the stage; the range names the partitions."""
+        same = "".join(f" AND t.{key} = s.{key}" for key in self._keys)
+        ranged = " AND t.time >= :low AND t.time <= :high" if self._table in PARTITIONED else ""
+        return f"t.user_id = :user{same}{ranged}"
+
+    def _classify(self, stage: Staged, load: Load, bound: dict[str, Any], tally: Tally) -> set[int | None]:
+        """Say of each row what becomes of it, and count."""
+        alike = "IS NOT DISTINCT FROM" if self._session.is_postgres else "IS"
+        compared = ["original_unit"]
+        if load.attempt > 1:  # It may be read better than the last time.
+            compared += [name for name in self._values if name not in ("original", "original_unit")]
+        same = "t.original = s.original" + "".join(f" AND t.{name} {alike} s.{name}" for name in compared)
+        between = f"CASE WHEN t.ingest_id < :open THEN {CONFIRMED} ELSE {SAME} END" if load.open else str(SAME)
+        self._run(
+            f"INSERT INTO {self._known} SELECT s.number, s.type, (SELECT CASE WHEN {same} THEN {between} "  # noqa: S608
+            f"WHEN t.ingest_id > :ingest THEN {OLDER} ELSE {NEWER} END "
+            f"FROM {self._table.name} t WHERE {self._match}) FROM {self._stage} s",
+            bound,
+        )
+        found = self._run(f"SELECT type, verdict, count(*) FROM {self._known} GROUP BY type, verdict").all()  # noqa: S608
+        for type, verdict, count in found:
+            tally.add(type, **{"stored" if verdict is None else "updated" if verdict == NEWER else "unchanged": count})
+        for type, count in stage.repeated.items():
+            tally.add(type, unchanged=count)
+        return {verdict for _, verdict, _ in found}
+
+    def _insert(self, bound: dict[str, Any], verdicts: set[int | None]) -> None:
+        columns = [*self._keys, *self._values]
+        values = ", ".join(f"s.{name}" for name in columns)
+        sql = (
+            f"INSERT INTO {self._table.name} (user_id, {', '.join(columns)}, ingest_id, updated_at) "  # noqa: S608
+            f"SELECT :user, {values}, {self._uuid(':ingest')}, :now FROM {self._stage} s"
+        )
+        if verdicts != {None}:
+            sql += (
+                f" JOIN {self._known} k ON k.number = s.number "
+                f"WHERE k.verdict IS NULL OR k.verdict IN ({CONFIRMED}, {NEWER})"
+            )
+        if verdicts & {CONFIRMED, NEWER}:
+            changed = ", ".join(f"{name} = excluded.{name}" for name in [*self._values, "ingest_id", "updated_at"])
+            sql += f" ON CONFLICT (user_id, {', '.join(self._keys)}) DO UPDATE SET {changed}"
+        self._run(sql, bound)
+
+    def _keep_history(self, bound: dict[str, Any], verdicts: set[int | None]) -> None:
+        """Keep what newer rows replace, and rows that come too late to be in the table."""
+        there = (
+            f"{self._stage} s JOIN {self._known} k ON k.number = s.number "
+            f"CROSS JOIN {self._table.name} t WHERE {self._match}"
+        )
+        if NEWER in verdicts:
+            known = self._is_known("t.original", "t.ingest_id")
+            news = f"k.verdict = {NEWER} AND (t.ingest_id <> :ingest OR NOT {known})"
+            self._remember("t", "t.ingest_id", self._uuid(":ingest"), f"{there} AND {news}", bound)
+        if OLDER in verdicts:
+            known = self._is_known("s.original", self._uuid(":ingest"))
+            news = f"k.verdict = {OLDER} AND NOT {known}"
+            self._remember("s", self._uuid(":ingest"), "t.ingest_id", f"{there} AND {news}", bound)
+
+    def _keep_replaced(self, rows: pa.RecordBatch, bound: dict[str, Any], tally: Tally) -> None:
+        """Keep what a later row of the same load and the same key replaces: rare, since ordinals tell such apart."""
+        for type, count in counted_by_type(rows).items():
+            tally.add(type, updated=count)
+        self._load(rows)
+        ingest = self._uuid(":ingest")
+        self._remember("s", ingest, ingest, f"{self._stage} s WHERE NOT {self._is_known('s.original', ingest)}", bound)
+
+    def _remember(self, old: str, ingest: str, replaced_by: str, rows: str, bound: dict[str, Any]) -> None:
+        value = "NULL, NULL" if self._record == "route" else f"{old}.value, {old}.unit"
+        self._run(
+            "INSERT INTO health_history (user_id, record, metric, time, key, original, original_unit, value, unit, "  # noqa: S608
+            "ingest_id, replaced_by, replaced_at) "
+            f"SELECT :user, '{self._record}', {self._metric}, s.time, {self._key}, "
+            f"{old}.original, {old}.original_unit, {value}, {ingest}, {replaced_by}, :now FROM {rows} "
+            "ORDER BY s.number",
+            bound,
+        )
+
+    def _is_known(self, original: str, ingest: str) -> str:
+        """The condition that the history has this value already: an ingest may be processed again."""
+        return (
+            f"EXISTS (SELECT 1 FROM health_history h WHERE h.user_id = :user AND h.metric = {self._metric} "  # noqa: S608
+            f"AND h.time = s.time AND h.record = '{self._record}' AND h.ingest_id = {ingest} "
+            f"AND h.original = {original} AND h.key = {self._key})"
+        )
+
+    def _uuid(self, value: str) -> str:
+        return f"CAST({value} AS uuid)" if self._session.is_postgres else value
+
+    @property
+    def _metric(self) -> str:
+        return {"route": "'route'", "workout": "s.name"}.get(self._record, "s.metric")
+
+    @property
+    def _key(self) -> str:
+        """The other columns of the key, as JSON."""
+        pairs = ", ".join(f"'{key}', s.{key}" for key in self._keys if key not in ("metric", "time"))
+        return f"CAST(jsonb_build_object({pairs}) AS text)" if self._session.is_postgres else f"json_object({pairs})"
