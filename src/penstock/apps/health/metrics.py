@@ -75,9 +75,9 @@ _oldest = _gauge("unfinished_ingest_age_seconds", "Age of the oldest of them.")
 _open = _gauge("quarantine_open_points", "Points in quarantine that no later attempt resolved.")
 _found = _gauge("quality_users", "Users with a finding of the last look at the data.", "finding")
 _worst = _gauge("quality_worst_score", "The lowest completeness score of a user, 0 to 100.")
-_runs = _counter("job_runs_total", "Runs of jobs.", "job", "result")
-_run_seconds = _histogram("job_duration_seconds", "Time of a run of a job.", _LONG, "job")
-_succeeded = _gauge("job_last_success_timestamp_seconds", "When a job last succeeded on this replica.", "job")
+_runs = _counter("job_runs_total", "Runs of jobs.", "task", "result")  # Prometheus calls by `job` what it asks.
+_run_seconds = _histogram("job_duration_seconds", "Time of a run of a job.", _LONG, "task")
+_succeeded = _gauge("job_last_success_timestamp_seconds", "When a job last succeeded on this replica.", "task")
 
 _IN_WORKOUTS = (
     "route", "heart_rate_recovery", "basal_energy", "walking_and_running_distance", "swim_distance",
@@ -187,6 +187,12 @@ def failed(error_type: str, endpoint: str, severity: Literal["warning", "error"]
     _errors.labels(error_type, endpoint, severity).inc()
 
 
+def expect(job: str) -> None:
+    """Show the runs of a job from the beginning, so that its first failure is seen as one."""
+    for result in ("success", "failure"):
+        _runs.labels(job, result)
+
+
 def ran(job: str, result: Literal["success", "failure", "elsewhere"], seconds: float) -> None:
     """Count the run of a job; ``elsewhere`` is one that another replica did."""
     _runs.labels(job, result).inc()
@@ -252,6 +258,21 @@ def _is_ingest(endpoint: str) -> bool:
     """Whether data is posted there: the route, its aliases, and those of the domains; not jobs about an ingest."""
     under = endpoint.removeprefix("/api/v1/ingest")
     return endpoint in _INGEST or (under != endpoint and under.count("/") <= 1 and "{id" not in under)
+
+
+def _begin() -> None:
+    """Show as 0 what an alert waits for: Prometheus sees no increase in what was not there before."""
+    for limit in LIMITS:
+        _exhausted.labels(limit)
+    for event in EVENTS:
+        _security.labels(event)
+    for result in RESULTS:
+        _attempts.labels(result, "none" if result == "missing" else "hea")
+    for endpoint in ("/api/v1/ingest", *_INGEST):
+        _limited.labels(endpoint)
+
+
+_begin()
 
 
 class Measured:
