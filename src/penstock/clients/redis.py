@@ -29,6 +29,7 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
+        from redis.driver_info import DriverInfo
     except ImportError:
         raise ConfigError("redis is not installed; install penstock[health]") from None
     text = url.get_secret_value()
@@ -48,6 +49,7 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             client_name="penstock",
+            driver_info=DriverInfo(None, None),  # to find its own version it would read files on the event loop
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{shown(text)}: {masked(str(error), text)}; {_EXPECTED}") from None

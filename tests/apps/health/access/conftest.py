@@ -1,0 +1,134 @@
+"""A gate before three routes, over each database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar, Request, get, post
+from litestar.datastructures import State
+
+from penstock.apps.health import schema
+from penstock.apps.health.access import keys
+from penstock.apps.health.access.audit import FEED
+from penstock.apps.health.access.gate import Gate, GateMiddleware
+from penstock.apps.health.api import errors
+from penstock.apps.health.database import Database
+from penstock.apps.health.settings import Settings
+from penstock.inputs.feed import Feed, feed
+from penstock.testing.contexts import lend_context
+
+TABLES = [schema.users, schema.keys, schema.audit, schema.characteristics]
+
+
+@get("/readings", opt={"scope": "read"})
+async def read(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    return {"user": request.user.user_name, "address": request.user.address, "key": request.user.key}
+
+
+@post("/readings", opt={"scope": "ingest"}, status_code=200)
+async def send(request: Request[Any, Any, Any]) -> dict[str, int]:
+    return {"bytes": len(await request.body())}
+
+
+@get("/settings", opt={"scope": "admin", "limit": "admin"})
+async def administer() -> dict[str, bool]:
+    return {"success": True}
+
+
+@get("/forgotten")
+async def forgotten() -> dict[str, bool]:
+    return {"success": True}
+
+
+@get("/any", opt={"scope": "any", "limit": "read"})
+async def any_key() -> dict[str, bool]:
+    return {"success": True}
+
+
+@get("/alive", opt={"public": True})
+async def alive() -> str:
+    return "alive"
+
+
+class Running:
+    """A gate that is open, and a client of the routes behind it."""
+
+    def __init__(self, gate: Gate, database: Database, client: httpx.AsyncClient, app: Litestar) -> None:
+        self.gate, self.database, self.client, self.app = gate, database, client, app
+
+    async def make(self, **given: Any) -> keys.Made:
+        return await self.database.run(lambda connection: keys.create(connection, **({"name": "phone"} | given)))
+
+    async def get(self, key: str | None, path: str = "/readings", **headers: str) -> httpx.Response:
+        shown = {"authorization": f"Bearer {key}"} if key else {}
+        return await self.client.get(path, headers=shown | {n.replace("_", "-"): v for n, v in headers.items()})
+
+    def from_address(self, address: str) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app, client=(address, 1234))
+        return httpx.AsyncClient(transport=transport, base_url="http://penstock")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = (
+        f"sqlite:///{tmp_path}/health.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+    )
+    yield from _made(url)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    yield from _made(f"sqlite:///{tmp_path}/health.db")
+
+
+def _made(url: str) -> Iterator[Database]:
+    database = Database.of(url)
+    database.call(lambda connection: schema.metadata.create_all(connection, tables=TABLES))
+    yield database
+    database.close()
+
+
+@asynccontextmanager
+async def running(database: Database, **settings: Any) -> AsyncIterator[Running]:
+    gate = Gate.of(Settings(**settings), database)
+    app = Litestar(
+        [read, send, administer, forgotten, any_key, alive],
+        middleware=[GateMiddleware],
+        exception_handlers=errors.HANDLERS,  # type: ignore[arg-type]
+        state=State({"health": SimpleNamespace(gate=gate, database=database, settings=gate.settings)}),
+        logging_config=None,
+    )
+    transport = httpx.ASGITransport(app)
+    async with gate.open(), httpx.AsyncClient(transport=transport, base_url="http://penstock") as client:
+        yield Running(gate, database, client, app)
+
+
+@pytest.fixture
+def open_gate() -> Any:
+    return running
+
+
+@pytest.fixture
+async def audited(tmp_path: Path) -> AsyncIterator[list[dict[str, Any]]]:
+    """What reaches the stream of the audit, which is there while this fixture is used."""
+    rows: list[dict[str, Any]] = []
+    async with lend_context(tmp_path) as context, Feed(name=FEED).open(context) as reader:
+
+        async def take() -> None:
+            while True:
+                delivery = await reader.read()
+                rows.extend(delivery.batch.to_pylist())
+                await delivery.ack()
+
+        taking = asyncio.create_task(take())
+        assert feed(FEED).is_open
+        yield rows
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pyarrow as pa
+from sqlalchemy import select
+
+from penstock.apps.health import schema
+from penstock.apps.health.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
+from penstock.apps.health.access.caller import Caller
+from penstock.inputs.feed import Feed
+from penstock.testing.contexts import lend_context
+
+CALLER = Caller(
+    user=7,
+    user_name="me",
+    key="k1",
+    scopes=frozenset({"read"}),
+    address="192.0.2.1",
+    user_agent="x" * 1000,
+    request_id="r1",
+)
+
+
+def test_the_rows_have_the_columns_of_the_table():
+    assert SCHEMA.names == [column.name for column in schema.audit.c]
+
+
+def test_a_row_says_who_did_what():
+    row = entry("ingest_accepted", "success", caller=CALLER, resource="i1", details={"bytes": 3})
+    (written,) = batch([row]).to_pylist()
+    assert written["id"] == row.id
+    assert (written["user_id"], written["key_id"], written["resource"]) == (7, "k1", "i1")
+    assert len(written["user_agent"]) == 512
+    assert json.loads(written["details"]) == {"bytes": 3}
+    assert batch([row, entry("x", "failed")]).schema == SCHEMA
+
+
+async def test_what_comes_while_rows_are_written_is_written_together(tmp_path):
+    audit, batches = Audit(), []
+    async with lend_context(tmp_path) as context, Feed(name=FEED).open(context) as reader:
+        writing = [asyncio.create_task(audit.record("a", caller=CALLER, resource=str(n))) for n in range(3000)]
+        while sum(part.num_rows for part in batches) < 3000:
+            delivery = await reader.read()
+            assert not any(task.done() for task in writing[sum(part.num_rows for part in batches) :])
+            batches.append(delivery.batch)
+            await delivery.ack()
+        await asyncio.gather(*writing)
+    assert len(batches) <= 4
+    assert pa.Table.from_batches(batches).column("resource").to_pylist() == [str(n) for n in range(3000)]
+
+
+async def test_a_stream_that_refuses_or_hangs_costs_no_request_and_no_row(tmp_path, caplog):
+    audit = Audit(patience=0.1)
+    async with lend_context(tmp_path) as context, Feed(name=FEED).open(context) as reader:
+        writing = asyncio.create_task(audit.record("refused", caller=CALLER))
+        delivery = await reader.read()
+        await delivery.nack(ValueError("the disk is full"))
+        await writing
+        await audit.record("hangs", caller=CALLER)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [json.loads(line[line.index("{") :])["action"] for line in lines] == ["refused", "hangs"]
+    assert "the disk is full" in lines[0]
+
+
+async def test_whoever_gives_up_waiting_has_still_been_written_down(tmp_path):
+    audit = Audit()
+    async with lend_context(tmp_path) as context, Feed(name=FEED).open(context) as reader:
+        writing = asyncio.create_task(audit.record("a", caller=CALLER))
+        await asyncio.sleep(0)
+        writing.cancel()
+        delivery = await reader.read()
+        assert delivery.batch.num_rows == 1
+        await delivery.ack()
+        await audit.close()
+
+
+def test_what_repeats_is_told_once_a_minute_with_its_number():
+    repeated = Repetitions(60, most=10)
+    assert repeated.count("a", 0) == 1
+    assert [repeated.count("a", moment) for moment in (1, 2, 59)] == [0, 0, 0]
+    assert repeated.count("b", 3) == 1
+    assert repeated.count("a", 60) == 4
+    for number in range(100):
+        repeated.count(number, 61)
+    assert len(repeated._seen) == 10
+
+
+async def test_rows_fit_the_table_in_each_database(any_database, audited):
+    """What the stream would write: the columns as they are, under their names."""
+    await Audit().record("ingest_accepted", caller=CALLER, resource="i1", details={"bytes": 3})
+    await any_database.run(lambda c: c.execute(schema.audit.insert(), audited))
+    (row,) = await any_database.run(lambda c: c.execute(select(schema.audit)).mappings().fetchall())
+    assert row["id"] == audited[0]["id"]
+    assert row["time"] == audited[0]["time"]
