@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -68,8 +67,8 @@ def instant(value: Any) -> Instant:
 
 
 def _of_number(value: float) -> Instant:
-    if not math.isfinite(value):
-        raise ValueError(f"expected a date, got {value!r}")
+    if not -1e18 < value < 1e18:  # before it is multiplied: neither infinity nor a number without end can be
+        raise ValueError(f"expected seconds since 1970, got {value!r:.40}")
     micros = round(value * (1000 if abs(value) >= _MILLISECONDS else 1_000_000))
     if not FIRST <= micros <= LAST:
         raise ValueError(f"expected seconds since 1970, got {value!r:.40}, which is beyond the year 9999")

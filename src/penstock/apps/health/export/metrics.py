@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from . import catalogue
 from .catalogue import Metric
@@ -98,7 +99,7 @@ def _taken(values: Any, rows: list[int]) -> Any:
         return values[rows]
     if isinstance(values, list):
         return [values[row] for row in rows]
-    return values.take(rows) if hasattr(values, "take") else values
+    return values.take(pa.array(rows, pa.int64())) if isinstance(values, pa.Array) else values
 
 
 class _Points:

@@ -137,12 +137,20 @@ def elements(payload: bytes) -> list[Any]:
         found = _elements(payload)
     except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError):
         try:
-            found = [_readable(element) for element in json.loads(payload)]
+            found = [_readable(element) for element in json.loads(payload, parse_int=_integer)]
         except (RecursionError, TypeError) as error:
             raise ValueError(f"expected a JSON list: {error}") from None
     if not isinstance(found, list):
         raise ValueError(f"expected a JSON list, got {type(found).__name__}")
     return found
+
+
+def _integer(digits: str) -> float:
+    """Return the number; one of more digits than Python reads is infinite, and so at fault."""
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
 
 
 def _readable(element: Any) -> Any:
