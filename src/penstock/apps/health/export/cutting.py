@@ -1,0 +1,441 @@
+"""Cut the JSON of an export into slices: where each is in the text, found in one pass that also checks all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .structure import (
+    CLOSE_LIST,
+    CLOSE_OBJECT,
+    COLON,
+    COMMA,
+    LARGEST,
+    OPEN_LIST,
+    OPEN_OBJECT,
+    Malformed,
+    Structure,
+    check,
+)
+
+MOST_ELEMENTS = 8192
+MOST_BYTES = 1_000_000
+"""How much is in a slice at most, unless a single element has more."""
+MOST_CUTS = 100_000
+"""How many slices a body may have."""
+_FACT = 1000
+"""A fact about a workout that is longer stays with the workout."""
+_RICH = {"workouts": None, "ecg": {"voltageMeasurements"}}
+"""Sections whose elements hold lists of their own: which of them are cut out, None for all."""
+_LISTS = {"metrics", "workouts", "ecg", "symptoms", "cycleTracking", "stateOfMind", "medications"}
+_LISTS |= {"heartRateNotifications"}
+_NEW = {"stateOfMind", "symptoms", "cycleTracking", "ecg", "medications", "heartRateNotifications"}
+
+
+class Facts(msgspec.Struct):
+    """What is said beside a list, before or after it."""
+
+    values: dict[str, Any] = {}
+
+    def text(self, *names: str) -> str | None:
+        """Return the first of the facts that is a text."""
+        return next((self.values[name] for name in names if isinstance(self.values.get(name), str)), None)
+
+
+class Cut(msgspec.Struct):
+    """Where a slice is."""
+
+    section: str
+    path: str
+    start: int
+    end: int
+    first: int = 0
+    count: int = 1
+    name: str | None = None
+    about: Facts | None = None
+    """Of a metric: its name and units."""
+    parent: Facts | None = None
+    parent_index: int | None = None
+    holes: list[tuple[str, int, int]] = []
+    """Lists of an element that are slices of their own: their key, and from where to where they are."""
+    reason: str | None = None
+
+
+class Plan(msgspec.Struct):
+    """All slices of a body, in the order in which they end."""
+
+    cuts: list[Cut] = []
+    format: str | None = None
+
+    def add(self, cut: Cut) -> None:
+        """Note a slice; raises Malformed if there are too many."""
+        if len(self.cuts) >= MOST_CUTS:
+            raise Malformed(f"expected at most {MOST_CUTS} lists in a body")
+        self.cuts.append(cut)
+
+
+class Boundaries:
+    """Groups the elements of a list, or the lines of a text, into slices, whatever windows they are found in."""
+
+    def __init__(self, start: int, most_elements: int | None = None, most_bytes: int | None = None) -> None:
+        self.start, self.first = start, 0
+        self._elements, self._bytes = most_elements or MOST_ELEMENTS, most_bytes or MOST_BYTES
+        self._ends = np.empty(0, np.int64)
+
+    def found(self, ends: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Note where further elements end."""
+        self._ends = np.concatenate((self._ends, ends)) if len(self._ends) else ends
+
+    def groups(self, seen: int, closed: bool) -> Iterator[tuple[int, int, int, int]]:
+        """Yield start, end, first and count of each group that is certain, given the text up to ``seen``."""
+        while len(self._ends):
+            fitting = int(np.searchsorted(self._ends, self.start + self._bytes, "right"))
+            count = min(max(fitting, 1), self._elements)
+            certain = closed or count < len(self._ends) or count == self._elements or seen > self.start + self._bytes
+            if not certain:
+                return
+            count = min(count, len(self._ends))
+            end = int(self._ends[count - 1])
+            start, first = self.start, self.first
+            self._ends = self._ends[count:]
+            self.start, self.first = end + 1, first + count
+            yield start, end, first, count
+
+    @property
+    def last(self) -> int:
+        """The last of the ends that are in no group yet."""
+        return int(self._ends[-1])
+
+    @property
+    def pending(self) -> bool:
+        """Whether an end is known that is in no group yet."""
+        return len(self._ends) > 0
+
+
+class Cutter:
+    """Walks through one JSON body."""
+
+    def __init__(self, structure: Structure, plan: Plan, prefix: str = "", domain: bool = False) -> None:
+        self._text, self._plan, self._prefix, self._domain = structure, plan, prefix, domain
+
+    def cut(self) -> Plan:
+        """Return all slices of the body; raises Malformed if it is no JSON, or not of the form of an export."""
+        text = self._text
+        start, kind = text.take("a JSON object")
+        if self._domain and kind == OPEN_LIST:
+            self._list("domain", "", self._prefix, "")
+        elif kind != OPEN_OBJECT or text.text(0, start).strip():
+            text.fail(0, "a JSON object")
+        elif self._domain:
+            self._body(start)
+        else:
+            self._envelope(self._prefix)
+        text.finish()
+        return self._plan
+
+    # What an export is made of
+
+    def _envelope(self, prefix: str) -> None:
+        for key in self._members():
+            path = f"{prefix}{key}"
+            kind = self._begin()
+            if key == "data" and kind == OPEN_OBJECT and prefix == self._prefix:
+                self._envelope(f"{path}.")
+            elif key == "metrics" and kind in (OPEN_LIST, OPEN_OBJECT):
+                self._metrics(path, kind)
+            elif key in _RICH and kind == OPEN_LIST:
+                for index in self._items():
+                    self._rich(key, path, index, self._begin())
+            elif key in _RICH and kind == OPEN_OBJECT:
+                self._rich(key, path, 0, kind)
+            elif kind == OPEN_LIST:
+                self._list(key, key, path)
+            elif kind == OPEN_OBJECT:
+                self._whole(key, path, name=key)
+            else:
+                self._scalar(key, path, wanted=key in _LISTS or key == "data")
+            if key in _NEW and kind == OPEN_LIST:
+                self._plan.format = "v2"
+
+    def _scalar(self, key: str, path: str, wanted: bool) -> None:
+        """Pass a value that is no list: it says something about the export, unless a list was due."""
+        start, value = self._value()
+        if wanted and value is not None:
+            self._plan.add(Cut(key, path, start, self._text.at, name=key, reason="expected a list or an object"))
+
+    def _metrics(self, path: str, kind: int) -> None:
+        if kind == OPEN_LIST:
+            for index in self._items():
+                self._metric(f"{path}[{index}]", path, index, None)
+            return
+        for key in self._members():
+            here = f"{path}.{key}"
+            if self._text.peek("a value")[1] == OPEN_LIST and self._begin() == OPEN_LIST:
+                self._list("metrics", None, here, about=Facts({"name": key}))
+            else:
+                self._metric(here, here, 0, key)
+
+    def _metric(self, path: str, parent: str, index: int, key: str | None) -> None:
+        """Take one of the metrics: with a list ``data``, or with its values in itself."""
+        text = self._text
+        kind = self._begin()
+        if kind != OPEN_OBJECT:
+            start, value = self._value() if kind is None else self._pass()
+            if value is not None or key is None:
+                reason = "expected an object with name, units and data"
+                self._plan.add(Cut("metrics", parent, start, text.at, index, name=key or "metrics", reason=reason))
+            return
+        start, before = text.at - 1, len(self._plan.cuts)
+        facts = Facts({} if key is None else {"name": key})
+        has_data = has_values = False
+        for name in self._members():
+            kind = self._begin()
+            if name == "data":
+                has_data = True
+                self._data(kind, f"{path}.data", facts)
+            elif kind is None and name in ("name", "units", "unit"):
+                facts.values[name] = self._value()[1]
+            else:
+                has_values = True
+                _ = self._value() if kind is None else self._pass()
+        if has_values and not has_data and key is not None:
+            self._plan.add(Cut("metrics", path, start, text.at, about=facts))
+        elif has_values and not has_data:
+            self._plan.format = "internal"
+            self._element("internal", parent, start, index)
+        elif facts.text("name") is None:
+            for cut in self._plan.cuts[before:]:
+                cut.name, cut.reason = "metrics", cut.reason or "the metric has no name"
+
+    def _data(self, kind: int | None, path: str, facts: Facts) -> None:
+        if kind == OPEN_LIST:
+            self._list("metrics", None, path, about=facts)
+            return
+        start, value = self._value() if kind is None else self._pass()
+        if value is not None:
+            self._plan.add(Cut("metrics", path, start, self._text.at, about=facts, reason="expected a list of points"))
+
+    def _element(self, section: str, path: str, start: int, index: int) -> None:
+        """Note an element that is no list of its own; it joins those before it."""
+        end = self._text.at
+        last = self._plan.cuts[-1] if self._plan.cuts else None
+        joins = last is not None and last.section == section and last.path == path and last.reason is None
+        if end - start > LARGEST:
+            self._plan.add(Cut(section, path, start, end, index, reason=too_large(end - start)))
+        elif last is not None and joins and last.first + last.count == index and last.count < MOST_ELEMENTS:
+            if end - last.start <= MOST_BYTES:
+                last.end, last.count = end, last.count + 1
+                return
+            self._plan.add(Cut(section, path, start, end, index))
+        else:
+            self._plan.add(Cut(section, path, start, end, index))
+
+    def _rich(self, section: str, path: str, index: int, kind: int | None) -> None:
+        """Take a workout or an ECG: its lists are slices of their own."""
+        text = self._text
+        if kind != OPEN_OBJECT:
+            start, _ = self._value() if kind is None else self._pass()
+            self._plan.add(Cut(section, path, start, text.at, index, name=section))
+            return
+        start, facts, chosen = text.at - 1, Facts({}), _RICH[section]
+        whole = Cut(section, path, start, 0, index, name=section, holes=[])
+        for key in self._members():
+            kind = self._begin()
+            if kind is None:
+                value = self._value()[1]
+                if len(key) <= _FACT and len(str(value)) <= _FACT:
+                    facts.values[key] = value
+            elif kind == OPEN_LIST and (chosen is None or key in chosen) and self._holds_objects():
+                hole = text.at - 1
+                named = "workout_route" if key == "route" else "workout_series"
+                child = "ecg_voltages" if section == "ecg" else named
+                self._list(child, key, f"{path}[{index}].{key}", parent=facts, parent_index=index)
+                whole.holes.append((key, hole, text.at))
+            else:
+                self._pass()
+        whole.end = text.at
+        if section == "workouts" and self._plan.format is None:
+            self._plan.format = "v2" if "id" in facts.values else "v1"
+        if whole.end - start - sum(end - begin for _, begin, end in whole.holes) > LARGEST:
+            whole.reason, whole.holes = too_large(whole.end - start), []
+        self._plan.add(whole)
+
+    def _holds_objects(self) -> bool:
+        position, kind = self._text.peek("the end of a list")
+        before = self._text.text(self._text.at, position).strip()
+        return kind == OPEN_OBJECT or before == b"null"
+
+    def _body(self, start: int) -> None:
+        """Take the body of one domain: its lists, or itself as one element."""
+        found = False
+        text, facts = self._text, len(self._plan.cuts)
+        for key in self._members():
+            kind = self._begin()
+            if kind == OPEN_LIST:
+                self._list("domain", key, f"{self._prefix}{key}")
+                found = True
+            elif kind == OPEN_OBJECT:
+                self._whole("domain", f"{self._prefix}{key}", name=key)
+                found = True
+            else:
+                self._value()
+        if not found and text.at - start > 2 and len(self._plan.cuts) == facts:
+            self._plan.add(Cut("domain", self._prefix, start, text.at, name=""))
+
+    def _whole(self, section: str, path: str, name: str) -> None:
+        """Take an object where a list was due: as the only element of one."""
+        start, _ = self._pass()
+        end = self._text.at
+        reason = too_large(end - start) if end - start > LARGEST else None
+        if end - start > 2 or section in _LISTS:
+            self._plan.add(Cut(section, path, start, end, name=name, reason=reason))
+
+    def _list(
+        self,
+        section: str,
+        name: str | None,
+        path: str,
+        about: Any = None,
+        parent: Facts | None = None,
+        parent_index: int | None = None,
+    ) -> None:
+        """Take the elements of a list that was opened, in slices."""
+        text = self._text
+        depth, bounds = text.depth, Boundaries(text.at)
+        empty, closing = True, None
+        about = about or None
+
+        def cut(start: int, end: int, first: int, count: int, reason: str | None = None) -> None:
+            self._plan.add(
+                Cut(section, path, start, end, first, count, name, about, parent, parent_index, reason=reason)
+            )
+
+        oversized: int | None = None
+        while closing is None:
+            text.kept = bounds.start if oversized is None else None
+            commas, closing = text.run(depth)
+            bounds.found(commas)
+            if closing is not None:
+                self._closes(closing, CLOSE_LIST)
+                empty = not len(commas) and bounds.first == 0 and oversized is None and not bounds.pending
+                if empty and not text.text(bounds.start, closing).strip():
+                    break
+                bounds.found(np.array([closing], np.int64))
+            for start, end, first, count in bounds.groups(text.at, closing is not None):
+                if oversized == start or (count == 1 and end - start > LARGEST):
+                    cut(start, end, first, 1, too_large(end - start))
+                    oversized = None
+                else:
+                    content = text.text(start, end)
+                    if not content.strip():
+                        text.fail(end, "an element")
+                    check(b"[" + content + b"]", start - 1)
+                    cut(start, end, first, count)
+            if closing is None and not bounds.pending and text.at - bounds.start > LARGEST:
+                oversized = bounds.start
+        text.kept = None
+
+    # What JSON is made of
+
+    def _members(self) -> Iterator[str]:
+        """Yield the keys of an object that was opened; each value must be taken before the next."""
+        text = self._text
+        position, kind = text.peek("a key or }")
+        if kind == CLOSE_OBJECT:
+            text.blank(position, "a key or }")
+            text.take("}")
+            return
+        while True:
+            start = text.at
+            position, kind = text.peek("a key")
+            if kind != COLON:
+                text.fail(start, "a key and :")
+            raw = text.text(start, position)
+            check(raw, start)
+            text.take(":")
+            yield _key(raw, start)
+            position, kind = text.peek(", or }")
+            text.blank(position, ", or }")
+            text.take(", or }")
+            if kind == CLOSE_OBJECT:
+                return
+            if kind != COMMA:
+                text.fail(position, ", or }")
+
+    def _items(self) -> Iterator[int]:
+        """Yield the index of each element of a list that was opened; each must be taken before the next."""
+        text = self._text
+        position, kind = text.peek("an element or ]")
+        if kind == CLOSE_LIST and not text.text(text.at, position).strip():
+            text.take("]")
+            return
+        index = 0
+        while True:
+            yield index
+            position, kind = text.peek(", or ]")
+            text.blank(position, ", or ]")
+            text.take(", or ]")
+            if kind == CLOSE_LIST:
+                return
+            if kind != COMMA:
+                text.fail(position, ", or ]")
+            index += 1
+
+    def _begin(self) -> int | None:
+        """Open the value that comes; None if it is neither a list nor an object, and so not taken."""
+        text = self._text
+        position, kind = text.peek("a value")
+        if kind not in (OPEN_OBJECT, OPEN_LIST):
+            return None
+        text.blank(position, "a value")
+        text.take("a value")
+        return kind
+
+    def _value(self) -> tuple[int, Any]:
+        """Take a value that is neither a list nor an object; return where it is and what it is."""
+        text = self._text
+        start = text.at
+        position, _ = text.peek("a value")
+        raw = text.text(start, position)
+        if not raw.strip():
+            text.fail(start, "a value")
+        check(raw, start)
+        text.at = position
+        try:
+            return start, msgspec.json.decode(raw)
+        except (msgspec.MsgspecError, UnicodeError, ValueError):
+            return start, "\N{REPLACEMENT CHARACTER}"  # NaN and the like: not known, but there
+
+    def _pass(self) -> tuple[int, Any]:
+        """Pass a list or object that was opened; return where it is."""
+        text = self._text
+        start, opened, depth = text.at - 1, text.last_kind(), text.depth
+        closing, whole = None, True
+        while closing is None:
+            text.kept = start if whole else None
+            _, closing = text.run(depth)
+            whole = whole and text.at - start <= LARGEST
+        self._closes(closing, CLOSE_OBJECT if opened == OPEN_OBJECT else CLOSE_LIST)
+        if whole:
+            check(text.text(start, text.at), start)
+        text.kept = None
+        return start, ...
+
+    def _closes(self, position: int, kind: int) -> None:
+        if self._text.last_kind() != kind:
+            self._text.fail(position, chr(kind))
+
+
+def _key(raw: bytes, start: int) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise Malformed(f"at byte {start}: expected a text as key, got {raw[:40].decode('utf-8', 'replace')}") from None
+
+
+def too_large(size: int) -> str:
+    """Return why an element that is larger than may be is not stored."""
+    return f"the element has {size} bytes; expected at most {LARGEST}"
