@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PenstockError
+from . import health
 
 app = typer.Typer(
     name="penstock",
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 components = typer.Typer(help="Look up inputs, buffers, processors, outputs and codecs.", no_args_is_help=True)
 app.add_typer(components, name="components")
+app.add_typer(health.app, name="health")
+app.command()(health.migrate)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .yaml, .yml, .json or .toml file.", show_default=False)]
 Data = Annotated[
@@ -240,6 +243,9 @@ def up(
     .parquet, .avro or .arrow file in `inbox/readings/`. Tables and columns are made as they come. A row that does not
     fit is kept in the table `_quarantine`, with the reason. Rows are in SQLite in the data folder, or
     in PostgreSQL if PENSTOCK_DATABASE_URL names one.
+
+    It also takes what the app Health Auto Export sends to `/api/v1/ingest`, with a key made by
+    `penstock health keys create`, and shows it at `/health-data`.
 
     Examples: `penstock up`, `penstock up --address 0.0.0.0:9000 --data /srv/penstock`,
     `penstock up --show > mine.yaml && penstock up --config mine.yaml`

@@ -1,4 +1,4 @@
-"""Bring up the streams that are shipped, and say when they run and how they are used."""
+"""Bring up the streams and services that are shipped, and say when they run and how they are used."""
 
 from __future__ import annotations
 
@@ -6,30 +6,45 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from ..apps.inbox.app import Index, configuration, database, streams_yaml
-from ..engine import Engine
+from ..apps.health import app as health
+from ..apps.inbox import app as inbox_app
+from ..config import Configuration, load, loads
+from ..engine import Engine, Service
 from ..errors import ConfigError, PenstockError
 from ..listener import split_address
 from .running import run_engine
 
 
 def shipped() -> str:
-    """Return the streams that are shipped, as a file."""
-    return streams_yaml()
+    """Return the streams that are shipped, as one file."""
+    comments, _, streams = health.streams_yaml().partition("\nstreams:\n")
+    assert comments.startswith("#")
+    return f"{inbox_app.streams_yaml()}\n{streams}"
+
+
+def configuration(file: Path | None, environment: Mapping[str, str]) -> Configuration:
+    """Return the streams that are shipped, or those of ``file``; raises ConfigError."""
+    return loads(shipped(), environment=environment) if file is None else load(file, environment)
 
 
 def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
-    """Run the streams until they are stopped; returns the exit code."""
+    """Run the streams and the services that belong to them until they are stopped; returns the exit code."""
     _require_free(address)
-    wanted = configuration(data, address, inbox, file)
+    environment = inbox_app.places(data, address, inbox)
+    wanted = configuration(file, environment)
+    services: list[Service] = []
     if file is None:
         try:
             inbox.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PenstockError(f"the folder {inbox} cannot be made: {error.strerror}") from error
-    engine = Engine.of(wanted, [Index(address, database(data))] if file is None else [])
+        services.append(inbox_app.Index(address, inbox_app.database(data)))
+    if health.is_part_of(wanted):
+        services.append(health.Service.of(environment))
+    engine = Engine.of(wanted, services)
 
     async def announce(engine: Engine) -> None:
         while not _started(engine):  # noqa: ASYNC110 - for a person to read, so a moment late is early enough
@@ -69,4 +84,6 @@ def _greeting(address: str, data: Path, inbox: Path) -> str:
         f'  post rows    curl http://{address}/ingest/readings -d \'{{"sensor": "kitchen", "celsius": 21.5}}\'\n'
         f"  drop files   {inbox}/readings/ (.json .jsonl .csv .parquet .avro .arrow)\n"
         f'  query        penstock query{where} "{example}"\n'
+        f"  health       http://{address}/health-data; a key for the phone: penstock health keys create{where}"
+        " --name phone\n"
     )

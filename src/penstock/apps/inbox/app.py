@@ -13,7 +13,6 @@ from urllib.parse import quote
 from ...clients.database import Duckdb, Postgres, Sqlite, from_url
 from ...clients.view import Tables, tables
 from ...component import Context
-from ...config import Configuration, load, loads
 from ...errors import ConfigError, PenstockError
 from ...listener import Receive, Scope, Send
 
@@ -36,19 +35,16 @@ def database(data: Path, environment: Mapping[str, str] = os.environ) -> Postgre
         raise ConfigError(f"PENSTOCK_DATABASE_URL: {str(error).partition('[type=')[0].strip()}") from error
 
 
-def configuration(
-    data: Path, address: str, inbox: Path, file: Path | None = None, environment: Mapping[str, str] = os.environ
-) -> Configuration:
-    """Return the streams that are shipped, or those of ``file``, with the places that were asked for."""
+def places(data: Path, address: str, inbox: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment with the places that were asked for; raises ConfigError for a database that is none."""
     database(data, environment)
-    places = {
+    return {
+        **environment,
         "PENSTOCK_DATA": str(data),
         "PENSTOCK_ADDRESS": address,
         "PENSTOCK_INBOX": str(inbox),
         "PENSTOCK_DATABASE_URL": database_url(data, environment),
     }
-    filled = {**environment, **places}
-    return loads(streams_yaml(), environment=filled) if file is None else load(file, filled)
 
 
 class Index:

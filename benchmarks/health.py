@@ -1,0 +1,268 @@
+"""The health service under the load of phones: how fast it promises, stores and answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import exports
+from .case import Case, Sample, Unavailable, peak_memory, processor_seconds
+from .server import running, wait_for
+
+_PAYLOADS = 20
+_PHONES, _MINUTES = 50, 5
+_GENEROUS = {f"PENSTOCK_HEALTH_{kind}__REQUESTS": "1000000" for kind in ("INGEST", "READ", "BY_ADDRESS")} | {
+    f"PENSTOCK_HEALTH_{kind}__BYTES": "1000000000000" for kind in ("INGEST", "READ", "BY_ADDRESS")
+}
+"""Limits are on, and counted; they are set where this load does not reach them."""
+
+
+class Service:
+    """A running ``penstock up``, and a key for it."""
+
+    def __init__(self, address: str, key: str, pid: int) -> None:
+        self._address, self._headers, self.pid = address, {"authorization": f"Bearer {key}"}, pid
+        self._local = threading.local()
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(self._address, timeout=60)
+        connection.request(method, path, body, {**self._headers, "content-type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def get(self, path: str) -> Any:
+        """Return the answer to a GET, which must be 200."""
+        status, answer = self._ask("GET", path)
+        assert status == 200, f"{path}: {status} {answer}"
+        return answer
+
+    def post(self, body: bytes) -> tuple[str, float]:
+        """Send an export; returns its id, and how long the answer took in ms."""
+        began = time.perf_counter()
+        status, answer = self._ask("POST", "/api/v1/ingest", body)
+        took = (time.perf_counter() - began) * 1000
+        assert status in (200, 202), f"{status} {answer}"
+        return answer["id"], took
+
+    def wait(self, ingest: str) -> dict[str, Any]:
+        """Return the outcome of an ingest, once it is processed."""
+        while (answer := self.get(f"/api/v1/ingest/{ingest}"))["state"] not in ("processed", "failed"):
+            time.sleep(0.02)
+        assert answer["state"] == "processed", answer
+        parts = (answer[name] for name in ("stored", "updated", "unchanged", "quarantined"))
+        assert answer["received"] == sum(parts), answer
+        return dict(answer)
+
+
+@contextmanager
+def _service(folder: Path, database: str) -> Iterator[Service]:
+    from penstock.testing.servers import PostgresServer, ServerMissing, free_port
+
+    with ExitStack() as stack:
+        environment = dict(_GENEROUS)
+        if database == "postgresql":
+            try:
+                environment["PENSTOCK_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
+            except ServerMissing as missing:
+                raise Unavailable(str(missing)) from missing
+        address, data, log = f"127.0.0.1:{free_port()}", folder / "data", folder / "log"
+        command = [sys.executable, "-m", "penstock", "up", "--address", address, "--data", str(data)]
+        command += ["--inbox", str(folder / "inbox")]
+        pid = stack.enter_context(running(command, log, environment))
+        wait_for(f"http://{address}/health/ready", pid, log)
+        keys = [sys.executable, "-m", "penstock", "health", "keys", "create", "--name", "bench", "--data", str(data)]
+        made = subprocess.run(keys, check=True, capture_output=True, text=True, env={**os.environ, **environment})
+        yield Service(address, made.stdout.strip(), pid)
+
+
+def _acknowledged(database: str) -> Callable[[Path], Sample]:
+    """How long the answer to a payload takes, while nothing else is to be done."""
+
+    def measure(folder: Path) -> Sample:
+        with _service(folder, database) as service:
+            took = []
+            for n in range(_PAYLOADS + 2):
+                ingest, ms = service.post(exports.body(first_day=4 * n, seed=n))
+                service.wait(ingest)
+                took.append(ms)
+            took = sorted(took[2:])
+            return Sample(
+                took[int(len(took) * 0.95) - 1], None, peak_memory(service.pid), {"p50 ms": statistics.median(took)}
+            )
+
+    return measure
+
+
+def _stored(database: str) -> Callable[[Path], Sample]:
+    """Points stored a second, from the first request to the last commit, payload after payload."""
+
+    def measure(folder: Path) -> Sample:
+        bodies = [exports.body(first_day=4 * n, seed=n) for n in range(_PAYLOADS + 1)]
+        with _service(folder, database) as service:
+            service.wait(service.post(bodies.pop())[0])
+            cpu, began = processor_seconds(service.pid), time.perf_counter()
+            sent = [service.post(body) for body in bodies]
+            outcomes = [service.wait(ingest) for ingest, _ in sent]
+            seconds = time.perf_counter() - began
+            cpu = processor_seconds(service.pid) - cpu
+            points = sum(outcome["stored"] for outcome in outcomes)
+            assert points == sum(outcome["received"] for outcome in outcomes)
+            notes = {"ack p95 ms": sorted(ms for _, ms in sent)[int(len(sent) * 0.95) - 1]}
+            return Sample(points / seconds, cpu, peak_memory(service.pid), notes)
+
+    return measure
+
+
+def _large(folder: Path) -> Sample:
+    """How long the answer to 50 MB takes; the memory is that of storing them, too."""
+    body = exports.body(days=126)
+    with _service(folder, "sqlite") as service:
+        before = peak_memory(service.pid)
+        ingest, ms = service.post(body)
+        began = time.perf_counter()
+        outcome = service.wait(ingest)
+        notes = {
+            "MB sent": len(body) / 1e6,
+            "points/s": outcome["received"] / (time.perf_counter() - began),
+            "peak MB": peak_memory(service.pid),
+            "idle MB": before,
+        }
+        return Sample(ms / 1000, None, peak_memory(service.pid), notes)
+
+
+def _phones(database: str) -> Callable[[Path], Sample]:
+    """Fifty phones at once, for minutes: nothing is refused, and what was accepted is there."""
+
+    def measure(folder: Path) -> Sample:
+        with _service(folder, database) as service:
+            until = time.monotonic() + _MINUTES * 60
+            sent: list[tuple[str, int, float]] = []
+            failures: list[BaseException] = []
+
+            def phone(number: int) -> None:
+                day = number * 1000
+                try:
+                    while time.monotonic() < until:
+                        export = _small(day, number)
+                        ingest, ms = service.post(json.dumps(export).encode())
+                        sent.append((ingest, exports.count(export), ms))
+                        day += 1
+                except BaseException as error:
+                    failures.append(error)
+
+            threads = [threading.Thread(target=phone, args=(number,)) for number in range(_PHONES)]
+            began = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            seconds = time.perf_counter() - began
+            assert not failures, failures[0]
+            outcomes = [service.wait(ingest) for ingest, _, _ in sent]
+            lost = sum(count for _, count, _ in sent) - sum(o["stored"] + o["unchanged"] for o in outcomes)
+            took = sorted(ms for _, _, ms in sent)
+            notes = {
+                "p95 ms": took[int(len(took) * 0.95)],
+                "max ms": took[-1],
+                "errors": 0.0,
+                "points lost": float(lost),
+            }
+            return Sample(len(sent) / seconds, None, peak_memory(service.pid), notes)
+
+    return measure
+
+
+def _small(day: int, phone: int) -> dict[str, Any]:
+    """About 40 KB: some hours of a day."""
+    export = exports.export(days=1, first_day=day % 20000, seed=phone)
+    for metric in export["data"]["metrics"]:
+        metric["data"] = metric["data"][:37]
+        for point in metric["data"]:
+            point["source"] = f"phone {phone}"
+    return export
+
+
+def _daily(database: str) -> Callable[[Path], Sample]:
+    """A year of minutes, by day."""
+
+    def measure(folder: Path) -> Sample:
+        with _service(folder, database) as service:
+            points = list(exports.points("step_count", "count", 365 * 1440))
+            for first in range(0, len(points), 100_000):
+                metric = {"name": "step_count", "units": "count", "data": points[first : first + 100_000]}
+                service.wait(service.post(json.dumps({"data": {"metrics": [metric]}}).encode())[0])
+            path = "/api/v1/metrics/step_count/aggregate?by=day&timezone=Europe/Berlin&start=2025-01-01&end=2026-01-02"
+            took = []
+            for _ in range(30):
+                began = time.perf_counter()
+                answer = service.get(path)
+                took.append((time.perf_counter() - began) * 1000)
+            assert sum(day["count"] for day in answer["data"]) == len(points)
+            return Sample(statistics.median(took), None, peak_memory(service.pid), {"p95 ms": sorted(took)[28]})
+
+    return measure
+
+
+def _pair(
+    name: str,
+    what: str,
+    unit: str,
+    make: Callable[[str], Callable[[Path], Sample]],
+    reach: float,
+    more: bool,
+    **options: Any,
+) -> list[Case]:
+    return [
+        Case(
+            f"health-{name}-{database}",
+            "health",
+            f"Penstock: {what}, {'SQLite' if database == 'sqlite' else 'PostgreSQL'}",
+            unit,
+            make(database),
+            reach=reach,
+            more_is_better=more,
+            **options,
+        )
+        for database in ("sqlite", "postgresql")
+    ]
+
+
+_PAYLOAD = "a payload of 1.7 MB with 16 k points"
+CASES = [
+    *_pair("ack", f"{_PAYLOAD} is acknowledged, p95", "ms", _acknowledged, 100, False, runs=3),
+    *_pair("stored", f"points stored, {_PAYLOAD} after another", "points/s", _stored, 25_000, True, runs=3),
+    Case(
+        "health-large",
+        "health",
+        "Penstock: a body of 50 MB is acknowledged, SQLite",
+        "s",
+        _large,
+        reach=1,
+        more_is_better=False,
+        limits={"peak MB": 300},
+        runs=3,
+    ),
+    *_pair("daily", "the daily aggregate over a year of minutes, over HTTP", "ms", _daily, 50, False, runs=1),
+    *_pair(
+        "phones",
+        f"{_PHONES} phones send 40 KB each, again and again for {_MINUTES} minutes",
+        "req/s",
+        _phones,
+        0,
+        True,
+        runs=1,
+        limits={"errors": 0, "points lost": 0},
+    ),
+]
