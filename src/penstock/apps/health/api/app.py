@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import re
@@ -22,11 +23,23 @@ from litestar.types import ControllerRouterHandler
 from ....observe.logs import correlation_id
 from ..acceptance import new_id
 from ..access.caller import Caller
+from ..access.visit import masked
 from ..service import Health
 from . import errors
 from .bodies import Accepting
 
-MODULES = ("ingest", "jobs", "reading", "domains", "exporting", "profile", "administration", "probes")
+MODULES = (
+    "ingest",
+    "jobs",
+    "erasing",
+    "reading",
+    "domains",
+    "exporting",
+    "profile",
+    "administration",
+    "documentation",
+    "probes",
+)
 """The modules of this package whose ``ROUTES`` are served."""
 
 log = logging.getLogger("penstock.health")
@@ -61,7 +74,8 @@ async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Return the description of this API."""
     state = request.app.state
     if not hasattr(state, "openapi"):
-        state.openapi = encode_json(request.app.openapi_schema.to_schema())
+        document = request.app.openapi_schema
+        state.openapi = await asyncio.to_thread(lambda: encode_json(document.to_schema()))
     return Response(state.openapi, media_type=MediaType.JSON, headers={"cache-control": "public, max-age=300"})
 
 
@@ -127,7 +141,7 @@ class Exchange:
         self._status = self._sent = 0
         self._asked: dict[bytes, bytes] = dict(scope["headers"])
         given = self._asked.get(b"x-request-id", b"")
-        self.id: bytes = given if _REQUEST_ID.fullmatch(given) else new_id().encode()
+        self.id: bytes = masked(given.decode()).encode() if _REQUEST_ID.fullmatch(given) else new_id().encode()
         """What the client called the request, if that is fit to be logged, or what we call it."""
         if self.id != given:  # so that whoever reads the header later reads the same
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
@@ -206,6 +220,7 @@ class Exchange:
         path = (self._scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace")[:200]
         if not path.isprintable():
             path = ascii(path)
+        path = masked(path)
         user = self._scope.get("user")
         log.log(
             logging.DEBUG if path.startswith(_PROBES) and self._status < 400 else logging.INFO,

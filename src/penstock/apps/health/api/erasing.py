@@ -1,0 +1,91 @@
+"""The deletion of an ingest and of what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Response, delete
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
+from sqlalchemy import Connection, or_, select
+
+from ..acceptance import Accepted
+from ..access.caller import Refused
+from ..schema import TRACKED, history, ingests, parts, quarantine
+from ..service import Health
+from .ingest import accepted_of, failures, hand_over
+from .jobs import CONFLICT, noted
+from .queries import Answer, Asked, answered, health
+
+_DONE = ("processed", "failed")
+
+
+class Deleted(msgspec.Struct, kw_only=True):
+    """What was deleted, and which ingests are processed again because values of theirs had been replaced."""
+
+    deleted: dict[str, int]
+    reprocessed: list[str]
+
+
+@delete(
+    "/api/v1/data/{payload_id:str}",
+    opt={"scope": "admin", "limit": "admin"},
+    status_code=200,
+    responses=failures(401, 403, 429, 503, **CONFLICT)
+    | {200: ResponseSpec(Answer[Deleted], generate_examples=False, description="It is deleted.")},
+)
+async def erase(request: Asked, payload_id: FromPath[str]) -> Response[Any]:
+    """Delete an ingest: the points it wrote last, what is remembered of it, and its body.
+
+    Where it had replaced the values of earlier ingests, those are processed again, so that their values come back.
+    """
+    whole, user = health(request), request.user.user
+    accepted = await accepted_of(whole, user, payload_id)
+    earlier = await whole.database.run(lambda connection: _replaced(connection, accepted))
+    again = [await noted(whole, other) for other in await _kept(whole, earlier)]
+    deleted = await whole.database.run(lambda connection: _erase(connection, accepted))
+    await whole.raw.remove(accepted.id)
+    await whole.gate.audit.record("data_deleted", caller=request.user, resource=accepted.id, details=deleted)
+    for other in again:
+        await hand_over(whole, other)
+    return await answered(
+        request, lambda _: {"data": Deleted(deleted=deleted, reprocessed=[other.id for other in again])}
+    )
+
+
+async def _kept(health: Health, ingests: Sequence[str]) -> list[Accepted]:
+    """Those of which the bodies are still kept."""
+    found = [await asyncio.to_thread(health.raw.accepted, ingest) for ingest in ingests]
+    return [accepted for accepted in found if accepted is not None]
+
+
+def _replaced(connection: Connection, accepted: Accepted) -> list[str]:
+    """The ingests of which values were replaced; raises Refused while ``accepted`` is not processed."""
+    state = connection.execute(
+        select(ingests.c.state, ingests.c.attempt).where(ingests.c.id == accepted.id)
+    ).one_or_none()
+    if state is None or state.state not in _DONE or state.attempt < accepted.attempt:
+        raise Refused(409, "conflict", "the ingest is still being processed; delete it afterwards")
+    replaced = select(history.c.ingest_id).where(
+        history.c.user_id == accepted.user, history.c.replaced_by == accepted.id, history.c.ingest_id != accepted.id
+    )
+    return sorted(connection.execute(replaced.distinct()).scalars())
+
+
+def _erase(connection: Connection, accepted: Accepted) -> dict[str, int]:
+    """Delete what there is of an ingest, and count the points."""
+    ingest, counted = accepted.id, {}
+    for name, table in TRACKED.items():
+        gone = table.delete().where(table.c.user_id == accepted.user, table.c.ingest_id == ingest)
+        counted[name] = connection.execute(gone).rowcount
+    past = or_(history.c.ingest_id == ingest, history.c.replaced_by == ingest)
+    connection.execute(history.delete().where(history.c.user_id == accepted.user, past))
+    for table, column in ((quarantine, "ingest_id"), (parts, "ingest_id"), (ingests, "id")):
+        connection.execute(table.delete().where(table.c[column] == ingest))
+    return counted
+
+
+ROUTES = [erase]

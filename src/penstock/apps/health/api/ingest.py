@@ -1,0 +1,276 @@
+"""Routes that take bodies: kept as they came, put into the stream, and answered with what became of their points."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, cast
+
+from litestar import MediaType, Response, get, post
+from litestar.background_tasks import BackgroundTask
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.params import FromPath, QueryParameter
+
+from ....errors import PenstockError
+from ....inputs.feed import feed
+from .. import acceptance, metrics
+from ..acceptance import Accepted, Outcome
+from ..access.caller import Refused
+from ..export.domains import DOMAINS
+from ..service import Health
+from ..store import accounting
+from . import answers, bodies
+from .answers import Answer
+from .queries import Asked, Failure, health
+
+log = logging.getLogger("penstock.health")
+
+PATHS = ["/api/v1/ingest", "/v1/ingest", "/api/v1/sync", "/api/data", "/api/v1/ingest-async"]
+DOMAIN_NAMES = sorted(name for name, domain in DOMAINS.items() if domain.ingested)
+TAKEN_WITHIN = 20.0
+"""How long the stream may take to make a row durable, in seconds; a phone waits for about thirty."""
+
+Wait = Annotated[
+    float | None,
+    QueryParameter(
+        ge=0,
+        le=bodies.LONGEST_WAIT,
+        description="Wait at most so many seconds for the points to be stored, whatever the size of the body.",
+    ),
+]
+
+_FAILURES = {
+    401: "No key, or one that is not valid.",
+    403: "The key has not the scope.",
+    413: "The body is too large; `limit` says how large it may be.",
+    415: "The body is coded in a way that cannot be read.",
+    429: "Too much within the hour and the day; `retry-after` says when to come back.",
+    503: "The body could not be made durable now, or too many arrive; send it again.",
+    507: "There is no room for the body.",
+}
+
+
+def failures(*statuses: int, **more: str) -> dict[int, ResponseSpec]:
+    """Return how errors are documented."""
+    texts = {status: _FAILURES[status] for status in statuses} | {int(key[1:]): text for key, text in more.items()}
+    return {code: ResponseSpec(Failure, generate_examples=False, description=text) for code, text in texts.items()}
+
+
+_RESPONSES = failures(401, 403, 413, 415, 429, 503, 507) | {
+    200: ResponseSpec(Answer, generate_examples=False, description="Stored: what became of each point."),
+    202: ResponseSpec(Answer, generate_examples=False, description="Durable, and not yet stored: ask `status_url`."),
+    400: ResponseSpec(
+        cast(Any, Answer | Failure),
+        generate_examples=False,
+        description="Nothing of the body can be read; it is kept.",
+    ),
+}
+
+
+@dataclass
+class Upload(Operation):
+    """An operation that takes a body as a stream, which Litestar does not see."""
+
+    def __post_init__(self) -> None:
+        """Say what is taken."""
+        text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+        example = {"data": {"metrics": [{"name": "step_count", "units": "count", "data": []}]}}
+        anything = OpenAPIMediaType(schema=Schema(description="An export of the app, in any of its forms."))
+        anything.example = example
+        self.request_body = RequestBody(content={"application/json": anything, "text/csv": text}, required=True)
+
+
+_options: dict[str, Any] = {
+    "opt": {"scope": "ingest", "limit": "ingest"},
+    "responses": _RESPONSES,
+    "operation_class": Upload,
+    "request_max_body_size": None,  # ours is checked as the body arrives, and answered with the limit
+    "status_code": 200,
+}
+
+
+@post(PATHS, summary="Take an export", tags=["ingest"], **_options)
+async def ingest(request: Asked, wait: Wait = None) -> Response[Answer]:
+    """Take an export of the app: JSON of any version, CSV, or a form with files, compressed or not.
+
+    Small bodies are answered with 200 once their points are stored, large ones with 202 once they are durable.
+    """
+    return await _take(request, bodies.form(request.headers.get("content-type", "")), wait)
+
+
+@post([f"/api/v1/ingest/{name}" for name in DOMAIN_NAMES], summary="Take a domain", tags=["ingest"], **_options)
+async def ingest_domain(request: Asked, wait: Wait = None) -> Response[Answer]:
+    """Take a body with the metrics of one domain."""
+    name = request.scope["path"].rstrip("/").rpartition("/")[2]
+    return await _take(request, f"domain:{name}", wait)
+
+
+@post("/api/v1/ingest/{ingest_id:str}", opt={"scope": "ingest", "limit": "ingest"}, include_in_schema=False)
+async def ingest_unknown(ingest_id: FromPath[str]) -> NoReturn:
+    """Say which domains there are."""
+    known = ", ".join(DOMAIN_NAMES)
+    message = f"there is no domain {bodies.shown(ingest_id)!r}; expected one of {known}, or none: POST /api/v1/ingest"
+    raise Refused(404, "not_found", message)
+
+
+@get(
+    "/api/v1/ingest/{ingest_id:str}",
+    summary="How far an ingest is",
+    tags=["ingest"],
+    opt={"scope": "read", "limit": "read"},
+    responses=failures(401, 403, 429, _404="There is no such ingest of yours.", _503="Ask again.")
+    | {200: ResponseSpec(Answer, generate_examples=False, description="What became of its points so far.")},
+)
+async def status(request: Asked, ingest_id: FromPath[str]) -> Response[Answer]:
+    """Return what became of the points of a body so far."""
+    began = time.perf_counter()
+    outcome = await outcome_of(health(request), request.user.user, ingest_id)
+    return Response(answers.answer(outcome, time.perf_counter() - began, asked=True), media_type=MediaType.JSON)
+
+
+ROUTES = [ingest, ingest_domain, ingest_unknown, status]
+
+
+async def accepted_of(health: Health, user: int, ingest: str) -> Accepted:
+    """Return what was accepted as ``ingest`` from ``user``; raises Refused, 404, where there is no such one.
+
+    What is another user's is not there either: nobody is to know of it.
+    """
+    accepted = await asyncio.to_thread(health.raw.accepted, ingest)
+    if accepted is None or accepted.user != user:
+        raise Refused(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
+    return accepted
+
+
+async def outcome_of(health: Health, user: int, ingest: str) -> Outcome:
+    """Return how far ``ingest`` is; raises Refused, 404, where ``user`` has no such one."""
+    accepted = await accepted_of(health, user, ingest)
+    outcome = await health.database.run(lambda connection: accounting.outcome(connection, user, accepted.id))
+    if outcome is None or outcome.attempt < accepted.attempt:
+        return answers.waiting(accepted)
+    return outcome
+
+
+async def _take(request: Asked, form: str, wait: float | None) -> Response[Answer]:
+    began = time.perf_counter()
+    parts = health(request)
+    accepted = await _kept(request, parts, form)
+    preferences = request.headers.get("prefer", "")
+    patience = wait if wait is not None else bodies.patience(preferences, accepted.bytes, parts.settings)
+    expected = acceptance.outcomes().expect(accepted.id)
+    try:
+        await _handed_over(parts, accepted)
+        noted = asyncio.create_task(_audited(request, parts, accepted))
+        outcome = await _outcome(expected, patience) or answers.waiting(accepted)
+        await noted
+    finally:
+        expected.cancel()
+    code = {"processed": 200, "failed": 400}.get(outcome.state, 202)
+    headers = {"location": answers.status_url(accepted.id)} if code == 202 else {}
+    answer = answers.answer(outcome, time.perf_counter() - began)
+    later = BackgroundTask(announce, parts, accepted) if outcome.state == "accepted" else None
+    return Response(answer, status_code=code, headers=headers, media_type=MediaType.JSON, background=later)
+
+
+async def _kept(request: Asked, health: Health, form: str) -> Accepted:
+    """Take the body into the raw store; raises Refused, and then nothing of it is kept."""
+    headers, limit = request.headers, health.settings.max_body_bytes
+    promise = Accepted(
+        id=acceptance.new_id(),
+        user=request.user.user,
+        key=request.user.key,
+        received_at=datetime.now(UTC),
+        raw="",
+        bytes=0,
+        sha256="",
+        content_type=bodies.shown(headers.get("content-type", "application/json")),
+        content_encoding=bodies.encoding(headers.get("content-encoding", "")),
+        form=form,
+        headers=bodies.told(headers),
+    )
+    try:
+        async with health.raw.receive(promise.id) as writing:
+            async with aclosing(bodies.chunks(request, request.app.state.accepting, limit)) as chunks:
+                async for chunk in chunks:
+                    await writing.write(chunk)
+            if not writing.bytes:
+                raise Refused(400, "empty_body", "the body is empty; expected an export of the app, as JSON or CSV")
+            accepted = await writing.keep(promise)
+    except PenstockError as error:
+        log.error("a body of user %d could not be kept: %s", promise.user, error)
+        full = getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        raise Refused(
+            507 if full else 503,
+            "storage_full" if full else "unavailable",
+            "there is no room for the body; nothing of it is kept" if full else "the body could not be kept; try again",
+            headers={"retry-after": "30"},
+        ) from error
+    metrics.volume("raw", "stored", accepted.bytes)
+    return accepted
+
+
+async def hand_over(health: Health, accepted: Accepted) -> None:
+    """Put ``accepted`` into the stream's log; returns when it is durable there.
+
+    Raises TimeoutError if that is unknown, PenstockError if it was refused.
+    """
+    async with asyncio.timeout(TAKEN_WITHIN):
+        await feed("health").send(acceptance.batch(accepted), timeout=2 * TAKEN_WITHIN)
+    await health.raw.sent(accepted.id)
+
+
+async def _handed_over(health: Health, accepted: Accepted) -> None:
+    """Hand over a new body; raises Refused, 503. It stays kept if the stream may have taken it nevertheless."""
+    again = {"retry-after": "5"}
+    try:
+        await hand_over(health, accepted)
+    except TimeoutError:
+        log.error("the stream did not say in time whether it took ingest %s", accepted.id)
+        message = "the body is kept, but the stream did not take it in time; it will be processed after a restart"
+        details = {"id": accepted.id, "status_url": answers.status_url(accepted.id)}
+        raise Refused(503, "unavailable", message, headers=again, details=details) from None
+    except PenstockError as error:
+        log.error("the stream refused ingest %s: %s", accepted.id, error)
+        await health.raw.remove(accepted.id)
+        message = "the stream takes nothing now; nothing of the body is kept, send it again"
+        raise Refused(503, "unavailable", message, headers=again) from error
+
+
+async def _outcome(expected: asyncio.Future[Outcome], patience: float) -> Outcome | None:
+    if patience > 0:
+        await asyncio.wait([expected], timeout=patience)
+    return expected.result() if expected.done() else None
+
+
+async def _audited(request: Asked, health: Health, accepted: Accepted) -> None:
+    details = {"bytes": accepted.bytes, "form": accepted.form, **accepted.headers}
+    await health.gate.audit.record("ingest_accepted", caller=request.user, resource=accepted.id, details=details)
+
+
+async def announce(health: Health, accepted: Accepted) -> None:
+    """Show an ingest in the lists before the stream comes to it; the database may be away, the stream waits for it."""
+    try:
+        await health.database.run(lambda connection: accounting.announce(connection, accepted))
+    except PenstockError as error:
+        log.warning("ingest %s is accepted, and not in the lists yet: %s", accepted.id, error)
+
+
+async def resume(health: Health) -> int:
+    """Hand over what a process that died had kept, and perhaps not handed over; returns how many there were.
+
+    To be run once, when the service starts. What was handed over nevertheless is not counted twice: its parts are
+    known by their numbers.
+    """
+    left = await asyncio.to_thread(lambda: list(health.raw.unsent()))
+    for accepted in left:
+        try:
+            await hand_over(health, accepted)
+        except (TimeoutError, PenstockError) as error:
+            log.error("ingest %s waits for the next start, the stream does not take it: %s", accepted.id, error)
+    return len(left)
