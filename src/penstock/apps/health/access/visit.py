@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .lookup import State
 
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+_SECRET = re.compile(r"(hea_[0-9a-f]{8})[0-9a-f]+", re.IGNORECASE)
 _BEARER = re.compile(r"bearer\s+(\S+)\s*|(hea_\S+)\s*", re.IGNORECASE)
 
 
@@ -78,7 +79,12 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
 def request_id(given: Iterable[str]) -> str:
     """Return the id that the client gave, if it is a harmless one, else a new one."""
     first = next(iter(given), "")
-    return first if _REQUEST_ID.fullmatch(first) and "hea_" not in first else uuid.uuid4().hex
+    return masked(first) if _REQUEST_ID.fullmatch(first) else uuid.uuid4().hex
+
+
+def masked(text: str) -> str:
+    """Return ``text`` as it may be logged: of keys that somebody wrote into it, their public part only."""
+    return _SECRET.sub(r"\1...", text)
 
 
 def _key(headers: dict[bytes, list[bytes]]) -> str | None:

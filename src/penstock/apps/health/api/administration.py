@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from litestar import Response, delete, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter
 from sqlalchemy import Connection, select, tuple_
 
 from ....duration import seconds
@@ -87,7 +87,7 @@ def _made(made: keys.Made) -> dict[str, Any]:
 
 
 @post("/api/v1/auth/keys", **_documented(201, KeyMade, "The key, shown this once."))
-async def create_key(request: Asked, data: NewKey) -> Response[Any]:
+async def create_key(request: Asked, data: JSONBody[NewKey]) -> Response[Any]:
     """Make a key for the caller's user. What it reads is shown in this answer, and nowhere ever again."""
     user = request.user.user
 
@@ -117,7 +117,7 @@ async def list_keys(request: Asked) -> Response[Any]:
 
 
 @post("/api/v1/auth/keys/{key:str}/rotate", **_documented(201, KeyMade, "The key in its place, shown this once."))
-async def rotate_key(request: Asked, key: Id, data: Rotation | None = None) -> Response[Any]:
+async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = None) -> Response[Any]:
     """Make a key in place of another one, which goes on to work for the time of the overlap."""
     user = request.user.user
     try:
@@ -251,7 +251,7 @@ async def log_level(request: Asked) -> Response[Any]:
 
 
 @put("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level that holds now."))
-async def set_log_level(request: Asked, data: LevelShown) -> Response[Any]:
+async def set_log_level(request: Asked, data: JSONBody[LevelShown]) -> Response[Any]:
     """Log from another level on, until this process ends."""
     logger = logging.getLogger(_LOGGER)
     before = _named(logger.getEffectiveLevel())
@@ -270,7 +270,7 @@ async def log_statistics(request: Asked) -> Response[Any]:
 
 
 @post("/api/v1/admin/logging/test", **_documented(200, Logged, "Whether the line is in the log."))
-async def try_log(request: Asked, data: LogLine | None = None) -> Response[Any]:
+async def try_log(request: Asked, data: JSONBody[LogLine | None] = None) -> Response[Any]:
     """Log a line, so that one can look where it appears."""
     line = data or LogLine()
     number = logging.getLevelNamesMapping()[line.level.upper()]

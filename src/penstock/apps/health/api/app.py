@@ -101,6 +101,7 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
             security=[{"key": []}],
             path="/schema",  # not mounted: its pages answer in HTML
             render_plugins=[],
+            use_handler_docstrings=True,
         ),
         logging_config=None,
         debug=False,

@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 
 from ....errors import ConnectionLost, PenstockError, TransientError
 from ..access.caller import Refused
+from ..access.visit import masked
 
 log = logging.getLogger("penstock.health")
 
@@ -57,9 +58,14 @@ def unavailable(_: Request[Any, Any, Any], error: PenstockError) -> Response[dic
     return answer(503, "unavailable", "the database does not answer; try again", headers={"retry-after": "5"})
 
 
+def too_deep(_: Request[Any, Any, Any], __: RecursionError) -> Response[dict[str, Any]]:
+    """Answer a body that is nested without an end."""
+    return answer(400, "validation_error", "the body is nested too deeply")
+
+
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """Answer a fault of ours without showing it."""
-    path = ascii(request.url.path)[1:-1][:200]
+    path = masked(ascii(request.url.path)[1:-1][:200])
     log.error("%s %s failed", request.method, path, exc_info=error)
     return answer(500, "internal_error", "this request could not be handled; the log says why")
 
@@ -69,5 +75,6 @@ HANDLERS = {
     HTTPException: wrong,
     ConnectionLost: unavailable,
     TransientError: unavailable,
+    RecursionError: too_deep,
     Exception: failed,
 }
