@@ -141,11 +141,12 @@ def authenticated(result: str, key_type: str = "hea") -> None:
     """Count a request by what its key was found to be: one of RESULTS."""
     result = _of(result, RESULTS)
     _attempts.labels(result, _of(key_type, KEY_TYPES)).inc()
-    if result not in ("success", "missing", "unavailable"):
+    if result not in _HARMLESS:
         security(f"key_{result}")
 
 
-EVENTS = frozenset({f"key_{result}" for result in (*RESULTS, OTHER)} | {"limit_failures", "body_bomb", "path"})
+_HARMLESS = frozenset({"success", "missing", "unavailable"})
+EVENTS = frozenset({f"key_{result}" for result in (RESULTS | {OTHER}) - _HARMLESS} | {"limit_failures"})
 
 
 def security(event: str) -> None:
