@@ -221,8 +221,8 @@ _LONGEST = 120
 @lru_cache(10_000)
 def find(name: str) -> Metric | None:
     """Return the metric that is meant by a name: as the app, HealthKit or the internal form spell it."""
-    plain = _IDENTIFIER.sub("", name.strip(), count=1)
-    for spelling in (_plain(plain), _plain(snake(plain))):
+    bare = _IDENTIFIER.sub("", name.strip(), count=1)
+    for spelling in (_plain(bare), plain(bare)):
         for known in (spelling, spelling.removeprefix("dietary_")):
             if known in _BY_SPELLING:
                 return _BY_SPELLING[known]
@@ -237,6 +237,11 @@ def canonical(name: str) -> str:
         return metric.name
     safe = re.sub(r"[^\w.:+&-]+", "_", name.strip().lower()).strip("_")
     return safe[:_LONGEST] or "unnamed"
+
+
+def plain(name: str) -> str:
+    """Return a name in lower snake case: ``Protection Used`` as ``protection_used``, ``mealTime`` as ``meal_time``."""
+    return _plain(snake(name))
 
 
 def _plain(name: str) -> str:

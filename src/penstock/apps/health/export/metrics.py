@@ -26,7 +26,7 @@ _PRESSURES = ("systolic", "diastolic")
 _SEXUAL = ("Unspecified", "Protection Used", "Protection Not Used")
 _IN_COLUMNS = frozenset((*_STARTS, *_ENDS, *_VALUES, *_LOW, *_HIGH, *_UNITS, "source"))
 _TRANSLATIONS = {
-    "mealTime": {"before meal": "before_meal", "after meal": "after_meal", "unspecified": "unspecified"},
+    "meal_time": {"before meal": "before_meal", "after meal": "after_meal", "unspecified": "unspecified"},
     "reason": {"bolus": "bolus", "basal": "basal"},
     "value": {"complete": "complete", "incomplete": "incomplete"},
 }
@@ -68,7 +68,8 @@ def objects(slice: Slice, records: Records, type: str) -> tuple[list[int], list[
             found.append(one)
         else:
             reason = one.reason if isinstance(one, Unreadable) else f"expected an object, got {as_text(one):.80}"
-            records.quarantine(slice, place, reason, one, type=type)
+            payload = one if isinstance(one, Unreadable) else as_text(one)
+            records.quarantine(slice, place, reason, payload, type=type)
     return places, found
 
 
@@ -179,8 +180,11 @@ class _Points:
         self._fields: list[dict[str, Any] | None] = [None] * len(self._found)
         if not extra and "value" not in self._keys and not self._pressures:
             return
+        plain = {name: catalogue.plain(name) or name for name in sorted(extra)}
+        if len(set(plain.values())) < len(plain):
+            plain = {name: name for name in extra}
         for index, one in enumerate(self._found):
-            fields = {name: one[name] for name in one if name in extra and one[name] is not None}
+            fields = {plain[name]: one[name] for name in one if name in extra and one[name] is not None}
             if "value" in one and one["value"] is not None and one["value"] != self._value[index]:
                 fields["value"] = one["value"]
             for name, table in _TRANSLATIONS.items():

@@ -51,7 +51,7 @@ class HealthPoints(Processor, type="health_points"):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Process]:
         """Nothing is opened."""
-        yield lambda batch: [parse(batch)]
+        yield lambda batch: [parse(batch)] if batch.num_rows else []
 
 
 def parse(batch: pa.RecordBatch) -> pa.RecordBatch:
