@@ -222,6 +222,8 @@ def _metric(
 ) -> None:
     """Read the cells of ``columns`` in the rows ``at`` into the elements ``found``, and make points of them."""
     type = catalogue.canonical(head.name)
+    if not at:
+        return
     own = Slice(section="metrics", name=head.name, units=head.unit, path=f"{slice.path}.{head.text}")
     records.received(type, len(at))
     good: list[int] = []

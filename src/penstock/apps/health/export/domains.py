@@ -29,7 +29,7 @@ class Domain:
         forms = dict.fromkeys(self.lists.values())
         pairs = {column: named for form in forms for column, named in FORMS[form].measured.items()}
         for form in (FORMS[name] for name in forms):
-            if form.event and form.value:
+            if form.event and form.value and form.value[0]:
                 pairs[form.value[0]] = (form.event, form.value[1])
         return {column: named for column, named in pairs.items() if named[0] in self.metrics}
 

@@ -144,7 +144,12 @@ def number(value: Any) -> float | None:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return finite(found)
+
+
+def finite(value: float) -> float | None:
+    """Return ``value``; None for what no table can hold, such as a number that became infinite by its conversion."""
+    return value if math.isfinite(value) else None
 
 
 def snake(text: str) -> str:

@@ -120,7 +120,7 @@ _NUTRITION = {
     "dietary_vitamin_b6_pyridoxine": ("vitamin_b6", "mg"),
     "dietary_vitamin_b12_cobalamin": ("vitamin_b12", "mcg"),
     "dietary_folate": ("folate", "mcg"),
-    "dietary_biotin": ("biotin", "mcg"),
+    "dietary_biotin": ("dietary_biotin", "mcg"),
     "dietary_pantothenic_acid": ("pantothenic_acid", "mg"),
     "dietary_vitamin_a": ("vitamin_a", "mcg"),
     "dietary_vitamin_d": ("vitamin_d", "IU"),

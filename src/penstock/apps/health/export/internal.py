@@ -11,7 +11,7 @@ from typing import Any
 
 from . import catalogue
 from .dates import Instant
-from .elements import Element, Unreadable, number, snake
+from .elements import Element, Unreadable, finite, number, snake
 from .forms import ABOUT, FORMS, Form
 from .records import POINT, QUARANTINED, WORKOUT, Records, as_text, encode_sorted, section
 from .slices import Slice, elements
@@ -154,7 +154,7 @@ def _converted(metric: str, value: float | None, unit: str) -> dict[str, Any]:
     if value is not None and (metric, unit) == ("vitamin_d", "IU"):
         return {"value": value * _VITAMIN_D, "unit": "mcg", "original_unit": unit}
     convert = conversion(unit, wanted) if unit else None
-    if value is not None and convert:
+    if value is not None and convert and finite(convert(value)) is not None:
         value, said = convert(value), wanted
         if known and known.fraction and 0 < value <= 1:
             value *= 100

@@ -10,7 +10,7 @@ import numpy as np
 
 from .catalogue import find
 from .dates import Instant
-from .elements import Element, Rows, Unreadable, elements, number, parent, snake
+from .elements import Element, Rows, Unreadable, elements, finite, number, parent, snake
 from .lists import Bounds, Floats, Table, canonical_unit, converted, nullable, suspicious
 from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
 from .slices import Slice
@@ -99,7 +99,7 @@ def _duration(element: Element, seconds: float) -> float | None:
     if found is not None:
         units = value.get("units") if isinstance(value, dict) else None
         convert = conversion(units, "s") if isinstance(units, str) else None
-        return convert(found) if convert else found
+        return finite(convert(found) if convert else found)
     parts = value.split(":") if isinstance(value, str) else []
     if 2 <= len(parts) <= 3 and all(part.replace(".", "", 1).isdecimal() for part in parts):
         return sum(float(part) * (1, 60, 3600)[place] for place, part in enumerate(reversed(parts)))
@@ -152,7 +152,7 @@ def _quantity(value: Any, units: Any) -> dict[str, Any]:
         return {"value": plain, "unit": units}
     unit = canonical_unit(units)
     convert = conversion(units, unit)
-    return {"value": convert(plain) if convert else plain, "unit": unit}
+    return {"value": finite(convert(plain) if convert else plain), "unit": unit}
 
 
 def _parent(slice: Slice) -> str:

@@ -1,0 +1,236 @@
+"""Workouts of version 1 and 2, their series and their routes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.apps.health.export.elements import snake
+from penstock.apps.health.export.workouts import measured, series_name
+
+from .parsing import ALL_SHAPES, SAMPLES, Parsed, cut, listed
+
+RUN, WALK = ALL_SHAPES["workouts"]
+IRVINLIM = json.loads((SAMPLES / "irvinlim-inline" / "marshal_02_want_valid.json").read_text())["data"]["workouts"]
+BENMURRELL = json.loads((SAMPLES / "benmurrell-workouts-v1" / "workoutA-workoutB.json").read_text())["workouts"]
+IN_COLUMNS = {"id", "name", "start", "end", "source"}
+
+
+def shells(*workouts: Any) -> Parsed:
+    return Parsed(listed("workouts", list(workouts)))
+
+
+@pytest.mark.parametrize("workout", [RUN, WALK, *IRVINLIM, *BENMURRELL], ids=lambda workout: workout["name"])
+def test_l10_every_field_of_a_workout_is_read_back(workout: dict[str, Any]) -> None:
+    parsed = Parsed(*cut([workout]))
+    row = parsed.of("workouts")[0]
+    scalars = {key: value for key, value in workout.items() if not isinstance(value, list)}
+    assert row["original"] == scalars
+    said = {snake(key) for key, value in scalars.items() if key not in IN_COLUMNS and value is not None}
+    assert row["fields"].keys() == said
+    assert not parsed.quarantined
+
+
+@pytest.mark.parametrize("workout", [RUN, WALK, *IRVINLIM, *BENMURRELL], ids=lambda workout: workout["name"])
+def test_l9_every_point_of_every_list_of_a_workout_is_read_back(workout: dict[str, Any]) -> None:
+    parsed = Parsed(*cut([workout]))
+    identity = parsed.of("workouts")[0]["parent"]
+    for key, points in workout.items():
+        if isinstance(points, list):
+            type = "workout_route" if key == "route" else f"workout_{series_name(key)}"
+            rows = parsed.of(type)
+            assert [row["original"] for row in rows] == points
+            assert {row["parent"] for row in rows} == {identity}
+            assert {row["record"] for row in rows} == {"route" if key == "route" else "series"}
+
+
+def test_numbers_come_in_canonical_units() -> None:
+    row = shells(RUN).rows[0]
+    assert row["parent"] == "0A0B0C0D-1111-4222-8333-444455556666"
+    assert (row["metric"], row["value"], row["unit"], row["offset_minutes"]) == ("Outdoor Run", 1870.2, "s", 60)
+    assert row["time"] == datetime(2026, 2, 3, 16, tzinfo=UTC)
+    assert row["end_time"] == datetime(2026, 2, 3, 16, 31, 10, tzinfo=UTC)
+    fields = row["fields"]
+    assert fields["distance"] == {"value": 5020.0, "unit": "m"}
+    assert fields["active_energy_burned"] == {"value": pytest.approx(1210.4 / 4.184), "unit": "kcal"}
+    assert fields["temperature"] == {"value": 4, "unit": "degC"}
+    assert fields["heart_rate"]["max"] == {"value": 177, "unit": "count/min"}
+    assert fields["is_indoor"] is False
+
+
+def test_version_1_elevation_steps_and_speed_are_converted() -> None:
+    row = shells({key: value for key, value in WALK.items() if not isinstance(value, list)}).rows[0]
+    assert row["fields"]["elevation"] == {
+        "ascent": {"value": pytest.approx(5.73024), "unit": "m"},
+        "descent": {"value": 0, "unit": "m"},
+    }
+    assert row["fields"]["step_count"] == {"value": 308, "unit": "count"}
+    assert row["fields"]["speed"]["unit"] == "m/s"
+    assert row["value"] == 725
+
+
+def test_without_an_id_it_is_made_of_name_start_and_end_whatever_the_offset() -> None:
+    plain = {"name": "Walking", "start": "2026-02-03 07:00:00 +0100", "end": "2026-02-03 08:00:00 +0100"}
+    moved = {"name": "Walking", "start": "2026-02-03 06:00:00 +0000", "end": "2026-02-03 07:00:00 +0000"}
+    other = plain | {"name": "Running"}
+    ids = [row["parent"] for row in shells(plain, moved, other).rows]
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize("key", ["intesity", "intensity"])
+def test_intensity_is_found_under_the_spelling_with_an_error_too(key: str) -> None:
+    row = shells({"name": "Run", "start": "2026-02-03 07:00:00 +0100", key: {"qty": 4.2, "units": "MET"}}).rows[0]
+    assert row["fields"]["intensity"] == {"value": 4.2, "unit": "kcal/hr·kg"}
+    assert key in row["original"]
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({"end": "2026-02-03 06:00:00 +0100"}, "end_before_start"),
+        ({"end": "2026-02-05 07:00:00 +0100"}, "suspicious_value"),
+        ({"end": "soon"}, "unreadable_end"),
+        ({"distance": {"qty": 900, "units": "km"}}, "suspicious_value"),
+        ({"avgHeartRate": 400}, "suspicious_value"),
+    ],
+)
+def test_what_is_odd_is_kept_and_flagged(values: dict[str, Any], warning: str) -> None:
+    parsed = shells({"name": "Run", "start": "2026-02-03 07:00:00 +0100", **values})
+    assert parsed.of("workouts")
+    assert parsed.warnings() == [warning]
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [(90, 90), ("0:30:00", 1800), ({"qty": 2, "units": "min"}, 120), ("odd", None)]
+)
+def test_durations(duration: Any, seconds: float | None) -> None:
+    row = shells({"name": "Run", "start": "2026-02-03 07:00:00 +0100", "duration": duration}).rows[0]
+    assert row["value"] == seconds
+
+
+@pytest.mark.parametrize("start", [None, "", "garbage", {"a": 1}])
+def test_a_workout_without_a_start_and_all_its_lists_are_in_quarantine(start: Any) -> None:
+    parsed = Parsed(*cut([RUN | {"start": start}, WALK]))
+    lost = [row for row in parsed.quarantined if row["path"].startswith("data.workout")]
+    points = sum(len(value) for value in RUN.values() if isinstance(value, list))
+    assert len(lost) == len(parsed.quarantined) == 1 + points
+    assert all("start" in row["reason"] for row in lost)
+    assert len(parsed.of("workouts")) == 1
+
+
+def test_minimum_average_and_maximum_of_a_series() -> None:
+    slices = cut([{"name": "Run", "start": "2026-02-03 07:00:00 +0100", "heartRateData": RUN["heartRateData"]}])
+    row = Parsed(*slices).of("workout_heart_rate")[0]
+    assert (row["minimum"], row["value"], row["maximum"], row["unit"]) == (120, 130, 140, "count/min")
+    assert (row["source"], row["original_unit"], row["metric"]) == ("Watch A", "bpm", "heart_rate")
+
+
+def test_a_series_that_no_one_knows_is_kept_under_its_name() -> None:
+    points = [{"date": "2026-02-03 07:00:00 +0100", "qty": 3, "units": "widgets", "mood": "good"}]
+    row = Parsed(*cut([{"name": "Run", "start": "2026-02-03 07:00:00 +0100", "newSeries": points}])).rows[1]
+    assert (row["type"], row["metric"], row["value"], row["unit"]) == ("workout_new_series", "new_series", 3, "widgets")
+    assert row["fields"] == {"mood": "good"}
+
+
+def test_units_may_differ_within_a_series() -> None:
+    points = [
+        {"date": "2026-02-03 07:00:00 +0100", "qty": 1, "units": "km"},
+        {"date": "2026-02-03 07:01:00 +0100", "qty": 1, "units": "mi"},
+        {"date": "2026-02-03 07:02:00 +0100", "qty": 1},
+    ]
+    rows = Parsed(
+        *cut([{"name": "Run", "start": "2026-02-03 07:00:00 +0100", "walkingAndRunningDistance": points}])
+    ).rows
+    assert [(row["value"], row["unit"]) for row in rows[1:]] == [(1000, "m"), (1609.344, "m"), (1, None)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"qty": 4}, "date"),
+        ({"date": "garbage", "qty": 3}, "date"),
+        ({"date": "2026-02-03 07:00:00 +0100"}, "no value"),
+        ({"date": "2026-02-03 07:00:00 +0100", "qty": None}, "no value"),
+        (None, "object"),
+        ([], "object"),
+    ],
+)
+def test_a_bad_point_of_a_series_is_alone_in_quarantine(bad: Any, reason: str) -> None:
+    good = {"date": "2026-02-03 07:00:00 +0100", "qty": 1, "units": "bpm"}
+    slices = cut([{"name": "Run", "start": "2026-02-03 07:00:00 +0100", "heartRateData": [good, bad, good]}])
+    parsed = Parsed(*slices)
+    assert [row["path"] for row in parsed.quarantined] == ["data.workout_series[1]"]
+    assert reason in parsed.quarantined[0]["reason"]
+    assert parsed.quarantined[0]["index"] == 1
+    assert len(parsed.of("workout_heart_rate")) == 2
+
+
+def route(*points: Any) -> Parsed:
+    return Parsed(*cut([{"name": "Run", "start": "2026-02-03 07:00:00 +0100", "route": list(points)}]))
+
+
+def test_places_of_both_versions() -> None:
+    when = {"timestamp": "2026-02-03 07:00:00 +0100"}
+    rows = route(
+        {"latitude": 51.5, "longitude": -0.12, "altitude": 20, "courseAccuracy": 3.1, **when},
+        {"lat": 38.9, "lon": -77, **when},
+    ).of("workout_route")
+    assert [(row["latitude"], row["longitude"], row["altitude"]) for row in rows] == [
+        (51.5, -0.12, 20),
+        (38.9, -77, None),
+    ]
+    assert rows[0]["fields"] == {"course_accuracy": 3.1}
+    assert [row["ordinal"] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "place", [{"latitude": 51.5}, {"lat": "north", "lon": 1}, {"lat": True, "lon": 1}, {"lat": None, "lon": None}]
+)
+def test_a_place_without_a_position_is_in_quarantine(place: dict[str, Any]) -> None:
+    parsed = route(place | {"timestamp": "2026-02-03 07:00:00 +0100"})
+    assert "no position" in parsed.quarantined[0]["reason"]
+
+
+@pytest.mark.parametrize("values", [{"lat": 91}, {"lon": -181}, {"altitude": 9500}, {"speed": 200}])
+def test_a_place_that_cannot_be_is_kept_and_flagged(values: dict[str, float]) -> None:
+    place = {"lat": 1, "lon": 1, "timestamp": "2026-02-03 07:00:00 +0100"}
+    parsed = route(place | values)
+    assert parsed.warnings() == ["suspicious_value"]
+    assert parsed.of("workout_route")[0]["original"] == place | values
+
+
+def test_lists_of_units_stay_as_they_are_where_nothing_is_known() -> None:
+    assert measured({"qty": 1, "units": "widgets"}) == {"value": 1, "unit": "widgets"}
+    assert measured({"units": "m", "text": "x", "deep": {"qty": 1, "units": "km"}}) == {
+        "text": "x",
+        "deep": {"value": 1000, "unit": "m"},
+    }
+    assert measured({"qty": 3}) == {"value": 3, "unit": None}
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda deeper: st.lists(deeper, max_size=3) | st.dictionaries(st.text(max_size=10), deeper, max_size=3),
+    max_leaves=8,
+)
+KEYS = (
+    *("id", "name", "start", "end", "date", "timestamp", "qty", "units", "Min", "Avg", "Max", "source", "duration"),
+    *("lat", "lon", "latitude", "longitude", "altitude", "speed", "distance", "heartRate", "elevation"),
+)
+keys = st.sampled_from(KEYS)
+likely = anything | st.sampled_from(["2026-02-03 07:00:00 +0100", "km", {"qty": 1e308, "units": "km"}, 1e308, 10**400])
+garbage = st.lists(anything | st.dictionaries(keys, likely, max_size=8), max_size=6)
+
+
+@pytest.mark.parametrize("section", ["workouts", "workout_series", "workout_route"])
+@given(elements=garbage, parent=anything | st.dictionaries(keys, likely))
+@settings(max_examples=60, deadline=None)
+def test_garbage_never_raises_and_all_of_it_is_accounted_for(section: str, elements: Any, parent: Any) -> None:
+    parsed = Parsed(listed(section, elements, name="heartRateData", parent=json.dumps(parent).encode()))
+    assert len(parsed.rows) == len(elements)
+    assert sorted(row["index"] for row in parsed.rows) == list(range(len(elements)))
