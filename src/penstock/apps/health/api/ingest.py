@@ -259,18 +259,3 @@ async def announce(health: Health, accepted: Accepted) -> None:
         await health.database.run(lambda connection: accounting.announce(connection, accepted))
     except PenstockError as error:
         log.warning("ingest %s is accepted, and not in the lists yet: %s", accepted.id, error)
-
-
-async def resume(health: Health) -> int:
-    """Hand over what a process that died had kept, and perhaps not handed over; returns how many there were.
-
-    To be run once, when the service starts. What was handed over nevertheless is not counted twice: its parts are
-    known by their numbers.
-    """
-    left = await asyncio.to_thread(lambda: list(health.raw.unsent()))
-    for accepted in left:
-        try:
-            await hand_over(health, accepted)
-        except (TimeoutError, PenstockError) as error:
-            log.error("ingest %s waits for the next start, the stream does not take it: %s", accepted.id, error)
-    return len(left)
