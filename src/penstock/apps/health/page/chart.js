@@ -10,9 +10,9 @@ const EDGE = { top: 12, right: 10, bottom: 30, left: 50 };
 
 /**
  * Make a chart. `series` is [{name, points: [{time, end, value, minimum, maximum, label}]}] with times in milliseconds;
- * `bars` draws from zero; `gap` is after how long without a point a line is broken; `read(point)` says a point.
+ * `bars` draws from zero; `whole` marks whole numbers only; `gap` is after how long without a point a line is broken; `read(point)` says a point.
  */
-export function chart({ label, series, from, to, bars = false, gap = Infinity, read }) {
+export function chart({ label, series, from, to, bars = false, whole = false, gap = Infinity, read }) {
   const svg = s("svg", { class: "plot", "aria-hidden": "true" });
   const tip = h("div", { class: "tip", hidden: true });
   const readout = h("p", { class: "hidden-text", "aria-live": "polite" });
@@ -24,7 +24,7 @@ export function chart({ label, series, from, to, bars = false, gap = Infinity, r
 
   const draw = () => {
     const width = Math.max(240, frame.clientWidth);
-    scale = scales(series, bars, from, to, width);
+    scale = scales(series, { bars, whole }, from, to, width);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.setAttribute("width", width);
     svg.setAttribute("height", HEIGHT);
@@ -90,7 +90,7 @@ function nearest(times, time) {
   return low > 0 && time - times[low - 1] < times[low] - time ? low - 1 : low;
 }
 
-function scales(series, bars, from, to, width) {
+function scales(series, { bars, whole }, from, to, width) {
   let [low, high] = [Infinity, -Infinity];
   for (const one of series) {
     for (const { value, minimum, maximum } of one.points) {
@@ -102,7 +102,7 @@ function scales(series, bars, from, to, width) {
   if (low > high) [low, high] = [0, 1];
   if (bars) [low, high] = [Math.min(0, low), Math.max(0, high)];
   if (low === high) [low, high] = bars ? [0, 1] : [low - 1, high + 1];
-  const values = valueTicks(low, high, 5);
+  const values = valueTicks(low, high, 5, whole);
   [low, high] = [Math.min(low, values[0]), Math.max(high, values.at(-1))];
   const [inner, tall] = [width - EDGE.left - EDGE.right, HEIGHT - EDGE.top - EDGE.bottom];
   return {

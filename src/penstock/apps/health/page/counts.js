@@ -12,12 +12,14 @@ export function perType(types) {
     .sort((one, other) => other.received - one.received || one.type.localeCompare(other.type));
 }
 
+const some = (value) => (value ? count(value) : h("span", { class: "zero" }, count(value)));
+
 export const COLUMNS = [
   { title: "Received", number: true, cell: (row) => count(row.received) },
-  { title: "Stored", number: true, cell: (row) => count(row.stored) },
-  { title: "Updated", number: true, cell: (row) => count(row.updated) },
-  { title: "Unchanged", number: true, cell: (row) => count(row.unchanged) },
-  { title: "Quarantined", number: true, cell: (row) => (row.quarantined ? h("strong", { class: "bad" }, count(row.quarantined)) : count(row.quarantined)) },
+  { title: "Stored", number: true, cell: (row) => some(row.stored) },
+  { title: "Updated", number: true, cell: (row) => some(row.updated) },
+  { title: "Unchanged", number: true, cell: (row) => some(row.unchanged) },
+  { title: "Quarantined", number: true, cell: (row) => (row.quarantined ? h("strong", { class: "bad" }, count(row.quarantined)) : some(row.quarantined)) },
 ];
 
 /** For example: 12 received: 10 stored, 2 quarantined. */

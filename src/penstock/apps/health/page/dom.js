@@ -30,12 +30,12 @@ export function facts(pairs, attributes = {}) {
 }
 
 /**
- * Make a table. A column is {title, cell: (row) => text or node, number: true, wide: true}; `after` may return a node
+ * Make a table. A column is {title, cell: (row) => text or node, number: true, date: true}; `date` is not broken; `after` may return a node
  * that opens below a row. Roles are said in so many words, because on a phone the rows are laid out as blocks.
  */
 export function table({ caption, columns, rows, empty = "Nothing here.", after = null }) {
   if (rows.length === 0) return note(empty);
-  const kind = (column) => [column.number ? "number" : "", column.wide ? "wide" : "", column.main ? "main" : ""].join(" ").trim() || null;
+  const kind = (column) => [column.number ? "number" : "", column.date ? "date" : "", column.main ? "main" : ""].join(" ").trim() || null;
   const body = rows.flatMap((row) => {
     const cells = columns.map((column) =>
       h("td", { role: "cell", class: kind(column), "data-title": column.title || null }, h("div", { class: "cell" }, column.cell(row) ?? "")));

@@ -8,21 +8,23 @@ import { act, confirmed, load } from "./view.js";
 
 const SCOPES = { ingest: "send data", read: "read data", export: "export files", admin: "manage keys" };
 
+const OVERLAPS = [["24h", "a day"], ["168h", "a week"], ["1h", "an hour"], ["0s", "no time at all"]];
+
 export async function open({ signal, session }) {
   const limits = h("div");
   load(limits, async () => usage((await api.get("auth/rate-limit", {}, signal)).data), signal);
   const scopes = [...(session.scopes ?? [])];
   const mine = h("section", { class: "part", "aria-label": "This key" },
     h("h3", {}, "This key"),
-    facts([["Name", session.key_name ?? session.name], ["May", scopes.map((scope) => SCOPES[scope] ?? scope).join(", ") || "nothing"], ["User", session.user_name]]),
+    facts([["Name", session.key_name], ["May", scopes.map((scope) => SCOPES[scope] ?? scope).join(", ") || "nothing"], ["User", session.user_name], ["Valid until", session.expires_at ? instant(session.expires_at) : null]]),
     limits);
   if (!scopes.includes("admin")) return [mine, note("Keys are managed with a key that has the scope admin, or with ", h("code", {}, "penstock health keys"), ".")];
-  return [mine, all(signal)];
+  return [mine, all(signal, session)];
 }
 
-function all(signal) {
+function all(signal, session) {
   const [list, told, made] = [h("div"), h("div"), h("div", { role: "status" })];
-  const refresh = () => load(list, async () => keys((await api.get("auth/keys", {}, signal)).data, { refresh, told, made, signal }), signal);
+  const refresh = () => load(list, async () => keys((await api.get("auth/keys", {}, signal)).data, { refresh, told, made, session, signal }), signal);
   refresh();
   return h("section", { class: "part", "aria-label": "All keys" }, h("h3", {}, "All keys"), made, told, list, form({ refresh, made, signal }));
 }
@@ -49,9 +51,14 @@ function state(row) {
   return `${Date.parse(row.expires_at) < Date.now() ? "expired" : "valid until"} ${instant(row.expires_at)}`;
 }
 
-const rotating = (row, { refresh, told, made, signal }) => button("Rotate", (event) => act(event.currentTarget, told, async () => {
-  if (!(await confirmed(`Rotate the key ${row.name}?`, "A new key takes its place. Whatever uses the old one needs the new one.", "Rotate"))) return;
-  const { data } = await api.send("POST", api.path`auth/keys/${row.id}/rotate`, {}, signal);
+const rotating = (row, { refresh, told, made, session, signal }) => button("Rotate", (event) => act(event.currentTarget, told, async () => {
+  const overlap = h("select", {}, OVERLAPS.map(([value, text]) => h("option", { value }, text)));
+  if (!(await confirmed(`Rotate the key ${row.name}?`, "A new key takes its place. Whatever uses the old one needs the new one.", "Rotate", field("The old one works on for", overlap)))) return;
+  const { data } = await api.send("POST", api.path`auth/keys/${row.id}/rotate`, { overlap: overlap.value }, signal);
+  if (row.id === session.key) { // else this page would be signed out before anybody could read the new key
+    api.keep(data.key);
+    session.key = data.id;
+  }
   made.replaceChildren(secret(data));
   await refresh();
 }), { "aria-label": `Rotate ${row.name}` });
@@ -93,7 +100,7 @@ function form({ refresh, made, signal }) {
 
 /** The only time that a key is seen. */
 function secret(data) {
-  const text = data.key ?? data.secret;
+  const text = data.key;
   const told = h("span", { role: "status", class: "note" });
   const copy = button("Copy", async () => {
     try {

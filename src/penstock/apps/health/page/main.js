@@ -74,10 +74,11 @@ async function enter() {
     form.querySelector("button").disabled = false;
   }
   form.reset();
+  const entered = !part("sign-in").hidden;
   part("sign-in").hidden = true;
-  part("user").textContent = session.user_name ?? session.name ?? String(session.user ?? "");
+  part("user").textContent = session.user_name;
   [part("who").hidden, part("views").hidden] = [false, false];
-  show(false);
+  show(entered);
 }
 
 function signOut(message) {

@@ -102,7 +102,7 @@ async function shown(view) {
   const read = (point) => reading(point, shownUnit, counted);
   const what = counted ? "how many" : kind === "sum" ? "sum" : "mean";
   return [
-    chart({ label: `${label(metric)}, ${what} by ${NAMES[by]}`, series, bars, from: from.getTime(), to: to.getTime(), gap: kind === "last" ? Infinity : 3.5 * WIDTH[by], read }),
+    chart({ label: `${label(metric)}, ${what} by ${NAMES[by]}`, series, bars, whole: counted, from: from.getTime(), to: to.getTime(), gap: kind === "last" ? Infinity : 3.5 * WIDTH[by], read }),
     h("p", { class: "note" }, `${counted ? "Number" : kind === "sum" ? "Sum" : "Mean"} by ${NAMES[by]}${shownUnit ? ` in ${shownUnit}` : ""}${bars ? "" : "; the band is from the lowest to the highest"}.`),
     h("details", { class: "values" }, h("summary", {}, "The values as a table"), aggregated(series, by, kind, counted, shownUnit)),
   ];

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { button, h, note, table } from "./dom.js";
-import { count, day, instant, quantity, words } from "./format.js";
+import { count, day, instant, number, words } from "./format.js";
 
 const PAGE = 50;
 
@@ -51,9 +51,9 @@ function list(rows, all) {
       { title: "Metric", main: true, cell: (row) => [h("a", { href: `#/metrics/${encodeURIComponent(row.name)}` }, label(row)), h("code", { class: "name" }, row.name)] },
       { title: "Unit", cell: (row) => row.unit ?? "" },
       { title: "Points", number: true, cell: (row) => count(row.count) },
-      { title: "Latest", number: true, cell: (row) => (row.latest && Number.isFinite(row.latest.value) ? quantity(row.latest.value, row.unit) : "") },
-      { title: "Latest at", cell: (row) => instant(row.latest?.time ?? row.last) },
-      { title: "First", cell: (row) => day(row.first) },
+      { title: "Latest", number: true, cell: (row) => (row.latest && Number.isFinite(row.latest.value) ? number(row.latest.value) : "") },
+      { title: "Latest at", date: true, cell: (row) => instant(row.latest?.time ?? row.last) },
+      { title: "First", date: true, cell: (row) => day(row.first) },
     ],
   });
 }

@@ -8,13 +8,14 @@ import { act, paged, pause } from "./view.js";
 
 const PATIENCE = 120_000;
 
-export async function open({ signal }) {
+export async function open({ signal, session }) {
+  const may = session.scopes.includes("ingest");
   const also = h("input", { type: "checkbox", id: "resolved" });
   const place = h("div");
   const show = async () => {
     const pages = paged(async (cursor) => {
       const answer = await api.get("quarantine", { limit: 25, cursor, open: also.checked ? "false" : "true" }, signal);
-      return { nodes: grouped(answer.data, signal, also.checked), next: answer.next_cursor };
+      return { nodes: grouped(answer.data, also.checked, { signal, may }), next: answer.next_cursor };
     }, signal, "quarantined points");
     place.replaceChildren(pages.element);
     await pages.show();
@@ -24,18 +25,19 @@ export async function open({ signal }) {
   return [
     h("p", { class: "lead" }, "Points that could not be stored are kept here, as they were sent."),
     h("p", { class: "field check" }, also, h("label", { for: "resolved" }, "Also show what could be stored later")),
+    may ? null : note("To try again, sign in with a key that may send data."),
     place,
-  ];
+  ].filter(Boolean);
 }
 
-function grouped(rows, signal, all) {
+function grouped(rows, all, view) {
   if (!rows.length) return note(all ? "Nothing was ever quarantined." : "Nothing is quarantined. Every point that arrived is stored.");
   const groups = new Map();
   for (const row of rows) groups.set(row.ingest, [...(groups.get(row.ingest) ?? []), row]);
-  return [...groups].map(([ingest, points]) => group(ingest, points, signal));
+  return [...groups].map(([ingest, points]) => group(ingest, points, view));
 }
 
-function group(ingest, points, signal) {
+function group(ingest, points, { signal, may }) {
   const told = h("div", { class: "told", role: "status" });
   const where = api.path`ingest/${ingest}/reprocess`;
   const retry = button("Retry all of this arrival", (event) => act(event.currentTarget, told, async () => {
@@ -43,14 +45,14 @@ function group(ingest, points, signal) {
     told.replaceChildren(note(`Done, attempt ${now.attempt}: ${sentence(now.counts)}.`));
     articles.forEach(({ row, settle }) => settle(found(now, row), now));
   }));
-  const articles = points.map((row) => article(row, ingest, signal));
+  const articles = points.map((row) => article(row, ingest, { signal, may }));
   return h("section", { class: "group", "aria-label": `Arrived ${instant(points[0].created_at)}` },
-    h("header", {}, h("h3", {}, `Arrived ${instant(points[0].created_at)}`), points.some((row) => !row.resolved_at) ? retry : null),
+    h("header", {}, h("h3", {}, `Arrived ${instant(points[0].created_at)}`), may && points.some((row) => !row.resolved_at) ? retry : null),
     told,
     articles.map(({ element }) => element));
 }
 
-function article(row, ingest, signal) {
+function article(row, ingest, { signal, may }) {
   const told = h("div", { class: "told", role: "status" });
   const retry = button("Retry", (event) => act(event.currentTarget, told, async () => {
     const now = await again(api.path`quarantine/${row.id}/retry`, ingest, told, signal);
@@ -70,7 +72,7 @@ function article(row, ingest, signal) {
     h("p", { class: "reason" }, row.reason),
     facts([["Where", h("code", {}, row.path)], ["Place in its list", Number.isFinite(row.index) ? count(row.index) : null]]),
     h("details", { class: "sent" }, h("summary", {}, "What was sent"), h("pre", {}, pretty(row.payload))),
-    row.resolved_at ? null : h("p", { class: "actions" }, retry),
+    row.resolved_at || !may ? null : h("p", { class: "actions" }, retry),
     told);
   return { element, row, settle };
 }

@@ -84,9 +84,9 @@ function hypnogram(one, stages, title) {
     return s("rect", { class: `stage stage-${stage in LANES ? stage : "unspecified"}`, x: left.toFixed(1), y: TOP + lane * LANE + 3, width: Math.max(right - left, 1).toFixed(1), height: LANE - 6, rx: 2 },
       s("title", {}, `${STAGES[stage] ?? stage}, ${clock(start)} to ${clock(end)}`));
   });
-  const hours = timeTicks(from, to, wide / 80).map(({ time, text }) => [
+  const hours = timeTicks(from, to, wide / 80).map(({ time }) => [
     s("line", { class: "grid", x1: x(time), x2: x(time), y1: TOP, y2: bottom }),
-    s("text", { class: "tick", x: Math.min(Math.max(x(time), LEFT + 14), wide - 18), y: bottom + 15, "text-anchor": "middle" }, text)]);
+    s("text", { class: "tick", x: Math.min(Math.max(x(time), LEFT + 14), wide - 18), y: bottom + 15, "text-anchor": "middle" }, clock(time))]);
   return h("div", {}, s("svg", { class: "hypnogram", viewBox: `0 0 ${wide} ${bottom + 20}`, role: "img", "aria-label": `Stages of the night to ${title}; the table has them one by one` }, names, hours.flat(), bars));
 }
 

@@ -7,9 +7,9 @@ const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-di
 const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const month = new Intl.DateTimeFormat(undefined, { month: "short" });
 
-/** Round values from below `low` to above `high`, about `wanted` of them. */
-export function valueTicks(low, high, wanted) {
-  const rough = (high - low) / wanted;
+/** Round values from below `low` to above `high`, about `wanted` of them; only whole ones, if so. */
+export function valueTicks(low, high, wanted, whole = false) {
+  const rough = Math.max((high - low) / wanted, whole ? 1 : 0);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((part) => part * power).find((part) => part >= rough) ?? 10 * power;
   const first = Math.floor(low / step + 1e-9);

@@ -14,7 +14,7 @@ export async function open({ id, signal, title }) {
   const { data } = await api.get(api.path`workouts/${id}`, {}, signal);
   title.textContent = data.name || "Workout";
   const [series, route] = [h("div"), h("div")];
-  const scalars = Object.entries(data.fields ?? {}).filter(([, part]) => typeof part !== "object" || Number.isFinite(part?.value));
+  const scalars = Object.entries(data.fields ?? {}).filter(([name, part]) => name !== "duration" && (typeof part !== "object" || Number.isFinite(part?.value)));
   if (data.series?.length) seriesOf(data, series, signal);
   if (data.has_route) load(route, () => routeOf(data, signal), signal);
   return [

@@ -28,7 +28,7 @@ const list = (rows) => table({
   empty: "No workout has been recorded yet.",
   columns: [
     { title: "Workout", main: true, cell: (row) => h("a", { href: `#/workouts/${encodeURIComponent(row.id)}` }, row.name || "Workout") },
-    { title: "Started", cell: (row) => instant(row.start) },
+    { title: "Started", date: true, cell: (row) => instant(row.start) },
     { title: "Duration", number: true, cell: (row) => duration(row.duration) },
     { title: "Distance", number: true, cell: (row) => measure(row.fields?.distance) },
     { title: "Energy", number: true, cell: (row) => measure(row.fields?.active_energy ?? row.fields?.active_energy_burned) },
