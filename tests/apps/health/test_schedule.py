@@ -20,7 +20,9 @@ from penstock.apps.health.schedule import Job, Schedule, refresh
 from penstock.apps.health.schema import ingests, keys, quarantine, users
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
+from penstock.inputs.feed import Feed
 from penstock.observe.metrics import registry
+from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -54,16 +56,16 @@ def serve(service: Schedule, until: Callable[[], bool], seconds: float = 10.0) -
 
     async def run() -> float:
         stop = asyncio.Event()
-        context: Any = None
-        serving = asyncio.create_task(service.serve(context, stop))
-        async with asyncio.timeout(seconds):
-            while not await asyncio.to_thread(until):
-                assert not serving.done()
-                await asyncio.sleep(0.01)
-        stop.set()
-        stopped = time.monotonic()
-        await serving
-        return time.monotonic() - stopped
+        async with lend_context(Path("unused")) as context, Feed(name="health").open(context):
+            serving = asyncio.create_task(service.serve(context, stop))
+            async with asyncio.timeout(seconds):
+                while not await asyncio.to_thread(until):
+                    assert not serving.done()
+                    await asyncio.sleep(0.01)
+            stop.set()
+            stopped = time.monotonic()
+            await serving
+            return time.monotonic() - stopped
 
     return asyncio.run(run())
 
@@ -79,6 +81,31 @@ def test_jobs_run_at_once_and_then_at_their_intervals(embedded: Database) -> Non
     assert value("job_duration_seconds_count", task="seldom") >= 1
     assert value("job_last_success_timestamp_seconds", task="seldom") == pytest.approx(time.time(), abs=60)
     assert value("db_connections_max") == 8
+
+
+async def test_nothing_is_done_before_the_stream_runs(embedded: Database) -> None:
+    ran: list[datetime] = []
+    stop = asyncio.Event()
+    service = Schedule(Settings(), embedded, [Job("early", 3600, ran.append)])
+    async with lend_context(Path("unused")) as context:
+        serving = asyncio.create_task(service.serve(context, stop))
+        await asyncio.sleep(0.05)
+        assert ran == []
+        async with asyncio.timeout(10), Feed(name="health").open(context):
+            while not ran:  # noqa: ASYNC110 - it happens in a thread
+                await asyncio.sleep(0.01)
+        stop.set()
+        await serving
+
+
+async def test_it_stops_before_the_stream_ever_ran(embedded: Database) -> None:
+    stop = asyncio.Event()
+    service = Schedule(Settings(), embedded)
+    async with lend_context(Path("unused")) as context, asyncio.timeout(5):
+        serving = asyncio.create_task(service.serve(context, stop))
+        await asyncio.sleep(0.01)
+        stop.set()
+        await serving
 
 
 def test_a_job_that_fails_is_logged_and_tried_again_and_the_others_go_on(

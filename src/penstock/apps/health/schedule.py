@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ...component import Context
 from ...errors import PenstockError
+from ...inputs.feed import feed
 from . import metrics, quality
 from .database import Database
 from .schema import ingests, keys, quarantine
@@ -25,6 +26,8 @@ from .settings import DAY, Settings
 
 log = logging.getLogger("penstock.health.schedule")
 
+BEGIN = 0.2
+"""How often it is looked whether the stream runs, in seconds."""
 REFRESH = 30.0
 """How often the gauges of what the tables hold are refreshed, in seconds."""
 REREAD = 300.0
@@ -69,9 +72,14 @@ class Schedule:
         return jobs
 
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
-        """Run each job when it is due until ``stop`` is set; waits for those that are running."""
+        """Run each job when it is due until ``stop`` is set; waits for those that are running.
+
+        Begins once the stream runs, whose output makes the tables.
+        """
         self._stopping.clear()
         metrics.watch(self._database)
+        while not feed("health").is_open and not stop.is_set():
+            await _wait(stop, BEGIN)
         async with asyncio.TaskGroup() as group:
             for job in self.jobs:
                 group.create_task(self._repeat(job, stop))
@@ -83,8 +91,7 @@ class Schedule:
             started = time.monotonic()
             well = await asyncio.to_thread(self.run, job)
             until = started + (job.interval if well else min(job.interval, AGAIN))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(0.0, until - time.monotonic()))
+            await _wait(stop, max(0.0, until - time.monotonic()))
 
     def run(self, job: Job) -> bool:
         """Run ``job`` unless another replica does, or has done it; returns whether it did not fail."""
@@ -166,3 +173,8 @@ def _first_id(moment: datetime) -> str:
 
 def _is_recent(last: datetime | None, interval: float) -> bool:
     return last is not None and (datetime.now(UTC) - last).total_seconds() < 0.9 * interval
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
