@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
+from importlib.resources import files
 
 import pyarrow as pa
+import pytest
+from ruamel.yaml import YAML
 from sqlalchemy import select
 
 from penstock.apps.health import schema
 from penstock.apps.health.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
 from penstock.apps.health.access.caller import Caller
-from penstock.inputs.feed import Feed
+from penstock.clients.database import Postgres
+from penstock.config import loads
+from penstock.engine import Engine
+from penstock.inputs.feed import Feed, feed
 from penstock.testing.contexts import lend_context
 
 CALLER = Caller(
@@ -94,3 +101,42 @@ async def test_rows_fit_the_table_in_each_database(any_database, audited):
     (row,) = await any_database.run(lambda c: c.execute(select(schema.audit)).mappings().fetchall())
     assert row["id"] == audited[0]["id"]
     assert row["time"] == audited[0]["time"]
+
+
+async def test_l17_the_shipped_stream_puts_what_the_gate_saw_into_the_table(open_gate, any_database, tmp_path):
+    where = any_database.where
+    url = where.uri.get_secret_value() if isinstance(where, Postgres) else f"sqlite:///{where.path}"
+    stop = asyncio.Event()
+    running = asyncio.create_task(Engine.of(shipped({"PENSTOCK_DATABASE_URL": url}, tmp_path)).run(stop))
+    await until(lambda: feed(FEED).is_open)
+    async with open_gate(any_database) as service:
+        made = await service.make()
+        answers = await asyncio.gather(*(service.get(made.secret) for _ in range(10)))
+        assert [answer.status_code for answer in answers] == [200] * 10
+        await service.get(made.key.prefix + "0" * 32)
+    stop.set()
+    await running
+    rows = await any_database.run(lambda c: c.execute(select(schema.audit)).mappings().fetchall())
+    actions = sorted(row["action"] for row in rows)
+    assert actions == ["authentication_failed"] + ["authentication_success"] * 10
+    assert {row["key_id"] for row in rows} == {made.key.id}
+    assert all(abs((datetime.now(UTC) - row["time"]).total_seconds()) < 60 for row in rows)
+
+
+def shipped(environment, directory):
+    """The stream of the audit as it is shipped, with its log in a folder of the test."""
+    document = YAML(typ="safe").load(files("penstock.apps.health").joinpath("streams.yaml").read_text())
+    streams = [stream for stream in document["streams"] if stream["id"] == FEED]
+    return loads(
+        json.dumps({"streams": streams, "data": str(directory), "health_check": {"enabled": False}}),
+        ".json",
+        environment=environment,
+    )
+
+
+async def until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not happen within 10 s")

@@ -378,3 +378,15 @@ async def test_no_key_material_is_written_anywhere(open_gate, any_database, audi
     for text in texts:
         assert secret not in text
         assert secret[::-1] not in text
+
+
+async def test_l14_a_backfill_of_more_requests_than_the_hour_has_is_let_in(open_gate, database):
+    """What a phone sends beyond its hour is taken from the day's allowance: 429 would be data lost for ever."""
+    async with open_gate(database) as service:
+        made = await service.make(scopes=["ingest"])
+        headers = {"api-key": made.secret, "content-length": "400000"}
+        for number in range(120):
+            answer = await service.client.post("/readings", headers=headers, content=b"{}")
+            assert answer.status_code == 200
+            assert answer.headers["x-ratelimit-remaining"] == str(max(0, 49 - number))
+        assert answer.headers["x-ratelimit-allowance-remaining"] == str(5000 - 70)

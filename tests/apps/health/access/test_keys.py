@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from penstock.apps.health.access import hashing, keys
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, TransientError
 
 NOW = datetime(2026, 2, 3, 12, tzinfo=UTC)
 
@@ -162,10 +163,22 @@ async def test_a_key_is_verified_by_argon2_once():
     assert not await verifier.verify("1", hash, "hea_2")
     assert not await verifier.knows("1", hashing.hashed("hea_1"), "hea_1"), "a proof ends with its hash"
     assert verifier.hashes == 2
-    verifier.close()
+    await verifier.close()
 
 
 async def test_a_broken_hash_matches_nothing():
     verifier = hashing.Verifier()
     assert not await verifier.verify("1", "no hash", "hea_1")
-    verifier.close()
+    await verifier.close()
+
+
+async def test_who_asks_the_same_at_once_waits_for_one_argon2(monkeypatch):
+    hash, verifier = hashing.hashed("hea_1"), hashing.Verifier()
+    assert await asyncio.gather(*(verifier.verify("1", hash, "hea_1") for _ in range(20))) == [True] * 20
+    assert verifier.hashes == 1
+    monkeypatch.setattr(hashing, "MOST_WAITING", 3)
+    asked = [asyncio.create_task(verifier.verify("1", hash, f"hea_{number}")) for number in range(5)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert found[:3] == [False, True, False]
+    assert all(isinstance(error, TransientError) for error in found[3:])
+    await verifier.close()

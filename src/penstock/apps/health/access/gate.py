@@ -82,7 +82,7 @@ class Gate:
             await self.audit.close()
             await asyncio.gather(*self._writing, return_exceptions=True)
             await self._lookup.close()
-            self.verifier.close()
+            await self.verifier.close()
             if self._replicas is not None:
                 await self._replicas.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
@@ -12,11 +13,14 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
+from ....errors import TransientError
 from ....threads import Threads
 
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, type=Type.ID)
 AT_ONCE = 2
 """How many keys are verified at the same time: each takes 19 MiB and a core for some 20 ms."""
+MOST_WAITING = 200
+"""How many keys may wait to be verified."""
 REMEMBERED = 10_000
 """How many verified keys are remembered."""
 LASTS = 3600.0
@@ -57,6 +61,7 @@ class Verifier:
     def __init__(self, shared: Shared | None = None) -> None:
         self._shared = shared
         self._known: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._asked: dict[tuple[str, bytes], asyncio.Task[bool]] = {}
         self._threads: Threads | None = None
         self.hashes = 0
         """How many times Argon2 was computed."""
@@ -74,20 +79,34 @@ class Verifier:
         return True
 
     async def verify(self, key: str, hash: str, written: str) -> bool:
-        """Whether ``written`` is the key that ``hash`` was made of; remembers it if so."""
+        """Whether ``written`` is the key that ``hash`` was made of; remembers it if so.
+
+        Whoever asks the same meanwhile waits for the same answer. Raises TransientError if too many ask.
+        """
+        expected = proof(hash, written)
+        asked = self._asked.get((key, expected))
+        if asked is None:
+            if len(self._asked) >= MOST_WAITING:
+                raise TransientError("too many keys are being verified; try again")
+            asked = asyncio.create_task(self._verify(key, hash, written, expected))
+            self._asked[key, expected] = asked
+            asked.add_done_callback(lambda _: self._asked.pop((key, expected), None))
+        return await asyncio.shield(asked)
+
+    async def _verify(self, key: str, hash: str, written: str, expected: bytes) -> bool:
         if self._threads is None:
             self._threads = Threads(AT_ONCE, "argon2")
         self.hashes += 1
         if not await self._threads.run(matches, hash, written):
             return False
-        expected = proof(hash, written)
         self._remember(key, expected)
         if self._shared is not None:
             await self._shared.keep(key, expected, LASTS)
         return True
 
-    def close(self) -> None:
-        """End the threads."""
+    async def close(self) -> None:
+        """Wait for what is being verified, and end the threads."""
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
