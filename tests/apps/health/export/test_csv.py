@@ -45,7 +45,7 @@ def test_each_cell_is_a_point_and_columns_of_one_metric_are_one_together() -> No
     assert (rate["minimum"], rate["value"], rate["maximum"], rate["unit"]) == (60, 65.5, 70, "count/min")
     assert rate["time"] == datetime(2026, 2, 3, 6, 15, tzinfo=UTC)
     steps = found.of("step_count")[0]
-    assert (steps["value"], steps["index"], steps["offset_minutes"]) == (12, 1, 60)
+    assert (steps["value"], steps["index"], steps["offset_minutes"]) == (12, 2, 60)
     assert found.of("vo2_max")[0]["original_unit"] == "mL/(kg·min)"
     assert found.of("blood_pressure")[0]["fields"] == {"systolic": 120, "diastolic": 80}
     night = found.of("sleep_analysis")[0]["fields"]

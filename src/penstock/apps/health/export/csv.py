@@ -69,7 +69,7 @@ class Sheet:
     heads: list[Head]
     rows: list[list[str]]
     places: list[int]
-    """The place of each row among all rows."""
+    """The place of each row among all lines under the header, blank ones too."""
     comma: bool
     """Whether numbers may have a decimal comma, since cells are not separated by commas."""
 
@@ -110,7 +110,7 @@ def _sheet(slice: Slice, records: Records) -> Sheet:
     text = slice.payload.decode("utf-8-sig", "replace")
     line = text.partition("\n")[0]
     separator = max(",;\t", key=lambda each: _outside_quotes(line).count(each))
-    lines = [row for row in _read(text, separator) if row]
+    lines = _read(text, separator)
     heads = [_head(cell) for cell in lines[0]] if lines and isinstance(lines[0], list) else []
     sheet = Sheet(heads, [], [], separator != ",")
     for place, row in enumerate(lines[1:], slice.first):
@@ -143,9 +143,9 @@ def _read(text: str, separator: str) -> list[list[str] | str]:
     except csv.Error:
         pass
     rows: list[list[str] | str] = []
-    for line in filter(str.strip, text.splitlines()):
+    for line in text.splitlines():
         try:
-            rows += csv.reader([line], **options)
+            rows += list(csv.reader([line], **options)) or [[]]
         except csv.Error:
             rows.append(line)
     return rows
