@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.apps.health.export.dates import FIRST, LAST, instant, instants, text
@@ -99,6 +99,7 @@ def test_l19_an_hour_that_comes_twice_is_told_apart_by_the_offset() -> None:
     assert second.micros - first.micros == 3600 * 10**6
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.lists(st.text())))
 def test_nothing_raises_anything_else(value: Any) -> None:
     try:
@@ -108,6 +109,7 @@ def test_nothing_raises_anything_else(value: Any) -> None:
     assert FIRST <= found.micros <= LAST
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=30), st.floats(), st.none()), min_size=8))
 def test_columns_never_raise(values: list[Any]) -> None:
     assert len(instants(values).micros) == len(values)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.apps.health.export.structure import Malformed, Structure, check
@@ -35,6 +35,7 @@ def reference(text: bytes) -> list[tuple[int, str]]:
     return found
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(1, 40), st.booleans())
 def test_the_structure_is_found_whatever_the_windows(value: Any, window: int, ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii).encode()

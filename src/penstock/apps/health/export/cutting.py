@@ -399,6 +399,9 @@ class Cutter:
         text = self._text
         start = text.at
         position, _ = text.peek("a value")
+        if not text.holds(start):  # too large to be looked at: whatever holds it is too large as well
+            text.at = position
+            return start, "\N{REPLACEMENT CHARACTER}"
         raw = text.text(start, position)
         if not raw.strip():
             text.fail(start, "a value")
@@ -412,7 +415,7 @@ class Cutter:
     def _pass(self) -> tuple[int, Any]:
         """Pass a list or object that was opened; return where it is."""
         text = self._text
-        start, opened, depth = text.at - 1, text.last_kind(), text.depth
+        start, opened, depth = text.at - 1, text.kind, text.depth
         closing, whole = None, True
         while closing is None:
             text.kept = start if whole else None
@@ -425,7 +428,7 @@ class Cutter:
         return start, ...
 
     def _closes(self, position: int, kind: int) -> None:
-        if self._text.last_kind() != kind:
+        if self._text.kind != kind:
             self._text.fail(position, chr(kind))
 
 

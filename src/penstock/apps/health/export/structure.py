@@ -46,7 +46,8 @@ class Structure:
         """Where the walk is: behind the last event that was taken."""
         self.kept: int | None = None
         """From where on the text is needed later; None if only from ``at`` on."""
-        self.depth = 0
+        self.depth, self.kind = 0, 0
+        """How deep that is, and which character it was."""
         self._held, self._held_from, self._read = b"", 0, 0
         self._inside, self._escaped = 0, False
         self._next, self._count = 0, 0
@@ -64,14 +65,20 @@ class Structure:
 
     def fail(self, position: int, expected: str) -> NoReturn:
         """Raise Malformed."""
-        near = self.text(position, min(position + 20, self._read)) if position >= self._held_from else b""
+        near = self.text(position, min(position + 20, self._read)) if self.holds(position) else b""
         if position >= self._read:
             raise Malformed(f"the body ends at byte {position}; expected {expected}")
         raise Malformed(f"at byte {position}: expected {expected}, got {near.decode('utf-8', 'replace')!r}")
 
     def text(self, start: int, end: int) -> bytes:
-        """Return the bytes from ``start`` to ``end``, which must still be held."""
+        """Return the bytes from ``start`` to ``end``; raises Malformed if they are too many to be held."""
+        if not self.holds(start):
+            raise Malformed(f"at byte {start}: expected a value of at most {LARGEST} bytes")
         return self._held[start - self._held_from : end - self._held_from]
+
+    def holds(self, start: int) -> bool:
+        """Whether the text from ``start`` on is held."""
+        return start >= self._held_from
 
     def peek(self, expected: str) -> tuple[int, int]:
         """Return the next event, its position and character, without taking it; raises Malformed at the end."""
@@ -83,7 +90,7 @@ class Structure:
     def take(self, expected: str) -> tuple[int, int]:
         """Take the next event; ``at`` is behind it."""
         position, kind = self.peek(expected)
-        self.depth = self._levels[self._next]
+        self.depth, self.kind = self._levels[self._next], kind
         self._next += 1
         self.at = position + 1
         return position, kind
@@ -106,11 +113,8 @@ class Structure:
             self._next, self.at = self._count, self._read
             return commas, None
         self._next, self.depth, self.at = last + 1, depth - 1, self._places[last] + 1
+        self.kind = self._kinds[last]
         return commas, self._places[last]
-
-    def last_kind(self) -> int:
-        """The character of the last event that was taken."""
-        return self._kinds[self._next - 1]
 
     def blank(self, end: int, expected: str) -> None:
         """Raise Malformed unless there is nothing between ``at`` and ``end``."""
@@ -132,9 +136,9 @@ class Structure:
         chunk = self._source.read(self._window)
         if not chunk:
             return False
-        needed = self.at if self.kept is None else min(self.kept, self.at)
+        needed = max(self.at - 1, 0) if self.kept is None else min(self.kept, max(self.at - 1, 0))
         if self._read - needed > LARGEST + self._window:
-            self.fail(needed, f"a value of at most {LARGEST} bytes")
+            needed = self._read  # whoever wants to see it is told that it is too large
         self._held = self._held[needed - self._held_from :] + chunk
         self._held_from = needed
         data = np.frombuffer(chunk, np.uint8)
