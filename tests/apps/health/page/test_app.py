@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from penstock.apps.health.page.app import PATH, Page
+from penstock.testing.servers import ServerMissing
+
+from . import conftest
 
 
 class Answer(NamedTuple):
@@ -118,3 +121,10 @@ async def test_a_websocket_is_closed(page: Page) -> None:
 
     await page({"type": "websocket", "path": PATH}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_missing_browser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "CHROMIUM", "/nowhere/chromium")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ServerMissing, match="Chromium is not installed; install it with: apt-get"):
+        conftest.chromium()

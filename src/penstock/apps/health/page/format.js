@@ -9,7 +9,7 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const days = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const named = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
 const clocks = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const since = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const since = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const digits = new Map();
 
 export const NONE = "–";
