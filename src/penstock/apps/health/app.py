@@ -18,6 +18,7 @@ from .acceptance import batch
 from .access.gate import Gate
 from .api.app import build
 from .database import Database
+from .metrics import Measured
 from .page.app import Page
 from .raw import Raw
 from .schedule import Schedule
@@ -63,7 +64,8 @@ class Service:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(gate.open())
                 raw = await asyncio.to_thread(Raw.of, settings)
-                api = _at_the_root(cast(Asgi, build(Health(settings=settings, database=database, raw=raw, gate=gate))))
+                health = Health(settings=settings, database=database, raw=raw, gate=gate)
+                api = Measured(_at_the_root(cast(Asgi, build(health))))
                 page = await asyncio.to_thread(Page)
                 sending = asyncio.create_task(_send_again(raw))
                 stack.callback(sending.cancel)

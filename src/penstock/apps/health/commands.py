@@ -37,7 +37,7 @@ def create_key(
         _write_down(connection, "api_key_created", made.key, details)
         return made
 
-    return _shown(database.call(make), as_json)
+    return _shown(database.call(make, changes=True), as_json)
 
 
 def list_keys(database: Database, *, user: str | None = None, as_json: bool = False) -> str:
@@ -72,7 +72,7 @@ def rotate_key(database: Database, key: str, *, overlap: str = "0s", as_json: bo
         _write_down(connection, "api_key_rotated", made.key, {"overlap": lasts})
         return made
 
-    return _shown(database.call(replace), as_json)
+    return _shown(database.call(replace, changes=True), as_json)
 
 
 def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
@@ -83,7 +83,7 @@ def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
         _write_down(connection, "api_key_revoked", found)
         return found
 
-    found = database.call(end)
+    found = database.call(end, changes=True)
     return json.dumps(found.shown()) if as_json else f"{found.prefix} ({found.name}) is revoked"
 
 

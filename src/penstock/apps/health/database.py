@@ -42,15 +42,19 @@ class Database:
         """Whether it is PostgreSQL rather than SQLite."""
         return isinstance(self.where, Postgres)
 
-    async def run(self, action: Callable[[Connection], T]) -> T:
+    async def run(self, action: Callable[[Connection], T], *, changes: bool = False) -> T:
         """Run ``action`` in a thread, in a transaction that is committed after it; raises PenstockError."""
-        return await asyncio.to_thread(self.call, action)
+        return await asyncio.to_thread(self.call, action, changes=changes)
 
-    def call(self, action: Callable[[Connection], T]) -> T:
-        """Run ``action`` here, in a transaction that is committed after it; raises PenstockError."""
+    def call(self, action: Callable[[Connection], T], *, changes: bool = False) -> T:
+        """Run ``action`` here, in a transaction that is committed after it; raises PenstockError.
+
+        One that ``changes`` something says so: SQLite then waits for other writers at the beginning. Later it could not
+        wait, as what was read might have changed meanwhile.
+        """
         try:
             asked = time.perf_counter()
-            with self.pool.begin() as connection:
+            with self.pool.connect().execution_options(penstock_changes=changes) as connection, connection.begin():
                 metrics.waited(time.perf_counter() - asked)
                 return action(connection)
         except DBAPIError as error:
@@ -95,4 +99,5 @@ def _pool(where: Postgres | Sqlite) -> Pool:
 
 def _begin(connection: Connection) -> None:
     """Our connections begin nothing by themselves: without this, each statement would be committed on its own."""
-    connection.exec_driver_sql("BEGIN")
+    changes = connection.get_execution_options().get("penstock_changes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if changes else "BEGIN")

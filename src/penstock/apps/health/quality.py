@@ -12,6 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,14 +89,16 @@ def look(
 ) -> dict[int, Look]:
     """Look at the data of all users who have a key to send with; write down what is found and show it as metrics.
 
-    Each user is a transaction. Ends early once ``stopping`` says so. Raises PenstockError.
+    Ends early once ``stopping`` says so. Raises PenstockError.
     """
     found: dict[int, Look] = {}
     for user in database.call(lambda connection: _users(connection, now)):
         if stopping():
             return found
-        found[user] = database.call(lambda connection, user=user: _examine(connection, user, settings, now))  # type: ignore[misc]
-    database.call(lambda connection: connection.execute(delete(quality).where(quality.c.time < now - KEPT)))
+        found[user] = seen = database.call(partial(_examine, user=user, settings=settings, now=now))
+        database.call(partial(_keep, user=user, look=seen, now=now), changes=True)
+    old = delete(quality).where(quality.c.time < now - KEPT)
+    database.call(lambda connection: connection.execute(old), changes=True)
     show(found.values())
     return found
 
@@ -147,11 +150,15 @@ def _examine(connection: Connection, user: int, settings: Settings, now: datetim
     else:
         days = _days(connection, user, since, now)
         found = judge(sent, days, _open(connection, user, since), settings.silence, now)
+    return found
+
+
+def _keep(connection: Connection, user: int, look: Look, now: datetime) -> None:
+    """Write down the look of the day, in place of an earlier one."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     connection.execute(delete(quality).where(quality.c.user_id == user, quality.c.time >= today))
-    row = {"user_id": user, "time": now, "score": found.score, "findings": json.dumps(found.findings)}
+    row = {"user_id": user, "time": now, "score": look.score, "findings": json.dumps(look.findings)}
     connection.execute(insert(quality).values(row))
-    return found
 
 
 def _sent(connection: Connection, user: int, since: datetime, now: datetime) -> _Sent:

@@ -22,7 +22,7 @@ def rebuild(database: Database, url: str, data: Path) -> str:
     """
     settings = Settings.of(data=data)
     accepted = list(Raw.of(settings).list())
-    database.call(forget)
+    database.call(forget, changes=True)
     if accepted:
         _process(accepted, url, data)
     return f"{len(accepted)} bodies are processed again"

@@ -212,7 +212,7 @@ class Gate:
     async def _write_use(self, key: str) -> None:
         used = update(keys).where(keys.c.id == key).values(last_used_at=datetime.now(UTC))
         try:
-            await self.database.run(lambda connection: connection.execute(used))
+            await self.database.run(lambda connection: connection.execute(used), changes=True)
         except PenstockError as error:
             log.warning("the last use of key %s is not written down: %s", key, error)
 

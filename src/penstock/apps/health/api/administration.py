@@ -69,7 +69,7 @@ async def _changed(request: Asked, action: str, resource: str | None, change: Ca
     """Run a change of keys; raises Refused for what is wrong with it, and writes that down too."""
     of = health(request)
     try:
-        return await of.database.run(change)
+        return await of.database.run(change, changes=True)
     except keys.NoSuchKey as error:
         await of.gate.audit.record(f"{action}_failed", "refused", caller=request.user, resource=resource)
         raise Refused(404, "not_found", str(error)) from None

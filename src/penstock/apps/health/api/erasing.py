@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from litestar import Response, delete
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, func, or_, select, text
 
+from ....errors import PenstockError
 from ..acceptance import Accepted
 from ..access.caller import Refused
-from ..schema import TRACKED, history, ingests, parts, quarantine
+from ..schema import TRACKED, history, ingests, parts, points, quarantine, quarters
 from ..service import Health
+from ..store.session import lock, moment
+from ..store.upkeep import SUMS, recount
 from .ingest import accepted_of, failures, hand_over
 from .jobs import CONFLICT, noted
 from .queries import Answer, Asked, answered, health
 
+log = logging.getLogger("penstock.health")
+
+QUARTER = timedelta(minutes=15)
 _DONE = ("processed", "failed")
+_QUARTER_OF = {
+    True: "date_bin('15 minutes', t.time, '1970-01-01 00:00:00+00')",
+    False: "substr(t.time, 1, 14) || printf('%02d', substr(t.time, 15, 2) / 15 * 15) || '\:00.000000Z'",
+}
+"""When the quarter of an hour begins in which a point is: in PostgreSQL, and in SQLite, where times are texts."""
 
 
 class Deleted(msgspec.Struct, kw_only=True):
@@ -41,16 +54,20 @@ async def erase(request: Asked, payload_id: FromPath[str]) -> Response[Any]:
     """Delete an ingest: the points it wrote last, what is remembered of it, and its body.
 
     Where it had replaced the values of earlier ingests, those are processed again, so that their values come back.
+    What later ingests sent once more without a change is deleted with it: to process them again brings it back.
     """
     whole, user = health(request), request.user.user
     accepted = await accepted_of(whole, user, payload_id)
     earlier = await whole.database.run(lambda connection: _replaced(connection, accepted))
     again = [await noted(whole, other) for other in await _kept(whole, earlier)]
-    deleted = await whole.database.run(lambda connection: _erase(connection, accepted))
+    deleted = await whole.database.run(lambda connection: _erase(connection, accepted), changes=True)
     await whole.raw.remove(accepted.id)
     await whole.gate.audit.record("data_deleted", caller=request.user, resource=accepted.id, details=deleted)
     for other in again:
-        await hand_over(whole, other)
+        try:
+            await hand_over(whole, other)
+        except (PenstockError, TimeoutError) as error:
+            log.error("ingest %s waits for the next start, the stream does not take it: %s", other.id, error)
     return await answered(
         request, lambda _: {"data": Deleted(deleted=deleted, reprocessed=[other.id for other in again])}
     )
@@ -76,16 +93,51 @@ def _replaced(connection: Connection, accepted: Accepted) -> list[str]:
 
 
 def _erase(connection: Connection, accepted: Accepted) -> dict[str, int]:
-    """Delete what there is of an ingest, and count the points."""
-    ingest, counted = accepted.id, {}
+    """Delete what there is of an ingest, bring the sums up to date, and count the points."""
+    ingest, user, counted = accepted.id, accepted.user, {}
+    lock(connection, [user])
+    touched = _touched(connection, accepted)
     for name, table in TRACKED.items():
-        gone = table.delete().where(table.c.user_id == accepted.user, table.c.ingest_id == ingest)
+        gone = table.delete().where(table.c.user_id == user, table.c.ingest_id == ingest)
         counted[name] = connection.execute(gone).rowcount
     past = or_(history.c.ingest_id == ingest, history.c.replaced_by == ingest)
-    connection.execute(history.delete().where(history.c.user_id == accepted.user, past))
+    connection.execute(history.delete().where(history.c.user_id == user, past))
     for table, column in ((quarantine, "ingest_id"), (parts, "ingest_id"), (ingests, "id")):
         connection.execute(table.delete().where(table.c[column] == ingest))
+    for stretch in touched:
+        _sum_up(connection, user, *stretch)
+    recount(connection, user)
     return counted
+
+
+def _touched(connection: Connection, accepted: Accepted) -> list[tuple[str, str, datetime, datetime]]:
+    """Of each metric and source of which points are to be deleted, the quarters of an hour in which they are."""
+    c = points.c
+    mine = select(c.metric, c.source, func.min(c.time), func.max(c.time)).where(
+        c.user_id == accepted.user, c.ingest_id == accepted.id
+    )
+    found = connection.execute(mine.group_by(c.metric, c.source)).tuples()
+    return [(metric, source, _quarter(first), _quarter(last) + QUARTER) for metric, source, first, last in found]
+
+
+def _quarter(time: datetime) -> datetime:
+    return time.replace(minute=time.minute // 15 * 15, second=0, microsecond=0)
+
+
+def _sum_up(connection: Connection, user: int, metric: str, source: str, low: datetime, high: datetime) -> None:
+    """Make the sums of the quarters of a stretch of time anew."""
+    kept, postgres = quarters.c, connection.dialect.name == "postgresql"
+    of = (kept.user_id == user, kept.metric == metric, kept.source == source)
+    connection.execute(quarters.delete().where(*of, kept.time >= low, kept.time < high))
+    quarter = _QUARTER_OF[postgres]
+    stretch = "t.user_id = :user AND t.metric = :metric AND t.source = :source AND t.time >= :low AND t.time < :high"
+    made = (
+        "INSERT INTO health_quarters (user_id, metric, time, source, count, measured, sum, minimum, maximum, first, "  # noqa: S608  (the parts are ours)
+        f"last) SELECT :user, t.metric, {quarter}, t.source, {SUMS}, min(t.time), max(t.time) FROM health_points t "
+        f"WHERE {stretch} GROUP BY t.metric, t.source, {quarter}"
+    )
+    times = {"low": moment(low, postgres=postgres), "high": moment(high, postgres=postgres)}
+    connection.execute(text(made), {"user": user, "metric": metric, "source": source, **times})
 
 
 ROUTES = [erase]

@@ -79,11 +79,23 @@ class Upload(Operation):
 
     def __post_init__(self) -> None:
         """Say what is taken."""
-        text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
         example = {"data": {"metrics": [{"name": "step_count", "units": "count", "data": []}]}}
-        anything = OpenAPIMediaType(schema=Schema(description="An export of the app, in any of its forms."))
-        anything.example = example
-        self.request_body = RequestBody(content={"application/json": anything, "text/csv": text}, required=True)
+        schema = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY], description="An export, in any of its forms.")
+        content = {"application/json": OpenAPIMediaType(schema=schema, example=example)}
+        self.request_body = RequestBody(content=content | self.others(), required=True)
+
+    def others(self) -> dict[str, OpenAPIMediaType]:
+        """Return what is taken besides JSON."""
+        return {}
+
+
+@dataclass
+class UploadOfAnyForm(Upload):
+    """An operation that takes what the app sends in every form."""
+
+    def others(self) -> dict[str, OpenAPIMediaType]:
+        """Return what is taken besides JSON."""
+        return {"text/csv": OpenAPIMediaType(schema=Schema(description="Rows, with a line of headers."))}
 
 
 _options: dict[str, Any] = {
@@ -95,7 +107,7 @@ _options: dict[str, Any] = {
 }
 
 
-@post(PATHS, summary="Take an export", tags=["ingest"], **_options)
+@post(PATHS, summary="Take an export", tags=["ingest"], **_options | {"operation_class": UploadOfAnyForm})
 async def ingest(request: Asked, wait: Wait = None) -> Response[Answer]:
     """Take an export of the app: JSON of any version, CSV, or a form with files, compressed or not.
 
@@ -111,7 +123,11 @@ async def ingest_domain(request: Asked, wait: Wait = None) -> Response[Answer]:
     return await _take(request, f"domain:{name}", wait)
 
 
-@post("/api/v1/ingest/{ingest_id:str}", opt={"scope": "ingest", "limit": "ingest"}, include_in_schema=False)
+@post(
+    "/api/v1/ingest/{ingest_id:str}",
+    opt={"scope": "ingest", "limit": "ingest"},
+    include_in_schema=False,
+)
 async def ingest_unknown(ingest_id: FromPath[str]) -> NoReturn:
     """Say which domains there are."""
     known = ", ".join(DOMAIN_NAMES)
@@ -256,6 +272,6 @@ async def _audited(request: Asked, health: Health, accepted: Accepted) -> None:
 async def announce(health: Health, accepted: Accepted) -> None:
     """Show an ingest in the lists before the stream comes to it; the database may be away, the stream waits for it."""
     try:
-        await health.database.run(lambda connection: accounting.announce(connection, accepted))
+        await health.database.run(lambda connection: accounting.announce(connection, accepted), changes=True)
     except PenstockError as error:
         log.warning("ingest %s is accepted, and not in the lists yet: %s", accepted.id, error)
