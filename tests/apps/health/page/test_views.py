@@ -178,6 +178,11 @@ async def test_a_range_may_be_empty(open_page: Open) -> None:
     await view.get_by_label("From").fill("2026-01-21")
     await view.get_by_label("To").fill("2026-01-22")
     await expect(view.get_by_text("There are no points in this range.")).to_be_visible()
+    await view.get_by_role("button", name="All").click()
+    await expect(view.locator("circle.dot")).to_have_count(4)
+    await view.get_by_label("To").fill("2024-02-01")  # long before the first point
+    await expect(view.get_by_label("From")).to_have_value("2024-02-01")
+    await expect(view.get_by_text("There are no points in this range.")).to_be_visible()
 
 
 async def test_a_sum_is_bars_and_says_its_values(open_page: Open, site: Site) -> None:
