@@ -68,7 +68,7 @@ class _Inflated:
                         raise Malformed("expected the end of the deflated body, got more bytes")
                     self._object, self._waiting = zlib.decompressobj(31), rest
                 continue
-            if self._ended and not self._waiting and not self._object.unconsumed_tail:
+            if self._ended and not self._waiting:
                 if not self._started:
                     return b""
                 raise Malformed("the compressed body ends before its end")
@@ -85,7 +85,7 @@ class _Inflated:
             out = self._object.decompress(data, size)
         except zlib.error as error:
             raise Malformed(f"the compressed body cannot be read: {error}") from None
-        self._waiting = self._object.unconsumed_tail
+        self._waiting = b"" if self._object.eof else self._object.unconsumed_tail
         return out
 
 

@@ -60,19 +60,15 @@ def _numbered(
     accepted: Accepted, groups: Iterator[list[Slice]], format: str | None, canonical: str | None
 ) -> Iterator[Part]:
     """Yield the parts; the last one is known as such."""
-    number, waiting, error = 0, next(groups, []), None
+    number = 0
+    waiting, error = _next(groups, accepted)
     while True:
-        try:
-            following = next(groups, None)
-        except (Malformed, PermanentError) as changed:  # it could be read before: it was removed, or the disk is bad
-            following, error = None, f"the body changed while it was read: {changed}"
-            logger.error("ingest %s: %s", accepted.id, error)
-        last = following is None
+        following, error = (None, error) if waiting is None else _next(groups, accepted)
         yield Part(
             accepted=accepted,
             number=number,
-            last=last,
-            slices=waiting,
+            last=following is None,
+            slices=waiting or [],
             error=error,
             format=format,
             canonical=canonical,
@@ -80,6 +76,16 @@ def _numbered(
         if following is None:
             return
         number, waiting = number + 1, following
+
+
+def _next(groups: Iterator[list[Slice]], accepted: Accepted) -> tuple[list[Slice] | None, str | None]:
+    """Return what comes next, or why it cannot be read any more: it was removed, or the disk is bad."""
+    try:
+        return next(groups, None), None
+    except (Malformed, PermanentError) as changed:
+        error = f"the body changed while it was read: {changed}"
+        logger.error("ingest %s: %s", accepted.id, error)
+        return None, error
 
 
 def _format(accepted: Accepted, plans: list[tuple[File, Plan]]) -> str | None:

@@ -75,11 +75,14 @@ class _Cutting:
     def next(self) -> tuple[Batch, bool]:
         """Return the next part, and whether it is the last of the delivery; blocks."""
         accepted = self._waiting[0]
-        if self._parts is None:
-            self._parts, self._number = self._divided(accepted), 0
         try:
+            if self._parts is None:  # at first, or again after it could not be read: the parts are the same
+                self._parts = self._divided(accepted)
+                for _ in range(self._number):
+                    next(self._parts)
             part = next(self._parts)
         except (TransientError, ConnectionLost):
+            self._parts = None
             raise
         except Exception as error:  # a defect of ours must not stop what is behind this body
             logger.exception("ingest %s could not be cut", accepted.id)
@@ -89,6 +92,7 @@ class _Cutting:
         if part.last:
             self.close()
             self._waiting.popleft()
+            self._number = 0
         return pack(part), not self._waiting
 
     def close(self) -> None:

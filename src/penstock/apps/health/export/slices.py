@@ -105,7 +105,7 @@ def pack(part: Part) -> pa.RecordBatch:
 
 def unpack(batch: pa.RecordBatch) -> Part:
     """Return the part of a batch; raises msgspec.DecodeError."""
-    rows = batch.to_pylist()
+    rows = batch.select(SCHEMA.names).to_pylist()
     first = rows[0]
     return Part(
         accepted=_decode(first["accepted"]),
