@@ -127,3 +127,38 @@ def test_garbage_in_any_section_is_accounted_for(section: str, elements: list[An
 def test_a_body_of_any_bytes_is_accounted_for(body: bytes) -> None:
     for form in ("export", "csv", "multipart", "domain:respiratory"):
         rows(divided(body, form=form))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "type"),
+    [
+        ("metrics", "steps", "step_count"),
+        ("metrics", "New One", "new_one"),
+        ("workouts", "workouts", "workouts"),
+        ("workout_route", "route", "workout_route"),
+        ("workout_series", "heartRateData", "workout_heart_rate"),
+        ("ecg_voltages", "voltageMeasurements", "ecg_voltage"),
+        ("stateOfMind", "stateOfMind", "state_of_mind"),
+        ("audiograms", "audiograms", "audiograms"),
+    ],
+)
+def test_what_cannot_be_looked_at_counts_as_what_it_would_have_been(section: str, name: str, type: str) -> None:
+    found = Parsed(Slice(section=section, name=name, payload=b'{"a', count=1, first=3, path="p", reason="too large"))
+    assert [(row["type"], row["index"], row["path"], row["payload"]) for row in found.quarantined] == [
+        (type, 3, "p[3]", '{"a')
+    ]
+
+
+def test_of_a_large_element_the_beginning_is_shown_beside_the_reason() -> None:
+    found = Parsed(steps({"date": "garbage", "note": "x" * 200_000}))
+    assert len(found.quarantined[0]["payload"]) == 100_000
+
+
+@pytest.mark.parametrize(("aggregation", "kept"), [("Hours", False), ("Minutes", False), ("", True), ("None", True)])
+def test_l22_a_bucket_is_the_same_bucket_however_far_it_reaches(aggregation: str, kept: bool) -> None:
+    point = {"date": DATE, "start": DATE, "end": "2026-02-03 07:20:00 +0100", "qty": 1}
+    headers = {"automation-aggregation": aggregation}
+    part = Part(accepted=accepted(headers=headers), number=0, last=True, slices=[steps(point)])
+    [row] = rows([part])
+    assert (row["end_time"] > row["time"]) == kept
+    assert row["fields"] == (None if kept else '{"end":"2026-02-03T07:20:00+01:00"}')

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pyarrow as pa
 
 from ....component import Context, Process, Processor
+from . import catalogue
 from .metrics import unknown
 from .records import SECTIONS, Parser, Records
 from .slices import Slice, Unreadable, elements, unpack
@@ -31,9 +32,6 @@ _MODULES = {
     "heartRateNotifications": "events",
 }
 """Where the parser of each section is found."""
-_LONGEST = 100_000
-"""How much of an element is kept beside its reason; the raw body holds all of it."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -94,10 +92,29 @@ def _parser(section: str) -> Parser:
 
 def _refuse(slice: Slice, records: Records, reason: str) -> None:
     """Quarantine all elements of a slice."""
-    type = slice.name or slice.section
+    type = _type(slice)
     for index, (payload, why) in enumerate(_contents(slice), slice.first):
         records.received(type)
         records.quarantine(slice, index, why or reason, payload, type=type)
+
+
+def _type(slice: Slice) -> str:
+    """As what the elements of a slice are counted, as far as that can be told without reading them."""
+    if slice.section == "workout_series":
+        return f"workout_{catalogue.plain(slice.name).removesuffix('_data')}"
+    if slice.section in _COUNTED:
+        return _COUNTED[slice.section]
+    listed = slice.section in ("metrics", "domain") or slice.section not in _MODULES
+    return catalogue.canonical(slice.name if slice.name and listed else catalogue.snake(slice.section))
+
+
+_COUNTED = {
+    "workouts": "workouts",
+    "workout_route": "workout_route",
+    "ecg_voltages": "ecg_voltage",
+    "internal": "internal",
+    "csv": "csv",
+}
 
 
 def _contents(slice: Slice) -> list[tuple[object, str | None]]:
@@ -106,9 +123,9 @@ def _contents(slice: Slice) -> list[tuple[object, str | None]]:
         header, _, lines = slice.payload.partition(b"\n")
         return [(header + b"\n" + line, None) for line in lines.splitlines() if line.strip()]
     if slice.count == 1:
-        return [(slice.payload[:_LONGEST], None)]
+        return [(slice.payload, None)]
     try:
         found = elements(slice.payload)
     except ValueError:
-        return [(slice.payload[:_LONGEST], None)] * (slice.count or 1)
+        return [(slice.payload, None)] * (slice.count or 1)
     return [(one, one.reason if isinstance(one, Unreadable) else None) for one in found]

@@ -51,6 +51,8 @@ _BOUNDED = {"type", "metric", "source", "kind", "parent"}
 """What is part of a key must fit into an index."""
 _LONGEST = 255
 _JSON = {"original", "fields", "warnings"}
+_SHOWN = 100_000
+"""How much of an element is kept beside the reason why it cannot be stored; the raw body has all of it."""
 _NAMES = frozenset(ROWS.names)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -126,13 +128,14 @@ class Records:
         if isinstance(payload, Unreadable):
             payload = payload.text
         text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
+        text = clean(text) if isinstance(text, str) else as_text(text)
         self.add(
             record=QUARANTINED,
             type=type or slice.name or slice.section,
             index=index,
             time=None,
             reason=clean(reason),
-            payload=clean(text) if isinstance(text, str) else as_text(text),
+            payload=text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…",
             path=clean(path or f"{slice.path}[{index}]"),
         )
 
