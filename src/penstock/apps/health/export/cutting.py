@@ -10,9 +10,6 @@ import numpy as np
 
 from .structure import (
     CLOSE_LIST,
-    CLOSE_OBJECT,
-    COLON,
-    COMMA,
     LARGEST,
     OPEN_LIST,
     OPEN_OBJECT,
@@ -20,6 +17,7 @@ from .structure import (
     Structure,
     check,
 )
+from .walking import Walk
 
 MOST_ELEMENTS = 8192
 MOST_BYTES = 1_000_000
@@ -115,15 +113,16 @@ class Boundaries:
         return len(self._ends) > 0
 
 
-class Cutter:
-    """Walks through one JSON body."""
+class Cutter(Walk):
+    """Walks through one JSON body, and notes where its slices are."""
 
     def __init__(self, structure: Structure, plan: Plan, prefix: str = "", domain: bool = False) -> None:
-        self._text, self._plan, self._prefix, self._domain = structure, plan, prefix, domain
+        super().__init__(structure)
+        self._plan, self._prefix, self._domain = plan, prefix, domain
 
     def cut(self) -> Plan:
         """Return all slices of the body; raises Malformed if it is no JSON, or not of the form of an export."""
-        text = self._text
+        text = self.text
         start, kind = text.take("a JSON object")
         if self._domain and kind == OPEN_LIST:
             self._list("domain", "", self._prefix, "")
@@ -139,16 +138,16 @@ class Cutter:
     # What an export is made of
 
     def _envelope(self, prefix: str) -> None:
-        for key in self._members():
+        for key in self.members():
             path = f"{prefix}{key}"
-            kind = self._begin()
+            kind = self.begin()
             if key == "data" and kind == OPEN_OBJECT and prefix == self._prefix:
                 self._envelope(f"{path}.")
             elif key == "metrics" and kind in (OPEN_LIST, OPEN_OBJECT):
                 self._metrics(path, kind)
             elif key in _RICH and kind == OPEN_LIST:
-                for index in self._items():
-                    self._rich(key, path, index, self._begin())
+                for index in self.items():
+                    self._rich(key, path, index, self.begin())
             elif key in _RICH and kind == OPEN_OBJECT:
                 self._rich(key, path, 0, kind)
             elif kind == OPEN_LIST:
@@ -162,28 +161,28 @@ class Cutter:
 
     def _scalar(self, key: str, path: str, wanted: bool) -> None:
         """Pass a value that is no list: it says something about the export, unless a list was due."""
-        start, value = self._value()
+        start, value = self.value()
         if wanted and value is not None:
-            self._plan.add(Cut(key, path, start, self._text.at, name=key, reason="expected a list or an object"))
+            self._plan.add(Cut(key, path, start, self.text.at, name=key, reason="expected a list or an object"))
 
     def _metrics(self, path: str, kind: int) -> None:
         if kind == OPEN_LIST:
-            for index in self._items():
+            for index in self.items():
                 self._metric(f"{path}[{index}]", path, index, None)
             return
-        for key in self._members():
+        for key in self.members():
             here = f"{path}.{key}"
-            if self._text.peek("a value")[1] == OPEN_LIST and self._begin() == OPEN_LIST:
+            if self.text.peek("a value")[1] == OPEN_LIST and self.begin() == OPEN_LIST:
                 self._list("metrics", None, here, about=Facts({"name": key}))
             else:
                 self._metric(here, here, 0, key)
 
     def _metric(self, path: str, parent: str, index: int, key: str | None) -> None:
         """Take one of the metrics: with a list ``data``, or with its values in itself."""
-        text = self._text
-        kind = self._begin()
+        text = self.text
+        kind = self.begin()
         if kind != OPEN_OBJECT:
-            start, value = self._value() if kind is None else self._pass()
+            start, value = self.value() if kind is None else self.skip()
             if value is not None or key is None:
                 reason = "expected an object with name, units and data"
                 self._plan.add(Cut("metrics", parent, start, text.at, index, name=key or "metrics", reason=reason))
@@ -191,16 +190,16 @@ class Cutter:
         start, before = text.at - 1, len(self._plan.cuts)
         facts = Facts({} if key is None else {"name": key})
         has_data = has_values = False
-        for name in self._members():
-            kind = self._begin()
+        for name in self.members():
+            kind = self.begin()
             if name == "data":
                 has_data = True
                 self._data(kind, f"{path}.data", facts)
             elif kind is None and name in ("name", "units", "unit"):
-                facts.values[name] = self._value()[1]
+                facts.values[name] = self.value()[1]
             else:
                 has_values = True
-                _ = self._value() if kind is None else self._pass()
+                _ = self.value() if kind is None else self.skip()
         if has_values and not has_data and key is not None:
             self._plan.add(Cut("metrics", path, start, text.at, about=facts))
         elif has_values and not has_data:
@@ -214,13 +213,13 @@ class Cutter:
         if kind == OPEN_LIST:
             self._list("metrics", None, path, about=facts)
             return
-        start, value = self._value() if kind is None else self._pass()
+        start, value = self.value() if kind is None else self.skip()
         if value is not None:
-            self._plan.add(Cut("metrics", path, start, self._text.at, about=facts, reason="expected a list of points"))
+            self._plan.add(Cut("metrics", path, start, self.text.at, about=facts, reason="expected a list of points"))
 
     def _element(self, section: str, path: str, start: int, index: int) -> None:
         """Note an element that is no list of its own; it joins those before it."""
-        end = self._text.at
+        end = self.text.at
         last = self._plan.cuts[-1] if self._plan.cuts else None
         joins = last is not None and last.section == section and last.path == path and last.reason is None
         if end - start > LARGEST:
@@ -235,17 +234,17 @@ class Cutter:
 
     def _rich(self, section: str, path: str, index: int, kind: int | None) -> None:
         """Take a workout or an ECG: its lists are slices of their own."""
-        text = self._text
+        text = self.text
         if kind != OPEN_OBJECT:
-            start, _ = self._value() if kind is None else self._pass()
+            start, _ = self.value() if kind is None else self.skip()
             self._plan.add(Cut(section, path, start, text.at, index, name=section))
             return
         start, facts, chosen = text.at - 1, Facts({}), _RICH[section]
         whole = Cut(section, path, start, 0, index, name=section, holes=[])
-        for key in self._members():
-            kind = self._begin()
+        for key in self.members():
+            kind = self.begin()
             if kind is None:
-                value = self._value()[1]
+                value = self.value()[1]
                 if len(key) <= _FACT and len(str(value)) <= _FACT:
                     facts.values[key] = value
             elif kind == OPEN_LIST and (chosen is None or key in chosen) and self._holds_objects():
@@ -255,7 +254,7 @@ class Cutter:
                 self._list(child, key, f"{path}[{index}].{key}", parent=facts, parent_index=index)
                 whole.holes.append((key, hole, text.at))
             else:
-                self._pass()
+                self.skip()
         whole.end = text.at
         if section == "workouts" and self._plan.format is None:
             self._plan.format = "v2" if "id" in facts.values else "v1"
@@ -264,16 +263,16 @@ class Cutter:
         self._plan.add(whole)
 
     def _holds_objects(self) -> bool:
-        position, kind = self._text.peek("the end of a list")
-        before = self._text.text(self._text.at, position).strip()
+        position, kind = self.text.peek("the end of a list")
+        before = self.text.text(self.text.at, position).strip()
         return kind == OPEN_OBJECT or before == b"null"
 
     def _body(self, start: int) -> None:
         """Take the body of one domain: its lists, or itself as one element."""
         found = False
-        text, facts = self._text, len(self._plan.cuts)
-        for key in self._members():
-            kind = self._begin()
+        text, facts = self.text, len(self._plan.cuts)
+        for key in self.members():
+            kind = self.begin()
             if kind == OPEN_LIST:
                 self._list("domain", key, f"{self._prefix}{key}")
                 found = True
@@ -281,14 +280,14 @@ class Cutter:
                 self._whole("domain", f"{self._prefix}{key}", name=key)
                 found = True
             else:
-                self._value()
+                self.value()
         if not found and text.at - start > 2 and len(self._plan.cuts) == facts:
             self._plan.add(Cut("domain", self._prefix, start, text.at, name=""))
 
     def _whole(self, section: str, path: str, name: str) -> None:
         """Take an object where a list was due: as the only element of one."""
-        start, _ = self._pass()
-        end = self._text.at
+        start, _ = self.skip()
+        end = self.text.at
         reason = too_large(end - start) if end - start > LARGEST else None
         if end - start > 2 or section in _LISTS:
             self._plan.add(Cut(section, path, start, end, name=name, reason=reason))
@@ -303,7 +302,7 @@ class Cutter:
         parent_index: int | None = None,
     ) -> None:
         """Take the elements of a list that was opened, in slices."""
-        text = self._text
+        text = self.text
         depth, bounds = text.depth, Boundaries(text.at)
         empty, closing = True, None
         about = about or None
@@ -319,7 +318,7 @@ class Cutter:
             commas, closing = text.run(depth)
             bounds.found(commas)
             if closing is not None:
-                self._closes(closing, CLOSE_LIST)
+                self.closes(closing, CLOSE_LIST)
                 empty = not len(commas) and bounds.first == 0 and oversized is None and not bounds.pending
                 if empty and not text.text(bounds.start, closing).strip():
                     break
@@ -337,106 +336,6 @@ class Cutter:
             if closing is None and not bounds.pending and text.at - bounds.start > LARGEST:
                 oversized = bounds.start
         text.kept = None
-
-    # What JSON is made of
-
-    def _members(self) -> Iterator[str]:
-        """Yield the keys of an object that was opened; each value must be taken before the next."""
-        text = self._text
-        position, kind = text.peek("a key or }")
-        if kind == CLOSE_OBJECT:
-            text.blank(position, "a key or }")
-            text.take("}")
-            return
-        while True:
-            start = text.at
-            position, kind = text.peek("a key")
-            if kind != COLON:
-                text.fail(start, "a key and :")
-            raw = text.text(start, position)
-            check(raw, start)
-            text.take(":")
-            yield _key(raw, start)
-            position, kind = text.peek(", or }")
-            text.blank(position, ", or }")
-            text.take(", or }")
-            if kind == CLOSE_OBJECT:
-                return
-            if kind != COMMA:
-                text.fail(position, ", or }")
-
-    def _items(self) -> Iterator[int]:
-        """Yield the index of each element of a list that was opened; each must be taken before the next."""
-        text = self._text
-        position, kind = text.peek("an element or ]")
-        if kind == CLOSE_LIST and not text.text(text.at, position).strip():
-            text.take("]")
-            return
-        index = 0
-        while True:
-            yield index
-            position, kind = text.peek(", or ]")
-            text.blank(position, ", or ]")
-            text.take(", or ]")
-            if kind == CLOSE_LIST:
-                return
-            if kind != COMMA:
-                text.fail(position, ", or ]")
-            index += 1
-
-    def _begin(self) -> int | None:
-        """Open the value that comes; None if it is neither a list nor an object, and so not taken."""
-        text = self._text
-        position, kind = text.peek("a value")
-        if kind not in (OPEN_OBJECT, OPEN_LIST):
-            return None
-        text.blank(position, "a value")
-        text.take("a value")
-        return kind
-
-    def _value(self) -> tuple[int, Any]:
-        """Take a value that is neither a list nor an object; return where it is and what it is."""
-        text = self._text
-        start = text.at
-        position, _ = text.peek("a value")
-        if not text.holds(start):  # too large to be looked at: whatever holds it is too large as well
-            text.at = position
-            return start, "\N{REPLACEMENT CHARACTER}"
-        raw = text.text(start, position)
-        if not raw.strip():
-            text.fail(start, "a value")
-        check(raw, start)
-        text.at = position
-        try:
-            return start, msgspec.json.decode(raw)
-        except (msgspec.MsgspecError, UnicodeError, ValueError):
-            return start, "\N{REPLACEMENT CHARACTER}"  # NaN and the like: not known, but there
-
-    def _pass(self) -> tuple[int, Any]:
-        """Pass a list or object that was opened; return where it is."""
-        text = self._text
-        start, opened, depth = text.at - 1, text.kind, text.depth
-        closing, whole = None, True
-        while closing is None:
-            text.kept = start if whole else None
-            _, closing = text.run(depth)
-            whole = whole and text.at - start <= LARGEST
-        self._closes(closing, CLOSE_OBJECT if opened == OPEN_OBJECT else CLOSE_LIST)
-        if whole:
-            check(text.text(start, text.at), start)
-        text.kept = None
-        return start, ...
-
-    def _closes(self, position: int, kind: int) -> None:
-        if self._text.kind != kind:
-            self._text.fail(position, chr(kind))
-
-
-def _key(raw: bytes, start: int) -> str:
-    try:
-        return msgspec.json.decode(raw, type=str)
-    except (msgspec.MsgspecError, UnicodeError):
-        raise Malformed(f"at byte {start}: expected a text as key, got {raw[:40].decode('utf-8', 'replace')}") from None
 
 
 def too_large(size: int) -> str:
