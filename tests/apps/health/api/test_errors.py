@@ -43,6 +43,21 @@ async def test_a_wrong_method_names_the_right_ones(served: Any) -> None:
     assert "POST" in answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("ingest", "OPTIONS, POST"),
+        ("ingest/x", "GET, OPTIONS"),
+        ("jobs/x", "DELETE, GET, OPTIONS"),
+        ("data/x/", "DELETE, OPTIONS"),
+    ],
+)
+async def test_what_a_path_may_be_asked_needs_no_key(served: Any, path: str, methods: str) -> None:
+    answer = await served.client.options(f"/api/v1/{path}", headers={"authorization": ""})
+    assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+    assert (await served.client.options("/api/v1/nothing")).status_code == 404
+
+
 async def test_garbage_in_place_of_a_host_is_refused_as_json(served: Any) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(b"GET /api/v1/ingests HTTP/1.1\r\nHost: <a>\r\nConnection: close\r\n\r\n")

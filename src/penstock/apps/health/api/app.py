@@ -15,10 +15,13 @@ from typing import Any
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.datastructures import State
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.serialization import encode_json
 from litestar.types import ControllerRouterHandler
+from litestar.utils import normalize_path
 
 from ....observe.logs import correlation_id
 from ..acceptance import new_id
@@ -121,6 +124,8 @@ class Api(Litestar):
         try:
             if exchange.is_preflight:
                 await exchange.preflight()
+            elif scope["method"] == "OPTIONS" and (allowed := self._allowed(scope["path"])):
+                await exchange.answer(204, [(b"allow", ", ".join(sorted(allowed)).encode())])
             else:
                 await super().__call__(scope, receive, exchange.send)
         except Exception as error:
@@ -131,6 +136,23 @@ class Api(Litestar):
         finally:
             exchange.finish()
             correlation_id.reset(token)
+
+    def _allowed(self, path: str) -> set[str]:
+        """Return the methods by which a path may be asked for; none if there is nothing of its name."""
+        routing: Any = self.asgi_router.handle_routing
+        path = normalize_path(path)
+        try:
+            routing(path=path, method="?")
+        except MethodNotAllowedException as known:
+            named = (known.headers or {}).get("allow", "").split(", ")
+            return {name for name in named if name == "OPTIONS" or _is_shown(routing(path=path, method=name)[1])}
+        except HTTPException:
+            pass
+        return set()
+
+
+def _is_shown(handler: HTTPRouteHandler) -> bool:
+    return handler.resolve_include_in_schema()
 
 
 class Exchange:
@@ -169,15 +191,18 @@ class Exchange:
         if not self._allowed:
             await self.refuse(403, "forbidden", "pages of this origin may not call the API")
             return
-        await self.send({"type": "http.response.start", "status": 204, "headers": fields})
-        await self.send({"type": "http.response.body", "body": b""})
+        await self.answer(204, fields)
+
+    async def answer(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """Send a whole answer."""
+        await self.send({"type": "http.response.start", "status": status, "headers": fields})
+        await self.send({"type": "http.response.body", "body": body})
 
     async def refuse(self, status: int, error: str, message: str) -> None:
         """Answer with an error."""
         body = msgspec.json.encode(errors.envelope(error, message))
         fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": status, "headers": fields})
-        await self.send({"type": "http.response.body", "body": body})
+        await self.answer(status, fields, body)
 
     @property
     def has_begun(self) -> bool:

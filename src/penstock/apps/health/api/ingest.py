@@ -41,6 +41,7 @@ Wait = Annotated[
     QueryParameter(
         ge=0,
         le=bodies.LONGEST_WAIT,
+        schema_extra={"minimum": 0},  # Litestar leaves out a minimum of 0
         description="Wait at most so many seconds for the points to be stored, whatever the size of the body.",
     ),
 ]

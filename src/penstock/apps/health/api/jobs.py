@@ -48,7 +48,7 @@ Following = Annotated[
     QueryParameter(pattern="^[A-Za-z0-9_-]+$", max_length=4000, description="`next_cursor` of the page before."),
 ]
 InState = Annotated[State | None, QueryParameter(name="state", description="Only those that are in this state.")]
-Number = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
+Number = Annotated[int, PathParameter(ge=1, le=2**53)]
 
 
 class Ingest(msgspec.Struct, kw_only=True):
