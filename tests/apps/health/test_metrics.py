@@ -160,6 +160,8 @@ def test_a_point_that_is_not_accounted_for_is_a_loss() -> None:
     lost = Moved("ios_metric_data_loss_total")
     metrics.stored("step_count", Counts(received=20, stored=17, quarantined=2))
     assert lost.by == 1
+    metrics.lost({"step_count": Counts(received=5), "heart_rate": Counts(received=2)})
+    assert lost.by == 8
 
 
 def test_unknown_types_share_one_label() -> None:

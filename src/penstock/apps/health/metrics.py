@@ -116,14 +116,22 @@ def stored(type: str, counts: Counts) -> None:
     _lost.inc(max(0, counts.received - kept))
 
 
-def part(types: Mapping[str, Counts], seconds: float) -> None:
-    """Count a part that is committed, and how long that took."""
+def part(types: Mapping[str, Counts], seconds: float, flagged: Mapping[str, int] | None = None) -> None:
+    """Count a part that is committed, how long that took, and how many points of each type have warnings."""
+    for type, number in (flagged or {}).items():
+        suspicious(type, number)
     size = 0
     for type, counts in types.items():
         stored(type, counts)
         size += counts.received
     bucket = "small" if size <= 10 else "medium" if size <= 100 else "large" if size <= 1000 else "xlarge"
     _batch_seconds.labels(bucket).observe(seconds)
+
+
+def lost(types: Mapping[str, Counts]) -> None:
+    """Count the points of a part that could not be stored at all; its raw body can be processed again."""
+    for counts in types.values():
+        _lost.inc(counts.received)
 
 
 def suspicious(type: str, number: int = 1) -> None:
@@ -170,8 +178,8 @@ def waited(seconds: float, operation: str = "query") -> None:
     _wait.labels(_of(operation, ("query", "write"))).observe(seconds)
 
 
-def volume(data_type: Literal["raw", "export"], operation: Literal["stored", "read"], size: int) -> None:
-    """Count bytes that were written to, or read from, the raw store, or exported."""
+def volume(data_type: Literal["raw"], operation: Literal["stored", "read"], size: int) -> None:
+    """Count bytes that were written to, or read from, the raw store."""
     _volume.labels(data_type, operation).inc(size)
 
 
@@ -236,6 +244,8 @@ def request(method: str, endpoint: str, status: int, seconds: float, *, received
     _request_seconds.labels(method, endpoint).observe(seconds)
     _volume.labels("request", "received").inc(received)
     _volume.labels("answer", "sent").inc(sent)
+    if endpoint.startswith("/api/v1/export/"):
+        _volume.labels("export", "read").inc(sent)
     if received:
         _request_bytes.observe(received)
         bucket = "small" if received <= 1e4 else "medium" if received <= 1e6 else "large"

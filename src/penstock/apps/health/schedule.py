@@ -29,7 +29,7 @@ log = logging.getLogger("penstock.health.schedule")
 BEGIN = 0.2
 """How often it is looked whether the stream runs, in seconds."""
 REFRESH = 30.0
-"""How often the gauges of what the tables hold are refreshed, in seconds."""
+"""How often the gauges of what the tables hold are refreshed, in seconds, if quality is not looked at more often."""
 REREAD = 300.0
 """How often the gauges of the quality of the data are refreshed, which any replica may have looked at."""
 PAST = timedelta(days=7)
@@ -63,8 +63,8 @@ class Schedule:
     def _usual(self) -> list[Job]:
         interval = self._settings.quality_interval
         jobs = [
-            Job("gauges", REFRESH, self._refresh),
-            Job("findings", REREAD, self._reread),
+            Job("gauges", min(REFRESH, interval), self._refresh),
+            Job("findings", min(REREAD, interval), self._reread),
             Job("quality", interval, self._look, quality.looked),
         ]
         if self._settings.retention_months is not None:
