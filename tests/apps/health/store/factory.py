@@ -147,7 +147,12 @@ def many(
         times = pa.array(micros, pa.int64()).cast(pa.timestamp("us", "UTC"))
         values = pa.array([offset + (first + row) % 97 for row in range(rows)], pa.float64())
         texts = pa.compute.binary_join_element_wise(
-            '{"date":"', times.cast(pa.timestamp("s")).cast(pa.string()), ' +0100","qty":', values.cast(pa.string()), "}", ""
+            '{"date":"',
+            times.cast(pa.timestamp("s")).cast(pa.string()),
+            ' +0100","qty":',
+            values.cast(pa.string()),
+            "}",
+            "",
         )
         constants = {
             "record": "point",

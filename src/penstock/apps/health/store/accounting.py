@@ -221,10 +221,10 @@ def outcome(connection: Connection, user: int, ingest: str) -> Outcome | None:
 
 
 def forget(connection: Connection, user: int | None) -> None:
-    """Take back what became of the ingests: they are accepted, and nothing of them is stored."""
+    """Take back what became of the ingests: they are accepted, whichever attempt comes next begins anew."""
     mine = ingests.c.user_id == user if user is not None else ingests.c.user_id.is_not(None)
     connection.execute(delete(parts).where(parts.c.ingest_id.in_(select(ingests.c.id).where(mine))))
-    connection.execute(update(ingests).where(mine).values(state="accepted", **_NOTHING))
+    connection.execute(update(ingests).where(mine).values(state="accepted", attempt=0, **_NOTHING))
 
 
 def _types(text: str | None) -> dict[str, Counts]:

@@ -24,7 +24,7 @@ from ..migration import migrate
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
 from . import accounting, partitions
-from .session import Session
+from .session import Session, lock
 from .staging import Part, counted_by_type, part_of
 from .upsert import Load, Tally, Upsert
 
@@ -123,7 +123,7 @@ class Store:
         complete: list[Outcome] = []
         try:
             with self._session.transaction() as connection:
-                self._session.lock(part.user for part in parts)
+                lock(connection, (part.user for part in parts))
                 self._write(connection, parts, complete)
         except PermanentError as error:
             if len({part.ingest for part in parts}) == 1:

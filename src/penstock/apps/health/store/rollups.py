@@ -1,4 +1,4 @@
-"""Points by quarters of an hour, kept as they are written, and what is read from them."""
+"""What a user has of each metric, and points summed up by hours, days and weeks, read without reading every point."""
 
 from __future__ import annotations
 
@@ -14,76 +14,15 @@ from sqlalchemy import Connection, RowMapping, func, select, text
 from ....errors import PermanentError
 from ..schema import TRACKED, metrics
 from .session import moment
-from .staging import NEWER
+from .upkeep import SUMS
 
 By = Literal["hour", "day", "week"]
 MOST_BUCKETS = 20_000
 _QUARTER = timedelta(minutes=15)
-_SUMS = (
-    "count(*) AS count, count(t.value) AS measured, sum(t.value) AS sum, "
-    "min(coalesce(t.minimum, t.value)) AS minimum, max(coalesce(t.maximum, t.value)) AS maximum"
-)
 _SUMS_OF_QUARTERS = (
     "sum(t.count) AS count, sum(t.measured) AS measured, sum(t.sum) AS sum, "
     "min(t.minimum) AS minimum, max(t.maximum) AS maximum"
 )
-
-
-class Rollups:
-    """What is kept besides the rows of one kind of record, in the transaction that writes them."""
-
-    def __init__(self, record: str, postgres: bool) -> None:
-        self._record, self._postgres = record, postgres
-        self._stage, self._known = f"stage_{record}", f"known_{record}"
-
-    def update(self, connection: Connection, bound: dict[str, Any], *, changed: bool) -> None:
-        """Bring them up to date with the rows that the stage has brought; ``changed``: some keys were there before."""
-        statements = [self._metrics(changed)]
-        if self._record == "point":
-            statements.append(self._quarters(changed))
-        for sql in statements:
-            connection.execute(text(sql), {name: value for name, value in bound.items() if f":{name}" in sql})
-
-    def _metrics(self, changed: bool) -> str:
-        only_new = f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL" if changed else " WHERE true"
-        source = "''" if self._record == "route" else "s.source"
-        unit = "NULL" if self._record == "route" else "max(s.unit)"
-        return (
-            "INSERT INTO health_metrics (user_id, metric, source, record, unit, count, first, last) "  # noqa: S608
-            f"SELECT :user, s.type, {source}, '{self._record}', {unit}, count(*), min(s.time), max(s.time) "
-            f"FROM {self._stage} s{only_new} GROUP BY s.type{', s.source' if self._record != 'route' else ''} "
-            "ON CONFLICT (user_id, metric, source) DO UPDATE SET "
-            "count = health_metrics.count + excluded.count, unit = coalesce(excluded.unit, health_metrics.unit), "
-            "first = CASE WHEN excluded.first < health_metrics.first THEN excluded.first "
-            "ELSE health_metrics.first END, "
-            "last = CASE WHEN excluded.last > health_metrics.last THEN excluded.last ELSE health_metrics.last END"
-        )
-
-    def _quarters(self, changed: bool) -> str:
-        """Sum up again the quarters in which anything changed."""
-        written = f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL OR k.verdict = {NEWER}"
-        touched = f"SELECT DISTINCT s.metric, s.source, s.quarter FROM {self._stage} s{written if changed else ''}"  # noqa: S608
-        key = "q.metric, q.quarter, q.source"
-        sums = f"{_SUMS}, min(t.time) AS first, max(t.time) AS last"
-        match = "t.user_id = :user AND t.metric = q.metric AND t.source = q.source AND t.time >= q.quarter AND t.time <"
-        if self._postgres:
-            end = "q.quarter + interval '15 minutes' AND t.time > :wide_low AND t.time < :wide_high"
-            rows = (
-                f"SELECT :user, {key}, a.* FROM ({touched}) q CROSS JOIN LATERAL "  # noqa: S608
-                f"(SELECT {sums} FROM health_points t WHERE {match} {end}) a WHERE true"
-            )
-        else:
-            end = "strftime('%Y-%m-%d %H:%M:%f000Z', q.quarter, '+15 minutes')"
-            rows = (
-                f"SELECT :user, {key}, {sums} FROM ({touched}) q CROSS JOIN health_points t "  # noqa: S608
-                f"WHERE {match} {end} GROUP BY {key}"
-            )
-        summed = ("count", "measured", "sum", "minimum", "maximum", "first", "last")
-        return (
-            f"INSERT INTO health_quarters (user_id, metric, time, source, {', '.join(summed)}) {rows} "
-            "ON CONFLICT (user_id, metric, time, source) DO UPDATE SET "
-            + ", ".join(f"{name} = excluded.{name}" for name in summed)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +76,8 @@ def aggregate(
     zone = _zone(timezone)
     low = max(start, there["first"]) if start else there["first"]
     high = min(end, there["last"] + timedelta(microseconds=1)) if end else there["last"] + timedelta(microseconds=1)
+    if low >= high:
+        return []
     borders = list(_borders(low, high, by, zone))
     stretches = list(zip(range(len(borders)), (max(b, low) for b in borders), [*borders[1:], high], strict=True))
     kept, ragged = [], []
@@ -233,11 +174,11 @@ class _Reading:
         if self._record == "route":
             return "count(*) AS count, 0 AS measured, NULL AS sum, NULL AS minimum, NULL AS maximum"
         if self._record == "workout":
-            return _SUMS.replace("coalesce(t.minimum, t.value)", "t.value").replace(
+            return SUMS.replace("coalesce(t.minimum, t.value)", "t.value").replace(
                 "coalesce(t.maximum, t.value)", "t.value"
             )
         if self._field is None:
-            return _SUMS
+            return SUMS
         self._bound["field"] = self._field
         if self._postgres:
             of = ["CAST(t.fields AS jsonb) -> CAST(:field AS text)"]

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from ..acceptance import Counts
 from ..schema import PARTITIONED, TRACKED
-from .rollups import Rollups
 from .session import Session, moment
 from .staging import CONFIRMED, NEWER, OLDER, SAME, Staged, counted_by_type, keys_of, staged, values_of
+from .upkeep import Upkeep
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Upsert:
         self._keys, self._values = keys_of(self._table), values_of(self._table)
         self._stage, self._known = f"stage_{record}", f"known_{record}"
         self._used = False
-        self._rollups = Rollups(record, session.is_postgres)
+        self._upkeep = Upkeep(record, session.is_postgres)
         self._make_stage()
 
     def _make_stage(self) -> None:
@@ -78,7 +78,7 @@ class Upsert:
         self._keep_history(bound, verdicts)
         if verdicts - {SAME, OLDER}:
             self._insert(bound, verdicts)
-            self._rollups.update(self._session.connection, bound, changed=verdicts != {None})
+            self._upkeep.update(self._session.connection, bound, changed=verdicts != {None})
         if stage.replaced.num_rows:
             self._keep_replaced(stage.replaced, bound, tally)
 
@@ -154,10 +154,11 @@ class Upsert:
 
     def _keep_history(self, bound: dict[str, Any], verdicts: set[int | None]) -> None:
         """Keep what newer rows replace, and rows that come too late to be in the table."""
-        there = (
-            f"{self._stage} s JOIN {self._known} k ON k.number = s.number "
-            f"CROSS JOIN {self._table.name} t WHERE {self._match}"
-        )
+        there = f"{self._stage} s JOIN {self._known} k ON k.number = s.number CROSS JOIN "
+        if self._session.is_postgres:  # One look into the index for each row, whatever it guesses of temporary tables.
+            there += f"LATERAL (SELECT * FROM {self._table.name} t WHERE {self._match} OFFSET 0) t WHERE true"  # noqa: S608
+        else:
+            there += f"{self._table.name} t WHERE {self._match}"
         if NEWER in verdicts:
             known = self._is_known("t.original", "t.ingest_id")
             news = f"k.verdict = {NEWER} AND (t.ingest_id <> :ingest OR NOT {known})"

@@ -1,0 +1,22 @@
+"""Forget all that is made of raw bodies, so that it can be made again."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, select
+
+from ..schema import TRACKED, history, ingests, metrics, quarantine, quarters
+from . import accounting
+from .session import lock
+
+
+def forget(connection: Connection, user: int | None = None) -> None:
+    """Empty the tables of points, their history, sums, parts and quarantine, of one user or of all.
+
+    The ingests stay, with nothing stored of them. Processing their raw bodies again, in the order of their ids, gives
+    the same tables.
+    """
+    users = [user] if user is not None else list(connection.scalars(select(ingests.c.user_id).distinct()))
+    lock(connection, users)
+    for table in (*TRACKED.values(), history, quarters, metrics, quarantine):
+        connection.execute(delete(table).where(table.c.user_id == user) if user is not None else delete(table))
+    accounting.forget(connection, user)
