@@ -7,21 +7,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from penstock.apps.health.acceptance import new_id
-from penstock.apps.health.schema import history, ingests, points, quarantine
+from penstock.apps.health.schema import quarantine
 from penstock.errors import TransientError
 
 
 async def sent(served: Any, export: Any, count: int = 1) -> list[str]:
     return [(await served.client.post("/api/v1/ingest", json=export)).json()["id"] for _ in range(count)]
-
-
-async def run(served: Any, statement: Any) -> Any:
-    return await served.health.database.run(lambda connection: connection.execute(statement).scalar())
 
 
 async def test_what_arrived_is_listed_newest_first_page_by_page(served: Any, export: Any) -> None:
@@ -207,61 +201,3 @@ async def test_what_was_accepted_cannot_be_cancelled(served: Any, export: Any) -
     assert (answer.status_code, answer.json()["error"]) == (409, "conflict")
     assert "never dropped" in answer.json()["message"]
     assert (await served.client.get(f"/api/v1/ingest/{ingest}/raw")).status_code == 200
-
-
-def point(user: int, ingest: str, qty: int) -> dict[str, Any]:
-    moment = datetime(2026, 2, 3, 6, qty, tzinfo=UTC)
-    key = {"user_id": user, "metric": "step_count", "time": moment, "end_time": moment, "source": "", "kind": ""}
-    tracked = {"original": "{}", "ingest_id": ingest, "updated_at": moment}
-    return {**key, **tracked, "ordinal": 0, "value": float(qty), "unit": "count"}
-
-
-async def test_deleting_an_ingest_deletes_its_points_and_its_body(served: Any, export: Any) -> None:
-    earlier, ingest, other = await sent(served, export, 3)
-    replaced = {
-        "user_id": 1,
-        "record": "point",
-        "metric": "step_count",
-        "time": datetime(2026, 2, 3, tzinfo=UTC),
-        "key": "{}",
-        "original": "{}",
-        "ingest_id": earlier,
-        "replaced_by": ingest,
-        "replaced_at": datetime.now(UTC),
-    }
-
-    def write(connection: Any) -> None:
-        rows = [point(1, ingest, 1), point(1, ingest, 2), point(1, other, 3), point(2, ingest, 4)]
-        connection.execute(points.insert(), rows)
-        connection.execute(history.insert(), [replaced])
-
-    await served.health.database.run(write)
-    served.stream.lazy = True
-    answer = await served.client.delete(f"/api/v1/data/{ingest}")
-    assert answer.status_code == 200
-    assert answer.json()["data"] == {
-        "deleted": {"point": 2, "workout": 0, "series": 0, "route": 0},
-        "reprocessed": [earlier],
-    }
-    assert await run(served, select(func.count()).select_from(points)) == 2
-    assert await run(served, select(func.count()).select_from(history)) == 0
-    assert await run(served, select(func.count()).select_from(ingests)) == 2
-    assert await run(served, select(func.count()).where(quarantine.c.ingest_id == ingest)) == 0
-    assert (await served.client.get(f"/api/v1/ingest/{ingest}")).status_code == 404
-    assert (await served.client.get(f"/api/v1/ingest/{ingest}/raw")).status_code == 404
-    assert [(accepted.id, accepted.attempt) for accepted in served.stream.taken[3:]] == [(earlier, 2)]
-    assert (await served.client.delete(f"/api/v1/data/{ingest}")).status_code == 404
-
-
-async def test_what_is_not_processed_yet_cannot_be_deleted(serve: Any, settings: Any, export: Any) -> None:
-    async with serve(settings.model_copy(update={"wait_bytes": 0})) as served:
-        served.stream.lazy = True
-        (ingest,) = await sent(served, export)
-        answer = await served.client.delete(f"/api/v1/data/{ingest}")
-        assert (answer.status_code, answer.json()["error"]) == (409, "conflict")
-        assert msgspec.json.decode((await served.client.get(f"/api/v1/ingest/{ingest}")).content)["state"] == "accepted"
-
-
-@pytest.mark.parametrize("ingest", ["x", new_id()])
-async def test_what_never_was_cannot_be_deleted(served: Any, ingest: str) -> None:
-    assert (await served.client.delete(f"/api/v1/data/{ingest}")).status_code == 404

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath
+from litestar.params import PathParameter
 from sqlalchemy import Connection, func, or_, select, text
 
 from ....errors import PenstockError
@@ -27,11 +27,13 @@ from .queries import Answer, Asked, answered, health
 
 log = logging.getLogger("penstock.health")
 
+Id = Annotated[str, PathParameter(description="The id of the ingest.")]
+"""It is called ``kind`` in the path because GET /api/v1/data/{kind} is: one path has one name for its part."""
 QUARTER = timedelta(minutes=15)
 _DONE = ("processed", "failed")
 _QUARTER_OF = {
     True: "date_bin('15 minutes', t.time, '1970-01-01 00:00:00+00')",
-    False: "substr(t.time, 1, 14) || printf('%02d', substr(t.time, 15, 2) / 15 * 15) || '\:00.000000Z'",
+    False: "substr(t.time, 1, 14) || printf('%02d', substr(t.time, 15, 2) / 15 * 15) || '\\:00.000000Z'",
 }
 """When the quarter of an hour begins in which a point is: in PostgreSQL, and in SQLite, where times are texts."""
 
@@ -44,20 +46,20 @@ class Deleted(msgspec.Struct, kw_only=True):
 
 
 @delete(
-    "/api/v1/data/{payload_id:str}",
+    "/api/v1/data/{kind:str}",
     opt={"scope": "admin", "limit": "admin"},
     status_code=200,
     responses=failures(401, 403, 429, 503, **CONFLICT)
     | {200: ResponseSpec(Answer[Deleted], generate_examples=False, description="It is deleted.")},
 )
-async def erase(request: Asked, payload_id: FromPath[str]) -> Response[Any]:
+async def erase(request: Asked, kind: Id) -> Response[Any]:
     """Delete an ingest: the points it wrote last, what is remembered of it, and its body.
 
     Where it had replaced the values of earlier ingests, those are processed again, so that their values come back.
     What later ingests sent once more without a change is deleted with it: to process them again brings it back.
     """
     whole, user = health(request), request.user.user
-    accepted = await accepted_of(whole, user, payload_id)
+    accepted = await accepted_of(whole, user, kind)
     earlier = await whole.database.run(lambda connection: _replaced(connection, accepted))
     again = [await noted(whole, other) for other in await _kept(whole, earlier)]
     deleted = await whole.database.run(lambda connection: _erase(connection, accepted), changes=True)
@@ -116,7 +118,7 @@ def _touched(connection: Connection, accepted: Accepted) -> list[tuple[str, str,
     mine = select(c.metric, c.source, func.min(c.time), func.max(c.time)).where(
         c.user_id == accepted.user, c.ingest_id == accepted.id
     )
-    found = connection.execute(mine.group_by(c.metric, c.source)).tuples()
+    found = connection.execute(mine.group_by(c.metric, c.source))
     return [(metric, source, _quarter(first), _quarter(last) + QUARTER) for metric, source, first, last in found]
 
 
