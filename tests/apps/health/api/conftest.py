@@ -161,7 +161,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, modules: tuple[str, ...] = ("ingest", "jobs", "erasing")) -> AsyncIterator[Served]:
+async def serving(
+    settings: Settings, modules: tuple[str, ...] = ("ingest", "jobs", "erasing")
+) -> AsyncIterator[Served]:
     """Serve the routes of ``modules`` and play the stream."""
     database = Database.of(settings.database_url.get_secret_value())
     await database.run(metadata.create_all)
