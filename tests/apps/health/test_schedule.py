@@ -1,23 +1,21 @@
 import asyncio
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from penstock.apps.health import schedule
 from penstock.apps.health.database import Database
 from penstock.apps.health.migration import migrate
 from penstock.apps.health.schedule import Job, Schedule, refresh
-from penstock.apps.health.schema import ingests, keys, quarantine, users
+from penstock.apps.health.schema import audit, ingests, keys, quarantine, users
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
@@ -165,18 +163,14 @@ def test_the_usual_jobs_run(embedded: Database) -> None:
     assert value("quality_users", finding="silence") == 1
 
 
-def test_retention_runs_where_months_are_given(embedded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    applied: list[tuple[Any, ...]] = []
-    retention = SimpleNamespace(apply=lambda *given: applied.append(given))
-    monkeypatch.setitem(sys.modules, "penstock.apps.health.store.retention", retention)
-    monkeypatch.setattr("penstock.apps.health.store.retention", retention, raising=False)
+def test_retention_runs_where_months_are_given(embedded: Database) -> None:
     assert "retention" not in [job.name for job in Schedule(Settings(), embedded).jobs]
-    settings = Settings(retention_months=24)
-    service = Schedule(settings, embedded)
-    assert service.run(service.jobs[-1])
-    [(database, given, now)] = applied
-    assert (database, given) == (embedded, settings)
-    assert now.tzinfo is UTC
+    service = Schedule(Settings(retention_months=24), embedded)
+    about = {"action": "ingest_accepted", "outcome": "success"}
+    kept = [{"id": str(age), "time": NOW - timedelta(days=age * 30.5), **about} for age in (23, 26)]
+    embedded.call(lambda connection: connection.execute(insert(audit), kept))
+    assert [job.name for job in service.jobs if service.run(job)] == ["gauges", "findings", "quality", "retention"]
+    assert embedded.call(lambda connection: connection.scalars(select(audit.c.id)).all()) == ["23"]
 
 
 @pytest.mark.server

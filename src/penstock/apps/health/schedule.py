@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import threading
 import time
@@ -23,6 +22,7 @@ from . import metrics, quality
 from .database import Database
 from .schema import ingests, keys, quarantine
 from .settings import DAY, Settings
+from .store import retention
 
 log = logging.getLogger("penstock.health.schedule")
 
@@ -141,7 +141,6 @@ class Schedule:
         quality.look(self._database, self._settings, now, self._stopping.is_set)
 
     def _retain(self, now: datetime) -> None:
-        retention = importlib.import_module(".store.retention", __package__)
         retention.apply(self._database, self._settings, now)
 
 
