@@ -40,9 +40,11 @@ border-top: 1px solid var(--line) } small { opacity: .75 }
 )
 async def page(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show what the service can be asked, made from its OpenAPI document."""
-    schema = request.app.openapi_schema
-    content = await asyncio.to_thread(lambda: written(schema.to_schema()))
-    return Response(content, media_type="text/html; charset=utf-8", headers={"content-security-policy": POLICY})
+    state, schema = request.app.state, request.app.openapi_schema
+    if not hasattr(state, "documentation"):
+        state.documentation = await asyncio.to_thread(lambda: written(schema.to_schema()))
+    headers = {"content-security-policy": POLICY, "cache-control": "public, max-age=300"}
+    return Response(state.documentation, media_type="text/html", headers=headers)
 
 
 def written(schema: Mapping[str, Any]) -> str:
@@ -117,6 +119,8 @@ def _parameter(parameter: Mapping[str, Any]) -> str:
     return f"<tr><td>{name}<td>{_type(schema)}<td>{meaning}"
 
 
+_READABLE = 60
+"""A longer pattern says nothing to a person; the description does."""
 _LIMITS = {
     "minimum": "from {}",
     "exclusiveMinimum": "above {}",
@@ -135,7 +139,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     """Say in words what a schema allows."""
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
-        return f"<a href='#schema-{_anchor(name)}'>{escape(name)}</a>"
+        return f"<a href='#schema-{_anchor(name)}'>{_short(name)}</a>"
     choices = schema.get("oneOf") or schema.get("anyOf") or []
     named = [_type(choice) for choice in choices if choice.get("type") != "null"]
     if "enum" in schema:
@@ -148,16 +152,21 @@ def _type(schema: Mapping[str, Any]) -> str:
     limits = [
         text.format(escape(f"{schema[key]:g}" if isinstance(schema[key], float) else str(schema[key])))
         for key, text in _LIMITS.items()
-        if schema.get(key) is not None
+        if schema.get(key) is not None and len(str(schema[key])) <= _READABLE
     ]
     return ", ".join([" or ".join(named), *limits] if named else limits)
+
+
+def _short(name: str) -> str:
+    """Return the name of a schema without the modules it is from."""
+    return escape(re.sub(r"(?:[a-z][a-z0-9_]*\.)+", "", name).rstrip("_"))
 
 
 def _schemas(schemas: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if schemas:
         yield "<h2 id=schemas>Schemas</h2>"
     for name, schema in sorted(schemas.items()):
-        yield f"<details id='schema-{_anchor(name)}'><summary><code>{escape(name)}</code> "
+        yield f"<details id='schema-{_anchor(name)}'><summary><code>{_short(name)}</code> "
         yield f"{_prose(str(schema.get('description') or ''))}</summary><table>"
         for field, of in schema.get("properties", {}).items():
             yield f"<tr><td><code>{escape(field)}</code><td>{_type(of)}<td>{_prose(str(of.get('description') or ''))}"

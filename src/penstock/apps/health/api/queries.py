@@ -6,8 +6,10 @@ import asyncio
 import difflib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,6 +17,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import Parameter
 from litestar.response import Stream
 from sqlalchemy import Connection
@@ -81,6 +84,17 @@ class Answer(msgspec.Struct, Generic[T]):
     error: str | None = None
 
 
+class Page(msgspec.Struct, Generic[T]):
+    """The envelope of a page."""
+
+    data: T
+    timestamp: str
+    next_cursor: str | None
+    """What asks for the page after this; null on the last."""
+    success: bool = True
+    error: str | None = None
+
+
 _FAILURES = {
     400: "A parameter is wrong; `details` names it.",
     401: "No key, or one that is not valid.",
@@ -91,31 +105,70 @@ _FAILURES = {
 }
 
 
-def documented(data: Any, description: str, *, scope: str = "read", limit: str | None = None) -> Payload:
-    """Return the options of a handler: who may call it, and how its answers look."""
-    responses = {200: ResponseSpec(Answer[data], generate_examples=False, description=description)}
+def documented(
+    data: Any,
+    description: str,
+    *,
+    scope: str = "read",
+    limit: str | None = None,
+    envelope: Any = Answer,
+    files: Sequence[str] = (),
+) -> Payload:
+    """Return the options of a handler: who may call it, and how its answers look.
+
+    ``files`` are the media types in which it answers besides JSON.
+    """
+    answer = ResponseSpec(envelope[data], generate_examples=False, description=description)
     failures = {
         status: ResponseSpec(Failure, generate_examples=False, description=text) for status, text in _FAILURES.items()
     }
     return {
         "opt": {"scope": scope, "limit": limit or scope},
         "before_request": known_parameters,
-        "responses": responses | failures,
+        "responses": {200: answer} | failures,
+        "operation_class": _offering(tuple(files)),
     }
+
+
+@lru_cache
+def _offering(files: Sequence[str]) -> type[Operation]:
+    """Return what describes an operation that answers with these files too."""
+
+    @dataclass
+    class Offering(Operation):
+        def __post_init__(self) -> None:
+            answer = (self.responses or {}).get("200")
+            if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+                for kind in files:
+                    type = OpenAPIType.OBJECT if kind.endswith("json") else OpenAPIType.STRING
+                    answer.content[kind] = OpenAPIMediaType(schema=Schema(type=type))
+
+    return Offering if files else Operation
 
 
 def reads(path: str, data: Any, description: str, **options: Any) -> Callable[[Any], HTTPRouteHandler]:
     """Return the decorator of a reading route whose answer's ``data`` has the type ``data``."""
-    return get(path, **documented(data, description, **options))
+    operation = documented(data, description, **options)
+    operation["responses"][304] = ResponseSpec(None, description="Nothing has changed since `if-none-match`.")
+    return get(path, **operation)
 
 
 async def known_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse a parameter that the route does not have: a misspelt one would be ignored, and too much answered."""
-    handler = cast(HTTPRouteHandler, request.route_handler)
-    known = [name for name in handler.parsed_fn_signature.parameters if name not in ("request", *request.path_params)]
+    known = _parameters(request.route_handler, frozenset(request.path_params))
     for name in request.query_params:
         if name not in known:
             raise wrong(name, f"is no parameter of this route{meant(name, known)}; it has {', '.join(known) or 'none'}")
+
+
+@lru_cache
+def _parameters(handler: HTTPRouteHandler, path: Collection[str]) -> Sequence[str]:
+    """Return the names of the query parameters of a route."""
+    return [
+        getattr(field.kwarg_definition, "name", None) or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if name not in ("request", "data", *path)
+    ]
 
 
 def meant(name: str, known: Collection[str]) -> str:
@@ -181,13 +234,16 @@ def listed(types: str | None) -> list[str]:
     return [name for part in (types or "").split(",") if (name := part.strip())]
 
 
-async def answered(request: Asked, read: Callable[[Connection], Mapping[str, Any]]) -> Response[Any]:
+async def answered(
+    request: Asked, read: Callable[[Connection], Mapping[str, Any]], *, changes: bool = False
+) -> Response[Any]:
     """Return the envelope of what ``read`` returns (``data``, and what is named beside it), with its ETag.
 
-    It is read and encoded in a thread. The tag is of the content, so it stays as long as nothing changes.
+    It is read and encoded in a thread; one that ``changes`` something says so. The tag is of the content, so it stays
+    as long as nothing changes.
     """
     database = health(request).database
-    content, tag = await asyncio.to_thread(lambda: _encoded(database.call(read)))
+    content, tag = await asyncio.to_thread(lambda: _encoded(database.call(read, changes=changes)))
     return tagged(request, content, tag)
 
 
