@@ -36,14 +36,15 @@ def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
     environment = inbox_app.places(data, address, inbox)
     wanted = configuration(file, environment)
     services: list[Service] = []
+    if health.is_part_of(wanted):
+        services.append(health.Service.of(environment))
     if file is None:
         try:
             inbox.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PenstockError(f"the folder {inbox} cannot be made: {error.strerror}") from error
-        services.append(inbox_app.Index(address, inbox_app.database(data)))
-    if health.is_part_of(wanted):
-        services.append(health.Service.of(environment))
+        links = {"/health-data": "Health data", "/api/v1/docs": "The health API"}
+        services.append(inbox_app.Index(address, inbox_app.database(data), links))
     engine = Engine.of(wanted, services)
 
     async def announce(engine: Engine) -> None:

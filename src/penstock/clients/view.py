@@ -21,6 +21,16 @@ _OWN = "_penstock"
 """How the tables begin that are no data: positions kept beside the rows."""
 
 
+_POSTGRES_TABLES = """
+SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p', 'f')
+  AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relname, a.attnum
+"""
+"""Tables and views, but neither the parts of a table that is partitioned nor what belongs to an extension."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The result of a query: the names of its columns, and its rows, once and as they come."""
@@ -45,12 +55,13 @@ def tables(database: Postgres | Sqlite | Duckdb) -> Tables:
             "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c "
             "WHERE t.type IN ('table', 'view') ORDER BY t.name, c.cid",
         )
+    elif isinstance(database, Postgres):
+        found = select(database, _POSTGRES_TABLES)
     else:
-        schema = "current_schema()"
         found = select(
             database,
-            "SELECT table_name, column_name FROM information_schema.columns "  # noqa: S608 - a constant of ours
-            f"WHERE table_schema = {schema} ORDER BY table_name, ordinal_position",
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position",
         )
     columns = Tables()
     for table, column in found.rows:

@@ -50,8 +50,9 @@ def places(data: Path, address: str, inbox: Path, environment: Mapping[str, str]
 class Index:
     """The page at ``/``: what there is, and how to use it."""
 
-    def __init__(self, address: str, where: Postgres | Sqlite | Duckdb) -> None:
+    def __init__(self, address: str, where: Postgres | Sqlite | Duckdb, links: Mapping[str, str] | None = None) -> None:
         self._address, self._where = address, where
+        self._links = links or {}
 
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         """Serve the page until ``stop`` is set."""
@@ -64,19 +65,20 @@ class Index:
             found = await asyncio.to_thread(tables, self._where)
         except PenstockError:  # There is none yet, or it does not answer; /health says which.
             found = Tables()
-        body = _page(host, found).encode()
+        body = _page(host, found, self._links).encode()
         headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def _page(host: str, found: Tables) -> str:
+def _page(host: str, found: Tables, links: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(table)}</td><td>{html.escape(', '.join(columns))}</td></tr>"
         for table, columns in found.items()
     )
     listing = f"<table><tr><th>table</th><th>columns</th></tr>{rows}</table>" if found else "<p>No tables yet.</p>"
-    return _PAGE.replace("{host}", html.escape(host)).replace("{tables}", listing)
+    others = "".join(f'<p><a href="{html.escape(path)}">{html.escape(text)}</a></p>' for path, text in links.items())
+    return _PAGE.replace("{links}", others).replace("{host}", html.escape(host)).replace("{tables}", listing)
 
 
 _PAGE = """<!doctype html>
@@ -90,6 +92,7 @@ pre { background: #8881; padding: .7rem; overflow: auto } td, th { text-align: l
 <pre>curl http://{host}/ingest/readings -d '{"sensor": "kitchen", "celsius": 21.5}'</pre>
 <p>Or put .json, .jsonl, .csv, .parquet, .avro or .arrow files into <code>inbox/readings/</code>. Then query them:</p>
 <pre>penstock query "SELECT * FROM readings"</pre>
+{links}
 <h2>Tables</h2>
 {tables}
 <p>Rows that did not fit are in <code>_quarantine</code>, each with its reason.
