@@ -389,6 +389,19 @@ def test_an_announced_ingest_is_accepted_until_its_parts_come(stored: Stored) ->
     assert stored.database.call(lambda connection: accounting.outcome(connection, 1, of.id)) == done
 
 
+def test_an_ingest_that_nobody_knows_has_no_outcome(stored: Stored) -> None:
+    for unknown in (new_id(), "x", "", "0" * 500, "\0"):
+        assert stored.database.call(lambda connection, id=unknown: accounting.outcome(connection, 1, id)) is None
+
+
+def test_replacing_very_many_values_in_one_call_takes_no_longer_than_storing_them(stored: Stored) -> None:
+    """The database guesses wrongly how many rows there are: one look into the index for each row all the same."""
+    for offset in (0.0, 1000.0):
+        done = stored.write(*many(accepted(), 40_000, step=timedelta(seconds=1), offset=offset))
+    assert [counts(outcome) for outcome in done] == [(40_000, 0, 40_000, 0, 0)]
+    assert stored.rows(select(func.count()).select_from(history)) == [(40_000,)]
+
+
 @pytest.mark.parametrize("url", ["duckdb:///x.duckdb", "mysql://x", "x"])
 def test_another_database_is_refused_when_it_is_loaded(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite"):

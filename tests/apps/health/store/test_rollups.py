@@ -169,8 +169,7 @@ def test_a_year_of_minutes_by_day_is_read_at_once(stored: Stored) -> None:
         took.append(time.perf_counter() - begun)
     assert sum(bucket.count for bucket in found) == minutes
     assert len(found) == 366
-    print(f"{min(took) * 1000:.1f} ms")
-    assert min(took) < 0.25  # A tenth of it on a machine that does nothing else.
+    assert min(took) < 0.25  # It is under 50 ms where nothing else runs.
 
 
 def test_reading_a_metric_by_time_uses_an_index(stored: Stored) -> None:

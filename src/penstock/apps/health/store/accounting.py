@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pyarrow as pa
@@ -194,6 +195,10 @@ def warnings_of(rows: pa.Table) -> list[dict[str, Any]]:
 
 def outcome(connection: Connection, user: int, ingest: str) -> Outcome | None:
     """Return how far an ingest of ``user`` is; None if there is none of this id."""
+    try:
+        ingest = str(UUID(ingest))
+    except ValueError:
+        return None
     c = ingests.c
     row = connection.execute(select(ingests).where(c.id == ingest, c.user_id == user)).mappings().one_or_none()
     if row is None:

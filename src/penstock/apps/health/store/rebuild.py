@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Table, delete, select, text
 
 from ..schema import TRACKED, history, ingests, metrics, quarantine, quarters
 from . import accounting
-from .session import lock
+from .session import lock, take_time
 
 
 def forget(connection: Connection, user: int | None = None) -> None:
@@ -17,6 +17,11 @@ def forget(connection: Connection, user: int | None = None) -> None:
     """
     users = [user] if user is not None else list(connection.scalars(select(ingests.c.user_id).distinct()))
     lock(connection, users)
-    for table in (*TRACKED.values(), history, quarters, metrics, quarantine):
+    take_time(connection)
+    tables: tuple[Table, ...] = (*TRACKED.values(), history, quarters, metrics, quarantine)
+    if user is None and connection.dialect.name == "postgresql":
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+        tables = ()
+    for table in tables:
         connection.execute(delete(table).where(table.c.user_id == user) if user is not None else delete(table))
     accounting.forget(connection, user)

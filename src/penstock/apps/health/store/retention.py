@@ -12,7 +12,7 @@ from ..database import Database
 from ..schema import PARTITIONED, audit, history, metrics, quarantine, quarters, workouts
 from ..settings import Settings
 from . import partitions
-from .session import lock
+from .session import lock, take_time
 from .upkeep import recount
 
 _DATED: dict[Table, str] = {
@@ -55,6 +55,7 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
 
 def _recounting(user: int) -> Callable[[Connection], None]:
     def again(connection: Connection) -> None:
+        take_time(connection)
         lock(connection, [user])
         recount(connection, user)
 
@@ -70,6 +71,7 @@ def _old(database: Database, table: Table, before: int) -> list[str]:
 
 def _dropping(table: Table, name: str) -> Callable[[Connection], int]:
     def drop(connection: Connection) -> int:
+        take_time(connection)
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": partitions.LOCK})
         if name not in partitions.existing(connection, table):

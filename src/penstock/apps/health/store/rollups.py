@@ -145,18 +145,21 @@ class _Reading:
         table = "health_quarters" if quarters else TRACKED[self._record].name
         sums = _SUMS_OF_QUARTERS if quarters else self._sums()
         where = " AND ".join([*self._conditions, "t.time >= b.low", "t.time < b.high"])
+        bound: dict[str, Any]
         if self._postgres:
             bound = {
                 "buckets": [each.bucket for each in ranges],
                 "lows": [each.low for each in ranges],
                 "highs": [each.high for each in ranges],
-                "least": min(each.low for each in ranges),
-                "most": max(each.high for each in ranges),
             }
+            partitions = ""
+            if not quarters:
+                partitions = " AND t.time >= :least AND t.time < :most"
+                bound |= {"least": min(bound["lows"]), "most": max(bound["highs"])}
             sql = (
                 "SELECT b.bucket, a.* FROM unnest(CAST(:buckets AS int[]), CAST(:lows AS timestamptz[]), "  # noqa: S608
                 f"CAST(:highs AS timestamptz[])) AS b(bucket, low, high) CROSS JOIN LATERAL (SELECT {sums} "
-                f"FROM {table} t WHERE {where} AND t.time >= :least AND t.time < :most) a WHERE a.count > 0"
+                f"FROM {table} t WHERE {where}{partitions}) a WHERE a.count > 0"
             )
         else:
             triples = [

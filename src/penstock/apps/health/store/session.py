@@ -107,6 +107,12 @@ def lock(connection: Connection, users: Iterable[int]) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _USERS ^ user})
 
 
+def take_time(connection: Connection) -> None:
+    """Let the statements of this transaction run for as long as they need."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
 def moment(value: datetime, *, postgres: bool) -> datetime | str:
     """Return a time as a statement that is given as text takes it."""
     if postgres:
