@@ -103,6 +103,17 @@ def numbered(records: Records, record: str, rows: list[dict[str, Any]]) -> list[
     return records.batch().column("ordinal").to_pylist()[:-1]
 
 
+def test_what_is_missing_is_what_came_since_the_mark(records: Records) -> None:
+    records.received("a", 2)
+    assert records.missing() == {"a": 2}
+    records.mark()
+    assert records.missing() == {}
+    records.received("a")
+    assert records.missing() == {"a": 1}
+    said = json.loads(records.batch().to_pylist()[-1]["fields"])
+    assert said["received"] == {"a": 3}
+
+
 @pytest.mark.parametrize("name", ["metric", "source", "kind", "end_time", "time"])
 def test_points_of_different_keys_are_not_numbered(records: Records, name: str) -> None:
     values: list[Any] = [1, 2] if "time" in name else ["a", "b"]

@@ -62,8 +62,6 @@ class Mark(msgspec.Struct, frozen=True):
     """How far the records were."""
 
     chunks: int
-    received: dict[str, int]
-    rows: dict[str, int]
 
 
 class Records:
@@ -76,6 +74,8 @@ class Records:
         """What the body was found to be; a parser may set it where the cutter could not tell."""
         self._chunks: list[dict[str, pa.Array]] = []
         self._single: list[dict[str, Any]] = []
+        self._before: dict[str, int] = {}
+        """What was received before the last mark, so that what is done for a slice does not grow with their number."""
         self._received: dict[str, int] = {}
         self._rows: dict[str, int] = {}
 
@@ -142,23 +142,26 @@ class Records:
     def mark(self) -> Mark:
         """Return how far the records are now."""
         self.flush()
-        return Mark(len(self._chunks), dict(self._received), dict(self._rows))
+        for type, count in self._received.items():
+            self._before[type] = self._before.get(type, 0) + count
+        self._received, self._rows = {}, {}
+        return Mark(len(self._chunks))
 
     def rewind(self, mark: Mark) -> None:
-        """Forget what came after ``mark``."""
+        """Forget what came after ``mark``, the last one."""
         self._single.clear()
         del self._chunks[mark.chunks :]
-        self._received, self._rows = dict(mark.received), dict(mark.rows)
+        self._received, self._rows = {}, {}
 
     def missing(self) -> dict[str, int]:
-        """Return by type how many more elements were received than there are rows; empty when all is well."""
+        """Return by type how many more elements than rows came since the last mark; empty when all is well."""
         types = self._received.keys() | self._rows.keys()
         lacking = {type: self._received.get(type, 0) - self._rows.get(type, 0) for type in sorted(types)}
         return {type: count for type, count in lacking.items() if count}
 
     def batch(self) -> pa.RecordBatch:
         """Return all rows, numbered, with the ``part`` row at the end."""
-        self.flush()
+        self.mark()
         chunks = [*self._chunks, _columns(1, {"record": PART, "type": None, "fields": self._part()})]
         table = {name: pa.concat_arrays([chunk[name] for chunk in chunks]) for name in ROWS.names}
         count = len(table["record"])
@@ -173,7 +176,7 @@ class Records:
             {
                 "part": self.part.number,
                 "last": self.part.last,
-                "received": self._received,
+                "received": self._before,
                 "accepted": self.accepted,
                 "error": self.part.error,
                 "format": self.format,
