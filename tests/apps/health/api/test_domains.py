@@ -82,6 +82,28 @@ async def test_a_summary_has_the_extremes_of_each_metric(reader: Reader) -> None
     assert summary["resting_heart_rate"]["count"] == 1
 
 
+async def test_a_summary_is_of_its_window_however_it_lies(reader: Reader) -> None:
+    minutes = [0.0, 3.5, 14.999999, 15, 16, 29, 30, 44.5, 45, 59, 60, 61.25, 90, 200]
+    await reader.store((points, [point("step_count", at(n), n, source=f"S{int(n) % 2}") for n in minutes]))
+    for start, end in ((0, 60), (3, 61), (3, 14), (14, 16), (29, 31), (15, 45), (44, 46), (-100, 500), (16, 16)):
+        for source in (None, "S1"):
+            parameters = {"start_date": at(start).isoformat(), "end_date": at(end).isoformat()}
+            parameters |= {"source": source} if source else {}
+            body = (await reader.get("/api/v1/data/activity", **parameters)).json()
+            inside = [n for n in minutes if start <= n < end and (source is None or int(n) % 2)]
+            assert body["total_count"] == len(inside) == len(body["data"])
+            if inside:
+                summary = body["summary"]["step_count"]
+                assert summary["sum"] == pytest.approx(sum(inside))
+                assert summary["mean"] == pytest.approx(sum(inside) / len(inside))
+                assert (summary["minimum"], summary["maximum"]) == (min(inside), max(inside))
+                assert datetime.fromisoformat(summary["first"]) == at(min(inside))
+                assert datetime.fromisoformat(summary["last"]) == at(max(inside))
+    far = await reader.get("/api/v1/data/activity", start_date="9999-12-31T23:59:00Z", end_date="9999-12-31T23:59:30Z")
+    assert far.json()["total_count"] == 0
+    assert (await reader.get("/api/v1/data/activity?start_date=9999-12-31T23:59:00Z")).json()["total_count"] == 0
+
+
 async def test_domains_have_facts_of_their_own(reader: Reader) -> None:
     day = timedelta(days=1)
     pressure = {"systolic": 120, "diastolic": 80}

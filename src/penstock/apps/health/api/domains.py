@@ -9,7 +9,7 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
-from ..reading import domains
+from ..reading import domains, summaries
 from ..reading.domains import KINDS
 from ..reading.keyset import Window
 from . import shapes
@@ -72,7 +72,7 @@ def _page(
     connection: Connection, asked: domains.Asked, page: int, limit: int, offset: int, *, descending: bool
 ) -> Payload:
     names = domains.metrics(connection, asked)
-    summary = domains.summary(connection, asked, names)
+    summary = summaries.summary(connection, asked, names)
     count = sum(row["count"] for row in summary.values())
     skip = (page - 1) * limit + offset
     rows = domains.rows(connection, asked, list(summary), limit, skip, descending=descending) if skip < count else []
@@ -83,7 +83,7 @@ def _page(
         "metric_types": names,
         "date_range": _range(summary),
         "summary": summary,
-        "facts": domains.facts(connection, asked) if count else {},
+        "facts": summaries.facts(connection, asked) if count else {},
     }
 
 
@@ -106,11 +106,11 @@ async def summary(request: Asked, start_date: Since = None, end_date: Before = N
         found = {}
         for kind in SUMMED:
             asked = domains.Asked(user, kind, Window(since, before))
-            of_kind = domains.summary(connection, asked, domains.metrics(connection, asked))
+            of_kind = summaries.summary(connection, asked, domains.metrics(connection, asked))
             found[kind.replace("-", "_")] = {
                 "count": sum(row["count"] for row in of_kind.values()),
                 "metrics": of_kind,
-                "facts": domains.facts(connection, asked) if of_kind else {},
+                "facts": summaries.facts(connection, asked) if of_kind else {},
             }
         return {"data": found, "date_range": {"start": since.date(), "end": until.date()}}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, Select, func, select, union_all
 
 from ..export import catalogue
 from ..schema import metrics as table
@@ -13,7 +14,7 @@ from ..schema import points
 from ..store import rollups
 from .points import Metric
 
-_PROBED = 200
+_PROBED = 100
 """How many newest values are asked for in one statement."""
 
 
@@ -60,15 +61,19 @@ def _newest(connection: Connection, user: int, last: Iterable[tuple[str, Any]]) 
     """Return the newest value of each metric; of several at one time, the last in the order of their keys."""
     newest: dict[str, dict[str, Any]] = {}
     pairs = list(last)
-    c = points.c
     for begin in range(0, len(pairs), _PROBED):
-        statement = (
-            select(c.metric, c.time, c.value)
-            .where(c.user_id == user, tuple_(c.metric, c.time).in_(pairs[begin : begin + _PROBED]))
-            .order_by(c.metric, c.source, c.end_time, c.kind, c.ordinal)
-        )
-        newest |= {name: {"time": time, "value": value} for name, time, value in connection.execute(statement)}
+        probes = [_probe(user, name, time) for name, time in pairs[begin : begin + _PROBED]]
+        for name, time, value in connection.execute(union_all(*probes)):
+            newest[name] = {"time": time, "value": value}
     return newest
+
+
+def _probe(user: int, name: str, time: datetime) -> Select[Any]:
+    """Look one point up by its index: a list of pairs would be compared with every row by SQLite."""
+    c = points.c
+    key = (c.source, c.end_time, c.kind, c.ordinal)
+    statement = select(c.metric, c.time, c.value).where(c.user_id == user, c.metric == name, c.time == time)
+    return select(statement.order_by(*(column.desc() for column in key)).limit(1).subquery())
 
 
 def sources(connection: Connection, user: int) -> list[dict[str, Any]]:
