@@ -50,8 +50,6 @@ def _fill(owner: Phone) -> dict[str, list[str]]:
     condition = json.dumps({"medical_conditions": [SECRET]}).encode()
     put = owner.call("PUT", "/api/v1/user/characteristics", condition, content_type="application/json")
     assert put.status == 200
-        content_type="application/json",
-    )
     workouts = [workout["id"] for workout in owner.get("/api/v1/workouts")["data"]]
     [ecg] = {row["parent"] for row in owner.points("ecg_voltage")}
     held = [str(point["id"]) for point in owner.get("/api/v1/quarantine")["data"]]
