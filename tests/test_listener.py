@@ -13,6 +13,7 @@ import pytest
 from penstock import connection
 from penstock.errors import ConfigError, ConnectionLost
 from penstock.listener import Listeners, Receive, Scope, Send, Tls, answer, split_address
+from penstock.testing.servers import free_port
 
 HERE = "127.0.0.1:0"
 
@@ -392,3 +393,22 @@ async def test_no_part_of_an_answer_is_held_for_long() -> None:
     answers.close()
     await asyncio.sleep(0)
     assert wire.said == [b"head", b"more", "closed"]
+
+
+async def test_what_will_be_served_is_not_called_a_wrong_path_meanwhile() -> None:
+    listeners = Listeners()
+    address = f"127.0.0.1:{free_port()}"
+    for path in ("/later", "/api/*"):
+        listeners.expect(address, path)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, 200, {"path": scope["path"]})
+
+    async def statuses(session: aiohttp.ClientSession) -> list[int]:
+        return [(await session.post(f"http://{address}{path}")).status for path in ("/later", "/api/a/b", "/no")]
+
+    async with aiohttp.ClientSession() as session, listeners.mount(address, "/", app):
+        assert await statuses(session) == [503, 503, 404]
+        async with listeners.mount(address, "/later", app), listeners.mount(address, "/api/*", app):
+            assert await statuses(session) == [200, 200, 404]
+        assert await statuses(session) == [503, 503, 404]

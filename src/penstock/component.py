@@ -329,6 +329,10 @@ class Input(Component, package="inputs"):
         """Connect, and resume after what was last acked; raises ConnectionLost if that fails."""
         raise NotImplementedError
 
+    def served(self) -> Sequence[tuple[str, str]]:
+        """Return the addresses and paths that it serves while it is open."""
+        return ()
+
     def payload_codec(self) -> Codec | None:
         """The codec with which the runner decodes `__value__` of each delivery, in parallel."""
         return self.codec

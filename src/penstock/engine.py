@@ -33,7 +33,7 @@ class Service(Protocol):
     """Something that runs beside the streams, such as an API, until it is told to stop."""
 
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set."""
+        """Serve until ``stop`` is set. What it serves it names in ``served()`` as inputs do, if it has that."""
         ...
 
 
@@ -141,6 +141,7 @@ class Engine:
             store = await self._open_store(stack)
             context = Context("", store, Ledger(store.save), self._data, Listeners(), log=log)
             self.supervised = [Supervised(stream, self._lend(context, store), stop) for stream in self._streams]
+            self._expect_routes(context.listeners)
             if self._health.enabled:
                 await self._open_pages(stack, context.listeners)
             ending = asyncio.Event()
@@ -160,6 +161,12 @@ class Engine:
     def failed(self) -> list[Supervised]:
         """The streams that have failed for good."""
         return [one for one in self.supervised if one.state == "failed"]
+
+    def _expect_routes(self, listeners: Listeners) -> None:
+        """Until everything is open, what will be served is answered "try again" rather than "no such path"."""
+        for one in (*self._services, *(stream.input for stream in self._streams)):
+            for address, path in getattr(one, "served", tuple)():
+                listeners.expect(address, path)
 
     async def _open_store(self, stack: AsyncExitStack) -> CheckpointStore:
         where = self._state or str(self._data / "state.db")

@@ -68,7 +68,12 @@ class Listeners:
 
     def __init__(self) -> None:
         self._servers: dict[str, _Server] = {}
+        self._expected: dict[str, set[str]] = {}
         self._lock = asyncio.Lock()
+
+    def expect(self, address: str, path: str) -> None:
+        """Answer 503 at ``path`` until it is served, where others serve at ``address`` already: it is no wrong path."""
+        self._expected.setdefault(address, set()).add(path)
 
     @asynccontextmanager
     async def mount(
@@ -109,6 +114,8 @@ class Listeners:
             server = self._servers.get(address)
             if server is None:
                 server = _Server(address, tls)
+                for path in self._expected.get(address, ()):
+                    server.add(_expected(path))
                 await server.start()
                 self._servers[address] = server
             elif server.tls != tls:
@@ -167,6 +174,15 @@ class _Route:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _expected(path: str) -> _Route:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("a closed route was called")
+
+    route = _Route(path, never, None)
+    route.open = False
+    return route
 
 
 class _Server:

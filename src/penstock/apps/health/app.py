@@ -55,6 +55,10 @@ class Service:
         """Return the service that the environment describes; raises ConfigError naming the variable."""
         return cls(Settings.of(environment))
 
+    def served(self) -> list[tuple[str, str]]:
+        """Return the addresses and paths that it serves."""
+        return [(self._settings.address, path) for path in (*PATHS, *PAGE)]
+
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set."""
         settings = self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Self
@@ -151,6 +152,10 @@ class Http(Input, type="http"):
     def headers_sent(self) -> dict[str, str]:
         """The headers to ask with."""
         return self.headers if isinstance(self.headers, dict) else {}
+
+    def served(self) -> Sequence[tuple[str, str]]:
+        """Return where it takes posts."""
+        return [(self.address, self.path)] if self.address is not None and self.path is not None else []
 
     def open(self, context: Context) -> AbstractAsyncContextManager[Reader]:
         """Listen, or get ready to ask; raises ConnectionLost if the address cannot be bound."""

@@ -22,7 +22,7 @@ from penstock.testing.servers import PostgresServer, free_port
 
 from .runner import STAGES
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(420)]
 
 RUNNER = Path(__file__).with_name("runner.py")
 KILLS = 22

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ from ....clients.database import Duckdb, from_url
 from ....clients.thread import OwnThread
 from ....component import Context, Output, Writer
 from ....delivery import Batch
-from ....errors import PermanentError
+from ....errors import PermanentError, RowsRejected
+from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
 from ..database import Database
 from ..migration import migrate
@@ -90,10 +92,17 @@ class _Writer:
         self._store, self._thread, self._waiting = store, thread, waiting
 
     async def write(self, batches: Sequence[Batch]) -> None:
-        """Store the parts in one transaction, then tell who waits for ingests that are now complete."""
+        """Store the parts in one transaction, then tell who waits for ingests that are now complete.
+
+        A part that cannot be stored at all is rejected as a whole: halves of it would be no parts.
+        """
         settled: list[Outcome] = []
         try:
             await self._thread.run(self._store.write, batches, settled)
+        except PermanentError as error:
+            if len(batches) > 1:
+                raise
+            raise RowsRejected(dict.fromkeys(range(batches[0].num_rows), str(error))) from error
         finally:
             for outcome in settled:
                 self._waiting.settle(outcome)
@@ -121,15 +130,21 @@ class Store:
         if self._session.is_postgres:
             self._make_partitions(parts)
         complete: list[Outcome] = []
+        tallies: list[Tally] = []
+        started = time.perf_counter()
         try:
             with self._session.transaction() as connection:
                 lock(connection, (part.user for part in parts))
-                self._write(connection, parts, complete)
+                self._write(connection, parts, complete, tallies)
         except PermanentError as error:
+            if len(parts) == 1:
+                metrics.lost({name: Counts(received=count) for name, count in counted_by_type(parts[0].rows).items()})
             if len({part.ingest for part in parts}) == 1:
                 settled += self._failed(parts[0], error)
             raise
         settled += complete
+        for tally in tallies:
+            metrics.part(tally.types, time.perf_counter() - started, tally.flagged)
 
     def _make_partitions(self, parts: Sequence[Part]) -> None:
         for record, table in TRACKED.items():
@@ -143,7 +158,9 @@ class Store:
             if wanted:
                 self._partitions.make(self._session, table, wanted)
 
-    def _write(self, connection: Connection, parts: Sequence[Part], complete: list[Outcome]) -> None:
+    def _write(
+        self, connection: Connection, parts: Sequence[Part], complete: list[Outcome], tallies: list[Tally]
+    ) -> None:
         now = datetime.now(UTC)
         for upsert in self._upserts.values():
             upsert.begin()
@@ -152,17 +169,17 @@ class Store:
             done = accounting.committed(connection, whole[0])
             new = {part.said.part: part for part in whole if part.said.part not in done}
             if new:
-                self._store(connection, list(new.values()), now)
+                tallies.append(self._store(connection, list(new.values()), now))
             outcome = accounting.outcome(connection, whole[0].user, whole[0].ingest)
             if outcome is not None and outcome.state in ("processed", "failed"):
                 complete.append(outcome)
 
-    def _store(self, connection: Connection, group: Sequence[Part], now: datetime) -> None:
-        """Store parts of one ingest as if they were one."""
+    def _store(self, connection: Connection, group: Sequence[Part], now: datetime) -> Tally:
+        """Store parts of one ingest as if they were one, and return what became of their points."""
         first = group[0]
         rows = pa.Table.from_batches([part.rows for part in group])
         load = Load(first.user, first.ingest, first.attempt, now, accounting.unfinished(connection, first))
-        tally = Tally()
+        tally = Tally(flagged=counted_by_type(rows.filter(pc.is_valid(rows.column("warnings")))))
         for name, count in counted_by_type(rows).items():
             tally.add(name, received=count)
         for record, upsert in self._upserts.items():
@@ -176,6 +193,7 @@ class Store:
                 tally.add(name, quarantined=count)
         _check(group, tally.types)
         accounting.record(connection, group, tally.types, accounting.warnings_of(rows), now)
+        return tally
 
     def _failed(self, part: Part, error: PermanentError) -> list[Outcome]:
         """Write down that a part cannot be stored. What is told is its error, whatever comes of writing it down."""

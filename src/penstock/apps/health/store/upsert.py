@@ -33,6 +33,8 @@ class Tally:
     """What became of the rows, by type."""
 
     types: dict[str, Counts] = field(default_factory=dict)
+    flagged: dict[str, int] = field(default_factory=dict)
+    """How many of them have warnings, by type."""
 
     def add(self, type: str, **counts: int) -> None:
         """Count rows of a type."""
