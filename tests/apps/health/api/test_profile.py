@@ -86,6 +86,8 @@ async def test_what_is_no_characteristic_is_refused_by_name(reader: Reader) -> N
         ({"date_of_birth": (date.today() + timedelta(days=3)).isoformat()}, "date_of_birth"),
         ({"date_of_birth": "2026-02-30"}, "date_of_birth"),
         ({"wheelchair_use": None}, "wheelchair_use"),
+        ({"wheelchair_use": 0}, "wheelchair_use"),
+        ({"data_sharing_preferences": {"a": 1}}, "data_sharing_preferences"),
         ({"medications": ["x" * 501]}, "medications"),
         ({"medications": ["x"] * 101}, "medications"),
         ({"emergency_contact_info": {"a": {"b": 1}}}, "emergency_contact_info"),

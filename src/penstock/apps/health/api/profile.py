@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -45,6 +46,11 @@ async def known_fields(request: Request[Any, Any, Any]) -> None:
     for name in given:
         if name not in known:
             raise wrong(name, f"is no characteristic{meant(name, known)}; there are {', '.join(known)}")
+    try:
+        msgspec.convert(given, Characteristics)  # strictly: 0 is not false, as it may be in a query
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        raise wrong(re.split(r"[.\[`]", place)[0] or "body", f"is wrong: {message}") from None
 
 
 def _writes(description: str) -> Payload:
