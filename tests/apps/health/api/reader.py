@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -203,8 +204,6 @@ class Reader:
 
     async def store(self, *rows: tuple[Table, Sequence[dict[str, Any]]]) -> None:
         """Insert rows."""
-        import asyncio
-
         await asyncio.to_thread(store, self.database, rows)
 
 

@@ -98,7 +98,7 @@ async def test_metrics_are_listed_with_what_is_known_of_them(anywhere: Reader) -
     assert found["steps_of_a_robot"]["label"] == "Steps of a robot"
 
 
-async def test_every_metric_is_read_by_the_name_it_is_counted_by(reader: Reader) -> None:
+async def test_l7_every_metric_is_read_by_the_name_it_is_counted_by(reader: Reader) -> None:
     await reader.store(*person())
     counts = {"step_count": 30, "workout_heart_rate": 5, "ecg_voltage": 3, "workout_route": 5, "workouts": 1}
     for name, count in counts.items():
@@ -108,7 +108,7 @@ async def test_every_metric_is_read_by_the_name_it_is_counted_by(reader: Reader)
         assert (await reader.data(f"/api/v1/metrics/{name}/latest"))["time"] == rows[-1]["time"]
 
 
-async def test_points_come_with_all_their_fields(reader: Reader) -> None:
+async def test_l10_points_come_with_all_their_fields(reader: Reader) -> None:
     await reader.store(*person())
     [row] = await reader.data("/api/v1/metrics/blood_pressure")
     assert row == {

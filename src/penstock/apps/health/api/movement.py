@@ -209,13 +209,11 @@ def _numbers(parameter: str, text: str | None, ranges: tuple[tuple[float, float]
 
 def _found(connection: Connection, user: int, asked: Window, ids: list[str] | None, limit: int) -> list[Payload]:
     """Return the properties of the newest of these routes."""
-    begun = select(routes.c.time).where(routes.c.user_id == user, routes.c.parent_id == table.c.id).exists()
-    statement = select(table.c.id, table.c.name, table.c.time).where(
-        table.c.user_id == user, begun, *asked.of(table.c.time)
-    )
-    statement = statement.order_by(table.c.time.desc(), table.c.id)
+    statement = select(table.c.id, table.c.name, table.c.time).where(table.c.user_id == user)
+    statement = statement.where(*asked.of(table.c.time)).order_by(table.c.time.desc(), table.c.id)
     if ids is None:
-        rows = connection.execute(statement.limit(limit)).all()
+        begun = workouts.has(connection, routes, routes.c.parent_id == table.c.id)
+        rows = connection.execute(statement.where(begun).limit(limit)).all()
     else:
         rows = [row for part in _split(ids) for row in connection.execute(statement.where(table.c.id.in_(part)))]
         rows = sorted(rows, key=lambda row: row.time, reverse=True)[:limit]

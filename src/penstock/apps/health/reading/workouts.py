@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, literal, select, text, true, union_all
 
 from ..schema import routes, series, workouts
 from .keyset import Key, Question, Window
-from .points import payload
+from .points import every, payload, skipped
 
 _COLUMNS = {
     "id": workouts.c.id,
@@ -38,7 +38,10 @@ def page(
     """Return a page of workouts, each with the names of its series and whether it has a route."""
     rows, following = asked.page(connection, list(_COLUMNS.values()), limit, after)
     found = payload(list(_COLUMNS), rows)
-    _adorn(connection, user, found)
+    ids = [workout["id"] for workout in found]
+    names, tracked = series_of(connection, user, ids), with_route(connection, user, ids)
+    for workout in found:
+        workout |= {"has_route": workout["id"] in tracked, "series": names.get(workout["id"], [])}
     return found, following
 
 
@@ -48,36 +51,28 @@ def one(connection: Connection, user: int, workout: str) -> dict[str, Any] | Non
     rows = connection.execute(
         select(*columns.values()).where(workouts.c.user_id == user, workouts.c.id == workout)
     ).all()
-    found = payload(list(columns), rows)
-    _adorn(connection, user, found)
-    return found[0] if found else None
-
-
-def _adorn(connection: Connection, user: int, found: Sequence[dict[str, Any]]) -> None:
-    ids = [workout["id"] for workout in found]
-    names = series_of(connection, user, ids)
-    tracked = with_route(connection, user, ids)
-    for workout in found:
-        workout["has_route"] = workout["id"] in tracked
-        workout["series"] = names.get(workout["id"], [])
+    if not rows:
+        return None
+    [found] = payload(list(columns), rows)
+    route = select(routes.c.time).where(routes.c.user_id == user, routes.c.parent_id == workout).limit(1)
+    found["has_route"] = connection.execute(route).first() is not None
+    found["series"] = skipped(connection, series.c.metric, series.c.user_id == user, series.c.parent_id == workout)
+    return found
 
 
 def series_of(connection: Connection, user: int, parents: Sequence[str]) -> dict[str, list[str]]:
-    """Return the names of the series of each parent: one probe of the index for each, not all of their points."""
-    if not parents:
+    """Return the names of the series of each workout: a probe of the index for each, not all of their points."""
+    known = [metric.stored for metric in every(connection, user) if metric.table is series]
+    if not parents or not known:
         return {}
-    outer = select(workouts.c.id).where(workouts.c.user_id == user, workouts.c.id.in_(parents)).subquery()
-    of = (series.c.user_id == user,)
-    first = select(func.min(series.c.metric)).where(*of, series.c.parent_id == outer.c.id).scalar_subquery()
-    found = select(outer.c.id.label("parent"), first.label("metric")).cte("found", recursive=True)
-    following = (
-        select(func.min(series.c.metric))
-        .where(*of, series.c.parent_id == found.c.parent, series.c.metric > found.c.metric)
-        .scalar_subquery()
+    named = union_all(*(select(literal(name, series.c.metric.type).label("metric")) for name in known)).subquery()
+    belongs = (series.c.parent_id == workouts.c.id, series.c.metric == named.c.metric)
+    every_pair = select(workouts.c.id, named.c.metric).select_from(workouts.join(named, true()))
+    statement = every_pair.where(
+        workouts.c.user_id == user, workouts.c.id.in_(parents), has(connection, series, *belongs)
     )
-    every = found.union_all(select(found.c.parent, following).where(found.c.metric.is_not(None)))
     names: dict[str, list[str]] = {}
-    for parent, metric in connection.execute(select(every).where(every.c.metric.is_not(None))):
+    for parent, metric in connection.execute(statement):
         names.setdefault(parent, []).append(metric)
     return {parent: sorted(metrics) for parent, metrics in names.items()}
 
@@ -86,14 +81,23 @@ def with_route(connection: Connection, user: int, parents: Sequence[str]) -> set
     """Return which of them have a route."""
     if not parents:
         return set()
-    has = (
-        select(literal(1))
-        .select_from(routes)
-        .where(routes.c.user_id == user, routes.c.parent_id == workouts.c.id)
-        .exists()
-    )
-    statement = select(workouts.c.id).where(workouts.c.user_id == user, workouts.c.id.in_(parents), has)
+    tracked = has(connection, routes, routes.c.parent_id == workouts.c.id)
+    statement = select(workouts.c.id).where(workouts.c.user_id == user, workouts.c.id.in_(parents), tracked)
     return set(connection.scalars(statement))
+
+
+def has(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that a workout has a row of ``table``.
+
+    In PostgreSQL one within two days of it, so that a probe is made in a partition or two, not in all; and it is no
+    EXISTS, which might be answered by reading all of the table.
+    """
+    mine = [table.c.user_id == workouts.c.user_id, *conditions]
+    if connection.dialect.name == "postgresql":
+        days = text("interval '2 days'")
+        mine += [table.c.time >= workouts.c.time.op("-")(days), table.c.time <= workouts.c.end_time.op("+")(days)]
+    probe = select(literal(1)).select_from(table).where(*mine).correlate_except(table).limit(1)
+    return probe.scalar_subquery().is_not(None)
 
 
 def series_question(user: int, parent: str, metric: str, window: Window, *, descending: bool = False) -> Question:
