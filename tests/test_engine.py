@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pyarrow as pa
 import pytest
 
 from penstock import Context, Engine, Output, PenstockError, Stream, TransientError, loads, run, run_sync
 from penstock.component import Writer
 from penstock.config import HealthCheck
 from penstock.delivery import Batch
+from penstock.inputs.feed import feed
 from penstock.observe import logs
 from penstock.outputs import memory
 from penstock.testing.servers import free_port
@@ -215,3 +217,29 @@ def test_logs_are_json_with_the_stream(tmp_path: Path) -> None:
             handler.close()
         logging.getLogger("penstock").handlers = []
         logging.getLogger("penstock").propagate = True
+
+
+class Answering:
+    """A service that goes on to answer for a moment when it is told to end, and needs a stream for that."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+
+    async def serve(self, context: Context, stop: asyncio.Event) -> None:
+        await stop.wait()
+        for number in range(5):
+            await asyncio.sleep(0.02)
+            await feed("answers").send(pa.RecordBatch.from_pydict({"n": [number]}), timeout=5)
+            self.answered += 1
+
+
+async def test_services_end_before_the_streams_they_need(tmp_path: Path) -> None:
+    stream = {"id": "one", "input": {"type": "feed", "name": "answers"}, "output": {"type": "memory", "name": "ends"}}
+    service, stop = Answering(), asyncio.Event()
+    engine = Engine([Stream.model_validate(stream)], [service], data=tmp_path)
+    task = asyncio.create_task(engine.run(stop))
+    while not feed("answers").is_open:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(task, 10)
+    assert service.answered == 5

@@ -134,23 +134,26 @@ class Engine:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Run until every stream has ended or ``stop`` is set and all is settled.
 
-        Raises PenstockError naming the streams that failed, once the others have ended.
+        Services end first: the streams still take what they are answering for. Raises PenstockError naming the streams
+        that failed, once the others have ended.
         """
         stop = stop or asyncio.Event()
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
             context = Context("", store, Ledger(store.save), self._data, Listeners(), log=log)
-            self.supervised = [Supervised(stream, self._lend(context, store), stop) for stream in self._streams]
+            stopping, ending = asyncio.Event(), asyncio.Event()
+            self.supervised = [Supervised(stream, self._lend(context, store), stopping) for stream in self._streams]
             self._expect_routes(context.listeners)
             if self._health.enabled:
                 await self._open_pages(stack, context.listeners)
-            ending = asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 services = [group.create_task(service.serve(context, ending)) for service in self._services]
+                in_order = group.create_task(_stop_in_order(stop, ending, services, stopping))
                 await asyncio.gather(*(supervised.run() for supervised in self.supervised))
                 if services and not self.failed:
                     await stop.wait()
                 ending.set()
+                in_order.cancel()
         if self.failed:
             raise PenstockError("; ".join(f"{one.stream.id}: {one.failure}" for one in self.failed))
 
@@ -180,3 +183,14 @@ class Engine:
         except ConnectionLost as error:
             # A second process on this machine, most likely; the streams matter more than their pages.
             log.warning("health pages are not served: %s", error)
+
+
+async def _stop_in_order(
+    stop: asyncio.Event, ending: asyncio.Event, services: Sequence[asyncio.Task[None]], stopping: asyncio.Event
+) -> None:
+    """Once ``stop`` is set, let the services end, and then the streams."""
+    await stop.wait()
+    ending.set()
+    if services:
+        await asyncio.wait(services)
+    stopping.set()
