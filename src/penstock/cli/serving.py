@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+import pyarrow
 
 from ..apps.health import app as health
 from ..apps.inbox import app as inbox_app
@@ -16,6 +20,9 @@ from ..engine import Engine, Service
 from ..errors import ConfigError, PenstockError
 from ..listener import split_address
 from .running import run_engine
+
+_M_ARENA_MAX = -8
+"""The number of this setting in glibc's malloc.h."""
 
 
 def shipped() -> str:
@@ -45,6 +52,7 @@ def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
             raise PenstockError(f"the folder {inbox} cannot be made: {error.strerror}") from error
         links = {"/health-data": "Health data", "/api/v1/docs": "The health API"}
         services.append(inbox_app.Index(address, inbox_app.database(data), links))
+    _give_memory_back()
     engine = Engine.of(wanted, services)
 
     async def announce(engine: Engine) -> None:
@@ -54,6 +62,16 @@ def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
         sys.stderr.flush()
 
     return run_engine(engine, wanted, announce)
+
+
+def _give_memory_back() -> None:
+    """Let go of what large bodies needed: pools and arenas for each thread would keep it until the next one comes.
+
+    Where the C library has no such setting, as on macOS, only the pool is changed.
+    """
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _started(engine: Engine) -> bool:

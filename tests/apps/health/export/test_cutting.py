@@ -333,7 +333,7 @@ def test_l2_two_hundred_thousand_points_of_one_type_are_all_there() -> None:
     parts = divided(body, limit=100_000_000)
     assert all(len(one.payload) < 1_100_000 for part in parts for one in part.slices)
     assert sum(one.count or 0 for part in parts for one in part.slices) == 200_000
-    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, 8192))
+    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, cutting.MOST_ELEMENTS))
 
 
 @pytest.mark.parametrize("coding", ["gzip", ""])

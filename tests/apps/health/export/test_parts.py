@@ -97,7 +97,7 @@ def parts(found: list[Delivery]) -> list[Part]:
 
 
 async def test_the_parts_of_a_delivery_share_its_loan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, monkeypatch, large=points(20_000), small=BODY) as bodies:
+    async with opened(tmp_path, monkeypatch, large=points(7_500), small=BODY) as bodies:
         await bodies.put("large", "small")
         found = await bodies.drain()
         assert [(part.accepted.raw, part.number, part.last) for part in parts(found)] == [
@@ -111,7 +111,7 @@ async def test_the_parts_of_a_delivery_share_its_loan(tmp_path: Path, monkeypatc
 
 
 async def test_a_part_that_cannot_be_written_nacks_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, monkeypatch, large=points(20_000)) as bodies:
+    async with opened(tmp_path, monkeypatch, large=points(7_500)) as bodies:
         await bodies.put("large")
         first, second, third = await bodies.drain()
         await first.ack()
@@ -121,11 +121,11 @@ async def test_a_part_that_cannot_be_written_nacks_all(tmp_path: Path, monkeypat
 
 
 async def test_the_parts_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, monkeypatch, a=points(20_000)) as bodies:
+    async with opened(tmp_path, monkeypatch, a=points(7_500)) as bodies:
         await bodies.put("a")
         await bodies.put("a")
         found = parts(await bodies.drain())
-        assert found[:3] == found[3:] == divided(points(20_000), raw="a", bytes=0)
+        assert found[:3] == found[3:] == divided(points(7_500), raw="a", bytes=0)
 
 
 async def test_a_body_is_cut_no_further_than_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ async def test_a_cancelled_get_loses_nothing(tmp_path: Path, monkeypatch: pytest
             yield part
 
     monkeypatch.setattr(module, "divide", slow)
-    async with opened(tmp_path, monkeypatch, a=points(20_000)) as bodies:
+    async with opened(tmp_path, monkeypatch, a=points(7_500)) as bodies:
         await bodies.put("a")
         for _ in range(3):
             getting = asyncio.ensure_future(bodies.queue.get())
@@ -245,7 +245,7 @@ async def test_a_cancelled_get_loses_nothing(tmp_path: Path, monkeypatch: pytest
 
 
 async def test_what_was_not_handed_out_is_not_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path, monkeypatch, a=points(20_000)) as bodies:
+    async with opened(tmp_path, monkeypatch, a=points(7_500)) as bodies:
         await bodies.put("a")
         await (await bodies.queue.get()).ack()
     assert bodies.settled == []

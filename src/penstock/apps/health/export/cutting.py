@@ -19,7 +19,7 @@ from .structure import (
 )
 from .walking import Walk
 
-MOST_ELEMENTS = 8192
+MOST_ELEMENTS = 3072
 MOST_BYTES = 1_000_000
 """How much is in a slice at most, unless a single element has more."""
 MOST_CUTS = 100_000

@@ -28,7 +28,7 @@ _WAITING = 64
 class HealthParts(Buffer, type="health_parts"):
     """Read the raw bodies of accepted health exports, and cut them into parts that are processed one by one.
 
-    Rows that say what was accepted come in; out go parts of at most 8192 elements or about 2 MB, made as they are
+    Rows that say what was accepted come in; out go parts of some thousand elements or about 2 MB, made as they are
     taken, so that a body of any size takes little memory. The same body has the same parts each time. What was
     accepted is settled once all its parts are.
 

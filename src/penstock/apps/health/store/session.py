@@ -48,7 +48,7 @@ class Session:
         self.connection: Connection = engine.connect()
         if not self.is_postgres:
             self._driver.execute("PRAGMA temp_store = MEMORY")
-            self._driver.execute("PRAGMA cache_size = -32000")
+            self._driver.execute("PRAGMA cache_size = -16000")
 
     @property
     def _driver(self) -> Any:
