@@ -157,21 +157,33 @@ ROUTES = [ingest, ingest_domain, ingest_unknown, status]
 async def accepted_of(health: Health, user: int, ingest: str) -> Accepted:
     """Return what was accepted as ``ingest`` from ``user``; raises Refused, 404, where there is no such one.
 
-    What is another user's is not there either: nobody is to know of it.
+    What is another user's is not there either: nobody is to know of it. Nor is what a replica took that keeps its
+    bodies for itself.
     """
-    accepted = await asyncio.to_thread(health.raw.accepted, ingest)
-    if accepted is None or accepted.user != user:
-        raise Refused(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
+    accepted = await _accepted(health, user, ingest)
+    if accepted is None:
+        raise _missing(ingest)
     return accepted
 
 
 async def outcome_of(health: Health, user: int, ingest: str) -> Outcome:
-    """Return how far ``ingest`` is; raises Refused, 404, where ``user`` has no such one."""
-    accepted = await accepted_of(health, user, ingest)
-    outcome = await health.database.run(lambda connection: accounting.outcome(connection, user, accepted.id))
-    if outcome is None or outcome.attempt < accepted.attempt:
+    """Return how far ``ingest`` is, whichever replica took it; raises Refused, 404, where ``user`` has no such one."""
+    accepted = await _accepted(health, user, ingest)
+    outcome = await health.database.run(lambda connection: accounting.outcome(connection, user, ingest))
+    if accepted is not None and (outcome is None or outcome.attempt < accepted.attempt):
         return answers.waiting(accepted)
+    if outcome is None:
+        raise _missing(ingest)
     return outcome
+
+
+async def _accepted(health: Health, user: int, ingest: str) -> Accepted | None:
+    accepted = await asyncio.to_thread(health.raw.accepted, ingest)
+    return accepted if accepted is not None and accepted.user == user else None
+
+
+def _missing(ingest: str) -> Refused:
+    return Refused(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
 
 
 async def _take(request: Asked, form: str, wait: float | None) -> Response[Answer]:

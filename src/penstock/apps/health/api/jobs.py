@@ -26,7 +26,7 @@ from ..reading.keyset import Question
 from ..schema import ingests, quarantine
 from ..service import Health
 from . import answers, cursors
-from .ingest import accepted_of, announce, failures, hand_over
+from .ingest import accepted_of, announce, failures, hand_over, outcome_of
 from .queries import Asked, answered, attachment, documented, health, reads, wrong
 
 log = logging.getLogger("penstock.health")
@@ -92,7 +92,7 @@ class Job(msgspec.Struct, kw_only=True):
     type: Literal["ingest"] = "ingest"
     status: str
     attempt: int
-    created_at: datetime
+    created_at: datetime | None
     completed_at: datetime | None
     counts: Counts
     error: str | None
@@ -327,25 +327,18 @@ async def statistics(request: Asked) -> Response[Any]:
 @reads("/api/v1/jobs/{ingest_id:str}", Job, "An ingest as a job.")
 async def job(request: Asked, ingest_id: FromPath[str]) -> Response[Any]:
     """Return an ingest as a job."""
-    accepted = await accepted_of(health(request), request.user.user, ingest_id)
-
-    def read(connection: Connection) -> Mapping[str, Any]:
-        row = connection.execute(select(ingests).where(ingests.c.id == accepted.id)).one_or_none()
-        if row is not None and row.attempt >= accepted.attempt:
-            return {"data": _job(_told(row))}
-        waiting = Job(
-            id=accepted.id,
-            status=_STATUSES["accepted"],
-            attempt=accepted.attempt,
-            created_at=accepted.received_at,
-            completed_at=None,
-            counts=Counts(),
-            error=None,
-            status_url=answers.status_url(accepted.id),
-        )
-        return {"data": waiting}
-
-    return await answered(request, read)
+    found = await outcome_of(health(request), request.user.user, ingest_id)
+    shown = Job(
+        id=found.id,
+        status=_STATUSES[found.state],
+        attempt=found.attempt,
+        created_at=found.received_at,
+        completed_at=found.completed_at,
+        counts=found.counts,
+        error=found.error,
+        status_url=answers.status_url(found.id),
+    )
+    return await answered(request, lambda _: {"data": shown})
 
 
 CONFLICT = {"_404": "There is no such ingest of yours.", "_409": "Not possible; `message` says why."}
