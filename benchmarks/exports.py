@@ -64,9 +64,10 @@ def count(export: dict[str, Any]) -> int:
     return sum(len(metric["data"]) for metric in export["data"]["metrics"])
 
 
-def points(name: str, unit: str, rows: int, minutes: float = 1.0, seed: int = 1) -> Iterator[dict[str, Any]]:
+def points(name: str, unit: str, rows: int, first_minute: int = 0, seed: int = 1) -> Iterator[dict[str, Any]]:
     """Yield points of one metric."""
-    yield from _metric(name, unit, START, rows, minutes, Random(seed))["data"]
+    begin = START + timedelta(minutes=first_minute)
+    yield from _metric(name, unit, begin, rows, 1.0, Random(seed))["data"]
 
 
 def _metric(name: str, unit: str, begin: datetime, rows: int, minutes: float, random: Random) -> dict[str, Any]:

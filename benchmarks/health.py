@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from .server import running, wait_for
 
 _PAYLOADS = 20
 _PHONES, _MINUTES = 50, 5
+_MILLION = 1_000_000
 _GENEROUS = {f"PENSTOCK_HEALTH_{kind}__REQUESTS": "1000000" for kind in ("INGEST", "READ", "BY_ADDRESS")} | {
     f"PENSTOCK_HEALTH_{kind}__BYTES": "1000000000000" for kind in ("INGEST", "READ", "BY_ADDRESS")
 }
@@ -215,6 +218,118 @@ def _daily(database: str) -> Callable[[Path], Sample]:
     return measure
 
 
+def _million(folder: Path) -> Sample:
+    """A million points through the output; reading them is not timed. All are new, then none is."""
+    from penstock.apps.health.database import Database
+    from penstock.apps.health.migration import migrate
+    from penstock.apps.health.store.output import Store
+    from penstock.apps.health.store.session import Session
+
+    with _postgres() as url:
+        database = Database.of(url)
+        migrate(database)
+        store = Store(Session(database))
+        notes = {}
+        try:
+            first = _write(store, folder)
+            notes["again s"] = _write(store, folder)
+        finally:
+            store.close()
+            database.close()
+        return Sample(first, None, peak_memory(), notes)
+
+
+def _write(store: Any, folder: Path) -> float:
+    """Write a million points of a metric, minute by minute; returns the seconds of writing alone."""
+    from penstock.apps.health.acceptance import Accepted, new_id
+    from penstock.apps.health.export.division import divide
+    from penstock.apps.health.export.points import parse
+    from penstock.apps.health.export.slices import pack
+
+    seconds, outcomes = 0.0, []
+    body = folder / "body"
+    for first in range(0, _MILLION, 250_000):
+        data = list(exports.points("heart_rate", "count/min", 250_000, first_minute=first))
+        body.write_text(json.dumps({"data": {"metrics": [{"name": "heart_rate", "units": "count/min", "data": data}]}}))
+        del data
+        size = body.stat().st_size
+        accepted = Accepted(id=new_id(), user=1, received_at=exports.START, raw="body", bytes=size, sha256="")
+        for part in divide(accepted, lambda: body.open("rb"), size):
+            rows = parse(pack(part))
+            began = time.perf_counter()
+            store.write([rows], outcomes)
+            seconds += time.perf_counter() - began
+    counts = [outcome.counts for outcome in outcomes]
+    assert sum(one.received for one in counts) == sum(one.stored + one.unchanged for one in counts) == _MILLION
+    return seconds
+
+
+def _copied(folder: Path) -> Sample:
+    """The same columns of a million points, by one COPY into a table without an index."""
+    import psycopg
+
+    lines = [
+        f"1\theart_rate\t{exports.START + timedelta(minutes=n)}\tWatch\t{n % 90}\tcount/min\n" for n in range(_MILLION)
+    ]
+    with _postgres() as url, psycopg.connect(url) as connection:
+        connection.execute(
+            "CREATE TABLE points (user_id bigint, metric text, time timestamptz, source text, value float8, unit text)"
+        )
+        began = time.perf_counter()
+        with connection.cursor().copy("COPY points FROM STDIN") as copy:
+            for first in range(0, _MILLION, 10_000):
+                copy.write("".join(lines[first : first + 10_000]))
+        connection.commit()
+        return Sample(time.perf_counter() - began, None, peak_memory())
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    from penstock.testing.servers import PostgresServer, ServerMissing
+
+    try:
+        with PostgresServer() as server:
+            yield server.url
+    except ServerMissing as missing:
+        raise Unavailable(str(missing)) from missing
+
+
+def _checked(database: str) -> Callable[[Path], Sample]:
+    """How long it takes to know a key again: its state is read each time, its hash was verified once."""
+
+    def measure(folder: Path) -> Sample:
+        with ExitStack() as stack:
+            url = stack.enter_context(_postgres()) if database == "postgresql" else f"sqlite:///{folder}/penstock.db"
+            took = sorted(asyncio.run(_checks(url, folder)))
+            return Sample(statistics.median(took), None, peak_memory(), {"p99 ms": took[int(len(took) * 0.99)]})
+
+    return measure
+
+
+async def _checks(url: str, folder: Path) -> list[float]:
+    from penstock.apps.health.access.gate import Gate
+    from penstock.apps.health.access.visit import Visit
+    from penstock.apps.health.commands import create_key
+    from penstock.apps.health.database import Database
+    from penstock.apps.health.migration import migrate
+    from penstock.apps.health.settings import Settings
+
+    database = Database.of(url)
+    await asyncio.to_thread(migrate, database)
+    key = await asyncio.to_thread(lambda: create_key(database, name="bench"))
+    visit = Visit(
+        key=key, scope="read", limit="read", bytes=0, route="", address="127.0.0.1", user_agent="", request_id=""
+    )
+    gate, took = Gate.of(Settings.of({}, data=folder), database), []
+    async with gate.open():
+        for _ in range(2000):
+            began = time.perf_counter()
+            await gate._known(visit)
+            took.append((time.perf_counter() - began) * 1000)
+    database.close()
+    return took[100:]
+
+
 def _pair(
     name: str,
     what: str,
@@ -241,6 +356,27 @@ def _pair(
 
 _PAYLOAD = "a payload of 1.7 MB with 16 k points"
 CASES = [
+    Case(
+        "health-million",
+        "health",
+        "Penstock: 1 M new points are written to PostgreSQL",
+        "s",
+        _million,
+        reach=25,
+        more_is_better=False,
+        runs=3,
+    ),
+    Case(
+        "health-million-copy",
+        "health",
+        "one COPY of 1 M rows, no index, no partitions",
+        "s",
+        _copied,
+        role="ceiling",
+        more_is_better=False,
+        runs=3,
+    ),
+    *_pair("key", "a key is known again", "ms", _checked, 1, False, runs=3),
     *_pair("ack", f"{_PAYLOAD} is acknowledged, p95", "ms", _acknowledged, 100, False, runs=3),
     *_pair("stored", f"points stored, {_PAYLOAD} after another", "points/s", _stored, 25_000, True, runs=3),
     Case(
