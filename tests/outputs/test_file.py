@@ -890,3 +890,22 @@ async def test_a_store_that_cannot_be_reached_may_be_back_later() -> None:
     with pytest.raises(TransientError, match="putting a-") as caught:
         await write(output, batch(1))
     assert "hidden-key" not in str(caught.value) + repr(output)
+
+
+def test_a_folder_that_another_thread_makes_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = tmp_path / "new", disk.os.path.isdir
+
+    def made_meanwhile(path: str) -> bool:
+        found = asked(path)
+        folder.mkdir(exist_ok=True)
+        return found
+
+    monkeypatch.setattr(disk.os.path, "isdir", made_meanwhile)
+    disk.make_folder(str(folder))
+    monkeypatch.undo()
+    assert folder.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        disk.make_folder(str(tmp_path / "file"))

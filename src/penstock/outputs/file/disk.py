@@ -39,9 +39,9 @@ def classified(error: OSError, path: str) -> TransientError | PermanentError:
 def make_folder(folder: str) -> None:
     """Create a folder and its parents, each made durable."""
     folder = folder or "."
-    if os.path.isdir(folder):
-        return
-    if os.path.exists(folder):
+    if os.path.exists(folder):  # asked before what it is: another may be making it at this moment
+        if os.path.isdir(folder):
+            return
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
     parent = os.path.dirname(folder)
     make_folder(parent)
