@@ -105,11 +105,33 @@ def unpack(batch: pa.RecordBatch) -> list[Accepted]:
 
 
 class Outcomes:
-    """Tells those who wait for an ingest in this process what became of it."""
+    """Knows which ingests of this process are under way, and tells those who wait for one what became of it."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._loop = asyncio.get_running_loop()
+        self._underway: dict[str, int] = {}
+        self._noting = threading.Lock()
+
+    def begin(self, user: int, ingest: str | None = None) -> str:
+        """Note that an ingest of ``user`` is under way, a new one if none is named, and return its id.
+
+        Whoever gets a greater id, gets it after this one is noted. From any thread.
+        """
+        with self._noting:
+            begun = ingest or new_id()
+            self._underway[begun] = user
+            return begun
+
+    def end(self, ingest: str) -> None:
+        """Note that an ingest is stored, or never will be. From any thread."""
+        with self._noting:
+            self._underway.pop(ingest, None)
+
+    def before(self, user: int, ingest: str) -> str | None:
+        """Return the greatest id of an earlier ingest of ``user`` that is under way. From any thread."""
+        with self._noting:
+            return max((one for one, whose in self._underway.items() if whose == user and one < ingest), default=None)
 
     def expect(self, ingest: str) -> asyncio.Future[Outcome]:
         """Return the outcome to come of ``ingest``; cancel it when it is not awaited any more."""
@@ -118,7 +140,8 @@ class Outcomes:
         return future
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell who waits, from any thread."""
+        """Tell who waits, from any thread; the ingest is under way no more."""
+        self.end(outcome.id)
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def _settle(self, outcome: Outcome) -> None:

@@ -189,7 +189,12 @@ def _missing(ingest: str) -> Refused:
 async def _take(request: Asked, form: str, wait: float | None) -> Response[Answer]:
     began = time.perf_counter()
     parts = health(request)
-    accepted = await _kept(request, parts, form)
+    ingest = acceptance.outcomes().begin(request.user.user)
+    try:
+        accepted = await _kept(request, parts, form, ingest)
+    except BaseException:
+        acceptance.outcomes().end(ingest)
+        raise
     preferences = request.headers.get("prefer", "")
     patience = wait if wait is not None else bodies.patience(preferences, accepted.bytes, parts.settings)
     expected = acceptance.outcomes().expect(accepted.id)
@@ -207,11 +212,11 @@ async def _take(request: Asked, form: str, wait: float | None) -> Response[Answe
     return Response(answer, status_code=code, headers=headers, media_type=MediaType.JSON, background=later)
 
 
-async def _kept(request: Asked, health: Health, form: str) -> Accepted:
+async def _kept(request: Asked, health: Health, form: str, ingest: str) -> Accepted:
     """Take the body into the raw store; raises Refused, and then nothing of it is kept."""
     headers, limit = request.headers, health.settings.max_body_bytes
     promise = Accepted(
-        id=acceptance.new_id(),
+        id=ingest,
         user=request.user.user,
         key=request.user.key,
         received_at=datetime.now(UTC),
@@ -249,8 +254,13 @@ async def hand_over(health: Health, accepted: Accepted) -> None:
 
     Raises TimeoutError if that is unknown, PenstockError if it was refused.
     """
-    async with asyncio.timeout(TAKEN_WITHIN):
-        await feed("health").send(acceptance.batch(accepted), timeout=2 * TAKEN_WITHIN)
+    acceptance.outcomes().begin(accepted.user, accepted.id)
+    try:
+        async with asyncio.timeout(TAKEN_WITHIN):
+            await feed("health").send(acceptance.batch(accepted), timeout=2 * TAKEN_WITHIN)
+    except PenstockError:
+        acceptance.outcomes().end(accepted.id)
+        raise
     await health.raw.sent(accepted.id)
 
 

@@ -62,17 +62,18 @@ class Health(Output, type="health"):
         """Bring the tables up to date and connect."""
         database = Database.of(self.url.get_secret_value())
         async with OwnThread(f"{context.name}-health") as thread:
-            store = await thread.run(_connect, database)
+            waiting = outcomes()
+            store = await thread.run(_connect, database, waiting)
             try:
-                yield _Writer(store, thread, outcomes())
+                yield _Writer(store, thread, waiting)
             finally:
                 await thread.run(_close, store, context)
 
 
-def _connect(database: Database) -> Store:
+def _connect(database: Database, waiting: Outcomes) -> Store:
     try:
         migrate(database)
-        return Store(Session(database))
+        return Store(Session(database), waiting)
     except DBAPIError as error:
         raise database.classified(error.orig if isinstance(error.orig, Exception) else error) from error
     except Exception as error:
@@ -111,8 +112,8 @@ class _Writer:
 class Store:
     """The tables, as parts are written to them: by one thread, one call at a time."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, waiting: Outcomes | None = None) -> None:
+        self._session, self._waiting = session, waiting
         self._partitions = partitions.Partitions()
         with session.transaction():
             self._upserts = {record: Upsert(record, session) for record in TRACKED}
@@ -178,7 +179,7 @@ class Store:
         """Store parts of one ingest as if they were one, and return what became of their points."""
         first = group[0]
         rows = pa.Table.from_batches([part.rows for part in group])
-        load = Load(first.user, first.ingest, first.attempt, now, accounting.unfinished(connection, first))
+        load = Load(first.user, first.ingest, first.attempt, now, self._open(connection, first))
         tally = Tally(flagged=counted_by_type(rows.filter(pc.is_valid(rows.column("warnings")))))
         for name, count in counted_by_type(rows).items():
             tally.add(name, received=count)
@@ -194,6 +195,12 @@ class Store:
         _check(group, tally.types)
         accounting.record(connection, group, tally.types, accounting.warnings_of(rows), now)
         return tally
+
+    def _open(self, connection: Connection, part: Part) -> str | None:
+        """Return the greatest id of an earlier ingest of the user that is not stored, known to the tables or not."""
+        known = accounting.unfinished(connection, part)
+        underway = self._waiting.before(part.user, part.ingest) if self._waiting is not None else None
+        return max((each for each in (known, underway) if each is not None), default=None)
 
     def _failed(self, part: Part, error: PermanentError) -> list[Outcome]:
         """Write down that a part cannot be stored. What is told is its error, whatever comes of writing it down."""
