@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,8 @@ class Service:
             self.environment["PENSTOCK_REDIS_URL"] = redis
         self.database_url = database or f"sqlite:///{self.data}/penstock.db"
         self._log = folder / "log"
+        self.within: Sequence[str] = ()
+        """A command that runs the service, given as its arguments."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +90,7 @@ class Service:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock", *up],
+                [*self.within, sys.executable, "-m", "penstock", *up],
                 env=self.environment,
                 stdout=log,
                 stderr=log,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -267,3 +270,51 @@ def _in_state(phone: Phone, ingest: str, state: str) -> Any:
     told = phone.get(f"/api/v1/ingest/{ingest}")
     assert told["state"] != "processed"
     return told if told["state"] == state else None
+
+
+def _with_little_room(service: Service) -> int:
+    """Let the service have room for a megabyte of bodies, and return how a body is answered that has no room.
+
+    Where nobody may mount, no file of the process can be larger than two.
+    """
+    folder = service.data / "health" / "raw"
+    folder.mkdir(parents=True)
+    mount = f'mount -t tmpfs -o size=1m,mode=700 none {folder} && exec "$@"'
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+        within = [*unshare, "sh", "-c", mount, "sh"]
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*within, "true"], capture_output=True, check=False).returncode == 0
+        ):
+            service.within = within
+            return 507
+    service.within = ["sh", "-c", 'ulimit -f 4096 && exec "$@"', "sh"]
+    return 503
+
+
+def test_without_room_for_a_body_nothing_of_it_is_kept(serve: Make) -> None:
+    service = serve()
+    refused = _with_little_room(service)
+    service.start()
+    phone = service.phone()
+    first = phone.send(minutes(0, POINTS))
+    big = json.dumps(minutes(0, 40_000)).encode()
+    for _ in range(2):
+        told = phone.call("POST", "/api/v1/ingest", big)
+        assert told.status == refused
+        assert told.json["message"]
+        assert int(told.headers["retry-after"]) > 0
+    chunked = http.client.HTTPConnection(service.address, timeout=30)
+    with closing(chunked):
+        pieces = (big[begin : begin + 100_000] for begin in range(0, len(big), 100_000))
+        with suppress(ConnectionResetError, BrokenPipeError):  # it may have hung up before all of it was sent
+            chunked.request("POST", "/api/v1/ingest", pieces, {"authorization": f"Bearer {phone.key}"})
+            assert chunked.getresponse().status == refused
+    second = phone.send(minutes(POINTS, POINTS))
+    assert conserved(second)["stored"] == POINTS
+    assert {one["id"] for one in phone.get("/api/v1/ingests")["data"]} == {first["id"], second["id"]}
+    assert len(phone.points("step_count")) == 2 * POINTS
+    assert service.process is not None
+    raw = Path(f"/proc/{service.process.pid}/root{service.data.resolve()}/health/raw")
+    kept = until(lambda: [path for path in raw.rglob("*") if path.is_file()], "files of bodies")
+    assert {path.stem for path in kept} == {first["id"], second["id"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,7 +23,7 @@ from .exports import (
     steps,
     tally,
 )
-from .service import Phone, Service
+from .service import UNLIMITED, Phone, Service
 
 OTHERS = sorted(path for path in SAMPLES.glob("*/*.json") if "own" not in path.parent.name)
 MALFORMED = "marshal_05_input_malformed.json"
@@ -282,3 +283,16 @@ def test_all_points_of_a_payload_like_a_real_one_are_read_back_by_paging(phone: 
         assert {row["original_unit"] for row in rows} == {metric["units"]}
         times = [row["time"] for row in rows]
         assert times == sorted(times)
+
+
+def test_l14_a_phone_that_catches_up_is_not_stopped_by_the_limits_that_are_shipped(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve()
+    for name in UNLIMITED:
+        del service.environment[name]
+    phone = service.start().phone()
+    sent = [phone.send(minutes(60 * hour, 60), session_id=f"S-{hour}") for hour in range(72)]
+    assert sum(conserved(told)["stored"] for told in sent) == 72 * 60
+    assert phone.get("/api/v1/auth/rate-limit")["data"]["ingest"]["remaining"] == 0
+    assert phone.metrics()["step_count"]["count"] == 72 * 60
