@@ -282,8 +282,9 @@ async def _handed_over(health: Health, accepted: Accepted) -> None:
 
 
 async def _outcome(expected: asyncio.Future[Outcome], patience: float) -> Outcome | None:
-    if patience > 0:
-        await asyncio.wait([expected], timeout=patience)
+    if patience <= 0:  # who does not want to wait is told the same, however fast it was
+        return None
+    await asyncio.wait([expected], timeout=patience)
     return expected.result() if expected.done() else None
 
 
