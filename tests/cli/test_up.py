@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,13 @@ def test_queries_cannot_change_anything_and_say_what_is_wrong(penstock, tmp_path
     assert json.loads(rows[999]) == {"n": 999, "text": "a\nb\x1b[2J"}
     empty = penstock("query", "SELECT * FROM readings WHERE n < 0")
     assert (empty.returncode, empty.stdout) == (0, "n  text\n-  ----\n")
+
+
+def test_logs_are_json_where_that_is_asked_for(up) -> None:
+    running = up(PENSTOCK_LOG_FORMAT="json")
+    request = urllib.request.Request(f"{running.url}/api/v1/status", headers={"x-request-id": "call-4711"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.headers["x-request-id"] == "call-4711"
+    assert running.end() == 0
+    lines = [json.loads(line) for line in running.stderr.splitlines() if line.startswith("{")]
+    assert [line["event"].split(",")[0] for line in lines if line.get("correlation_id") == "call-4711"]
