@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -163,15 +163,14 @@ def _raw_files(service: Service) -> list[Path]:
     return sorted(path for path in (service.data / "health" / "raw").rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_connection_cut_in_an_upload_leaves_no_trace(serve: Make, chunked: bool) -> None:
+def test_a_connection_cut_in_an_upload_leaves_no_trace(serve: Make) -> None:
     service = serve().start()
     phone = service.phone()
     body = json.dumps(minutes(0, 40_000)).encode()
     assert len(body) > 2_500_000  # it is written megabyte by megabyte
-    length = "transfer-encoding: chunked" if chunked else f"content-length: {len(body)}"
-    head = f"POST /api/v1/ingest HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {phone.key}\r\n{length}\r\n\r\n"
-    for part in (0, 1000, len(body) // 2, len(body) - 1):
+    for chunked, part in product((False, True), (0, 1000, len(body) // 2, len(body) - 1)):
+        length = "transfer-encoding: chunked" if chunked else f"content-length: {len(body)}"
+        head = f"POST /api/v1/ingest HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {phone.key}\r\n{length}\r\n\r\n"
         with closing(socket.create_connection(("127.0.0.1", service.port))) as connection:
             piece = body[:part]
             framed = b"%x\r\n%s\r\n" % (len(piece), piece) if chunked and piece else piece
@@ -205,11 +204,10 @@ def test_a_slow_upload_is_taken_and_holds_nobody_up(service: Service) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_asked_to_end_while_phones_send_it_ends_in_good_order(
-    serve: Make, senders: Callable[[Phone, int], list[Sender]], postgis_database: str, database: str
+    serve: Make, senders: Callable[[Phone, int], list[Sender]]
 ) -> None:
-    service = serve(postgis_database if database == "postgresql" else None).start()
+    service = serve().start()
     phone = service.phone()
     sending = senders(phone, 4)
     big = json.dumps(minutes(0, 16_000, source="big")).encode()
@@ -242,22 +240,24 @@ CREATE TRIGGER refuse BEFORE INSERT ON health_points FOR EACH ROW EXECUTE FUNCTI
 """
 
 
-@pytest.mark.parametrize(("code", "state"), [("53100", "accepted"), ("22000", "failed")])
-def test_l3_what_the_database_refuses_is_not_called_processed(
-    serve: Make, postgis_database: str, code: str, state: str
-) -> None:
+def test_l3_what_the_database_refuses_is_not_called_processed(serve: Make, postgis_database: str) -> None:
     service = serve(postgis_database, PENSTOCK_HEALTH_WAIT="1s").start()
+    for code, state in (("53100", "accepted"), ("22000", "failed")):
+        _check_refusal(service, code, state)
+
+
+def _check_refusal(service: Service, code: str, state: str) -> None:
     phone = service.phone()
     phone.send(steps(("2026-02-01 00:00:00 +0000", 1)))
-    with psycopg.connect(postgis_database) as connection:
+    with psycopg.connect(service.database_url) as connection:
         connection.execute(REFUSE.format(code=code))
     told = phone.post("/api/v1/ingest", minutes(0, POINTS), None)
     found = until(lambda: _in_state(phone, told["id"], state), f"the ingest is {state}")
     assert (found["stored"], found["received"]) == (0, 0)
     assert len(phone.points("step_count")) == 1
     assert service.probe() == 200
-    with psycopg.connect(postgis_database) as connection:
-        connection.execute("DROP TRIGGER refuse ON health_points")
+    with psycopg.connect(service.database_url) as connection:
+        connection.execute("DROP FUNCTION refuse CASCADE")
     attempt = 1
     if state == "failed":
         assert "full" in found["message"]

@@ -123,8 +123,8 @@ INTERNAL = {
 
 
 @pytest.mark.parametrize("path", ADDRESSES)
-def test_every_address_takes_an_export(service: Service, path: str) -> None:
-    phone, export = service.phone(), shapes()
+def test_every_address_takes_an_export(on_sqlite: Service, path: str) -> None:
+    phone, export = on_sqlite.phone(), shapes()
     told = phone.send(export, path)
     assert conserved(told)["received"] == len(list(elements(export)))
     assert told["types"].keys() == phone.metrics().keys()
@@ -201,8 +201,8 @@ def test_l7_every_type_of_the_internal_form_is_read_back(service: Service) -> No
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_l6_every_domain_is_stored_and_read_back(service: Service, domain: str) -> None:
-    phone, (body, values) = service.phone(), DOMAINS[domain]
+def test_l6_every_domain_is_stored_and_read_back(on_sqlite: Service, domain: str) -> None:
+    phone, (body, values) = on_sqlite.phone(), DOMAINS[domain]
     told = phone.send(body, f"/api/v1/ingest/{domain}")
     assert (conserved(told)["stored"], told["quarantined"]) == (len(values), 0)
     stored = phone.stored()
