@@ -96,6 +96,23 @@ async def test_nothing_is_done_before_the_stream_runs(embedded: Database) -> Non
         await serving
 
 
+async def test_nothing_is_done_before_the_tables_are_there(tmp_path: Path) -> None:
+    ran: list[datetime] = []
+    stop, database = asyncio.Event(), Database.of(f"sqlite:///{tmp_path}/new.db")
+    service = Schedule(Settings(), database, [Job("early", 3600, ran.append)])
+    async with lend_context(Path("unused")) as context, Feed(name="health").open(context):
+        serving = asyncio.create_task(service.serve(context, stop))
+        await asyncio.sleep(0.3)
+        assert ran == []
+        await asyncio.to_thread(migrate, database)
+        async with asyncio.timeout(10):
+            while not ran:  # noqa: ASYNC110 - it happens in a thread
+                await asyncio.sleep(0.01)
+        stop.set()
+        await serving
+    await asyncio.to_thread(database.close)
+
+
 async def test_it_stops_before_the_stream_ever_ran(embedded: Database) -> None:
     stop = asyncio.Event()
     service = Schedule(Settings(), embedded)

@@ -78,13 +78,21 @@ class Schedule:
         """
         self._stopping.clear()
         metrics.watch(self._database)
-        while not feed("health").is_open and not stop.is_set():
+        while not stop.is_set() and not (feed("health").is_open and await self._has_tables()):
             await _wait(stop, BEGIN)
         async with asyncio.TaskGroup() as group:
             for job in self.jobs:
                 group.create_task(self._repeat(job, stop))
             await stop.wait()
             self._stopping.set()  # Long jobs look at it.
+
+    async def _has_tables(self) -> bool:
+        """Whether the tables are there: the stream takes what is sent before its output has made them."""
+        try:
+            await self._database.run(lambda connection: connection.execute(select(keys.c.id).limit(1)).first())
+        except PenstockError:
+            return False
+        return True
 
     async def _repeat(self, job: Job, stop: asyncio.Event) -> None:
         while not stop.is_set():
