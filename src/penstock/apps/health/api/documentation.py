@@ -34,6 +34,7 @@ border-top: 1px solid var(--line) } small { opacity: .75 }
 @get(
     PATH,
     opt={"public": True},
+    security=[{}],
     before_request=known_parameters,
     media_type="text/html",
     responses={200: ResponseSpec(str, generate_examples=False, description="The page.", media_type="text/html")},

@@ -150,7 +150,7 @@ async def _components(request: Asked) -> Components:
 _UNCACHED = {"cache-control": "no-store"}
 
 
-@get("/health/live", opt={"public": True}, summary="Whether the process answers")
+@get("/health/live", opt={"public": True}, security=[{}], summary="Whether the process answers")
 async def live() -> Response[Alive]:
     """Answer 200 while the process runs: what a liveness probe asks."""
     return Response(Alive(), headers=_UNCACHED)
@@ -163,7 +163,13 @@ def _documented(answer: type[Any]) -> dict[int, ResponseSpec]:
     }
 
 
-@get(["/health/ready", "/ready"], opt={"public": True}, responses=_documented(Ready), summary="Whether data is taken")
+@get(
+    ["/health/ready", "/ready"],
+    opt={"public": True},
+    security=[{}],
+    responses=_documented(Ready),
+    summary="Whether data is taken",
+)
 async def ready(request: Asked) -> Response[Ready]:
     """Answer 200, or 503 if the database or the stream is away: what a readiness probe asks.
 
@@ -178,7 +184,7 @@ _API = {"ready": "operational", "degraded": "degraded", "not ready": "unavailabl
 _WORDS = {"up": "connected", "down": "disconnected", "off": "disabled"}
 
 
-@get("/api/v1/status", opt={"public": True}, responses=_documented(Answer), summary="How the service is")
+@get("/api/v1/status", opt={"public": True}, security=[{}], responses=_documented(Answer), summary="How the service is")
 async def status(request: Asked) -> Response[Answer]:
     """Answer how the service and what it needs are, in the body and in headers."""
     started = time.perf_counter()
