@@ -79,7 +79,7 @@ def test_many_phones_of_many_users_at_the_same_time(service: Service) -> None:
 def _pair(tmp_path_factory: pytest.TempPathFactory, shared_postgres_server: Any, shared_redis_server: Any) -> Any:
     """Two replicas on one database and one Redis, each with a data folder of its own."""
     url = shared_postgres_server.create_database(postgis=True)
-    own = {"PENSTOCK_HEALTH_READ__REQUESTS": "30", "PENSTOCK_HEALTH_READ__ALLOWANCE_REQUESTS": "1"}
+    own = {"PENSTOCK_HEALTH_EXPORT__REQUESTS": "30", "PENSTOCK_HEALTH_EXPORT__ALLOWANCE_REQUESTS": "1"}
     pair = [Service(tmp_path_factory.mktemp("replica"), url, shared_redis_server.url, **own) for _ in range(2)]
     try:
         pair[0].start()
@@ -98,7 +98,7 @@ def replicas(_pair: list[Service]) -> tuple[Phone, Phone]:
 
 
 def test_limits_are_shared_by_replicas(replicas: tuple[Phone, Phone]) -> None:
-    answers = [replicas[turn % 2].call("GET", "/api/v1/metrics") for turn in range(40)]
+    answers = [replicas[turn % 2].call("GET", "/api/v1/export/all") for turn in range(40)]
     assert [answer.status for answer in answers] == [200] * 31 + [429] * 9
     remaining = [int(answer.headers["x-ratelimit-remaining"]) for answer in answers[:30]]
     assert remaining == list(range(29, -1, -1))
