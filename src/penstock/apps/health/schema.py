@@ -301,7 +301,7 @@ history = Table(
     Column("ingest_id", Identifier, nullable=False),  # that had written it
     Column("replaced_by", Identifier, nullable=False),
     Column("replaced_at", Moment, nullable=False),
-    Index("health_history_metric", "user_id", "metric", "time"),
+    Index("health_history_metric", "user_id", "metric", "time", "key"),
 )
 
 quarantine = Table(
