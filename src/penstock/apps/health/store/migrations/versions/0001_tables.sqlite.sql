@@ -185,7 +185,7 @@ CREATE TABLE health_history (
     PRIMARY KEY (id)
 );
 
-CREATE INDEX health_history_metric ON health_history (user_id, metric, time, key);
+CREATE INDEX health_history_metric ON health_history (user_id, metric, time, "key");
 
 CREATE TABLE health_quarantine (
     id INTEGER NOT NULL,
