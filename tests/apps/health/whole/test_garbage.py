@@ -166,3 +166,15 @@ def test_one_bad_point_in_a_payload_like_a_real_one_costs_nothing_else(phone: Ph
 def test_the_service_is_well_after_all_that(service: Service) -> None:
     assert service.probe() == 200
     assert not [line for line in service.log.splitlines() if "Traceback" in line or "[error" in line]
+
+
+def test_very_many_values_of_one_second_are_all_kept(service: Service) -> None:
+    """The last of each place stays in the table, the others are in the history."""
+    phone, count, at = service.phone(), 20_000, date(0)
+    told = phone.send(steps(*((at, number) for number in range(count))))
+    counts = conserved(told)
+    assert counts["stored"] + counts["updated"] == count
+    rows = phone.points("step_count")
+    history = list(phone.pages("/api/v1/metrics/step_count/history", limit=10_000))
+    assert (len(rows), len(history)) == (counts["stored"], counts["updated"])
+    assert sorted(row["value"] for row in rows + history) == list(range(count))

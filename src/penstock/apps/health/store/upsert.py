@@ -77,12 +77,12 @@ class Upsert:
         bound = self._bound(stage, load)
         self._load(stage.rows)
         verdicts = self._classify(stage, load, bound, tally)
-        self._keep_history(bound, verdicts)
+        self._keep_history(load, bound, verdicts)
         if verdicts - {SAME, OLDER}:
             self._insert(bound, verdicts)
             self._upkeep.update(self._session.connection, bound, changed=verdicts != {None})
         if stage.replaced.num_rows:
-            self._keep_replaced(stage.replaced, bound, tally)
+            self._keep_replaced(stage.replaced, load, bound, tally)
 
     def _load(self, rows: pa.RecordBatch) -> None:
         if self._used:
@@ -154,7 +154,7 @@ class Upsert:
             sql += f" ON CONFLICT (user_id, {', '.join(self._keys)}) DO UPDATE SET {changed}"
         self._run(sql, bound)
 
-    def _keep_history(self, bound: dict[str, Any], verdicts: set[int | None]) -> None:
+    def _keep_history(self, load: Load, bound: dict[str, Any], verdicts: set[int | None]) -> None:
         """Keep what newer rows replace, and rows that come too late to be in the table."""
         there = f"{self._stage} s JOIN {self._known} k ON k.number = s.number CROSS JOIN "
         if self._session.is_postgres:  # One look into the index for each row, whatever it guesses of temporary tables.
@@ -162,21 +162,22 @@ class Upsert:
         else:
             there += f"{self._table.name} t WHERE {self._match}"
         if NEWER in verdicts:
-            known = self._is_known("t.original", "t.ingest_id")
+            known = self._is_known(load, "t.original", "t.ingest_id")
             news = f"k.verdict = {NEWER} AND (t.ingest_id <> :ingest OR NOT {known})"
             self._remember("t", "t.ingest_id", self._uuid(":ingest"), f"{there} AND {news}", bound)
         if OLDER in verdicts:
-            known = self._is_known("s.original", self._uuid(":ingest"))
+            known = self._is_known(load, "s.original", self._uuid(":ingest"))
             news = f"k.verdict = {OLDER} AND NOT {known}"
             self._remember("s", self._uuid(":ingest"), "t.ingest_id", f"{there} AND {news}", bound)
 
-    def _keep_replaced(self, rows: pa.RecordBatch, bound: dict[str, Any], tally: Tally) -> None:
+    def _keep_replaced(self, rows: pa.RecordBatch, load: Load, bound: dict[str, Any], tally: Tally) -> None:
         """Keep what a later row of the same load and the same key replaces: rare, since ordinals tell such apart."""
         for type, count in counted_by_type(rows).items():
             tally.add(type, updated=count)
         self._load(rows)
         ingest = self._uuid(":ingest")
-        self._remember("s", ingest, ingest, f"{self._stage} s WHERE NOT {self._is_known('s.original', ingest)}", bound)
+        known = self._is_known(load, "s.original", ingest)
+        self._remember("s", ingest, ingest, f"{self._stage} s WHERE NOT {known}", bound)
 
     def _remember(self, old: str, ingest: str, replaced_by: str, rows: str, bound: dict[str, Any]) -> None:
         value = "NULL, NULL" if self._record == "route" else f"{old}.value, {old}.unit"
@@ -189,8 +190,13 @@ class Upsert:
             bound,
         )
 
-    def _is_known(self, original: str, ingest: str) -> str:
-        """The condition that the history has this value already: an ingest may be processed again."""
+    def _is_known(self, load: Load, original: str, ingest: str) -> str:
+        """The condition that the history has this value already: an ingest may be processed again.
+
+        The first time it is not looked for: many values of one key would be compared with each other.
+        """
+        if load.attempt == 1:
+            return "false"
         return (
             f"EXISTS (SELECT 1 FROM health_history h WHERE h.user_id = :user AND h.metric = {self._metric} "  # noqa: S608
             f"AND h.time = s.time AND h.record = '{self._record}' AND h.ingest_id = {ingest} "
