@@ -52,7 +52,7 @@ _TOKENS = re.compile(rb"[A-Za-z0-9_, -]{1,1000}")
 _METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _EXPOSED = (
     b"x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-ratelimit-window, retry-after, "
-    b"location, etag, content-disposition"
+    b"location, etag, content-disposition, x-next-cursor"
 )
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
