@@ -362,7 +362,7 @@ async def open_wal(
 ) -> AsyncIterator[Wal]:
     """Yield the log of a stream, recovered; raises ConfigError if another process has it open."""
     folder = options.folder(context)
-    lock = await asyncio.to_thread(_lock, folder)
+    lock = await asyncio.to_thread(hold, folder)
     try:
         wal = Wal(folder, options, await context.checkpoint("wal"), metrics, stop)
         await asyncio.to_thread(wal.recover)
@@ -374,7 +374,11 @@ async def open_wal(
         lock.close()
 
 
-def _lock(folder: Path) -> IO[str]:
+def hold(folder: Path) -> IO[str]:
+    """Keep other processes from the log in ``folder`` until what is returned is closed.
+
+    Raises ConfigError if another one has it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "lock").open("w")
     try:

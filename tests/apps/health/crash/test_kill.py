@@ -182,6 +182,16 @@ def _kill_again_and_again(folder: Path, url: str | None) -> None:
         told = outcomes[ingest]
         assert (told["received"], told["stored"] + told["unchanged"]) == (points, points), told
     _check_tables(folder, url, promised)
+    if url is None:
+        _check_that_a_loss_is_noticed(folder, promised)
+
+
+def _check_that_a_loss_is_noticed(folder: Path, promised: dict[str, int]) -> None:
+    with closing(sqlite3.connect(folder / "data" / "penstock.db")) as connection:
+        connection.execute("DELETE FROM health_points WHERE ingest_id = ? AND value = 0", (next(iter(promised)),))
+        connection.commit()
+    with pytest.raises(AssertionError):
+        _check_tables(folder, None, promised)
 
 
 def _check_tables(folder: Path, url: str | None, promised: dict[str, int]) -> None:

@@ -65,6 +65,9 @@ def test_every_ingest_and_all_of_them_processed_again_give_the_same_tables(
     assert set(after["health_history"]) >= set(before["health_history"])  # and what is confirmed, and replaced since
     open_ones = query(service, "SELECT count(*) FROM health_quarantine WHERE resolved_at IS NULL")
     assert open_ones == [(sum(told["quarantined"] for told in outcomes.values()),)]
+    refused = service.command("health", "rebuild", "--yes")
+    assert (refused.returncode, "in use by another process" in refused.stderr) == (1, True)
+    assert dump(service) == after
     phone.hang_up()
     other.hang_up()
     assert service.end() == 0

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from ....errors import PenstockError, PermanentError
 from .. import metrics
-from ..acceptance import Accepted, Counts, State
+from ..acceptance import Accepted, Counts, Outcome, State
 from ..access.caller import Refused
 from ..raw import identified
 from ..reading.keyset import Question
@@ -127,7 +127,7 @@ def is_identifier(text: str) -> bool:
         return False
 
 
-def _job(told: Ingest) -> Job:
+def _job(told: Ingest | Outcome) -> Job:
     return Job(
         id=told.id,
         status=_STATUSES[told.state],
@@ -136,7 +136,7 @@ def _job(told: Ingest) -> Job:
         completed_at=told.completed_at,
         counts=told.counts,
         error=told.error,
-        status_url=told.status_url,
+        status_url=answers.status_url(told.id),
     )
 
 
@@ -328,17 +328,7 @@ async def statistics(request: Asked) -> Response[Any]:
 async def job(request: Asked, ingest_id: FromPath[str]) -> Response[Any]:
     """Return an ingest as a job."""
     found = await outcome_of(health(request), request.user.user, ingest_id)
-    shown = Job(
-        id=found.id,
-        status=_STATUSES[found.state],
-        attempt=found.attempt,
-        created_at=found.received_at,
-        completed_at=found.completed_at,
-        counts=found.counts,
-        error=found.error,
-        status_url=answers.status_url(found.id),
-    )
-    return await answered(request, lambda _: {"data": shown})
+    return await answered(request, lambda _: {"data": _job(found)})
 
 
 CONFLICT = {"_404": "There is no such ingest of yours.", "_409": "Not possible; `message` says why."}
