@@ -8,15 +8,12 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from .programs import INSTALL, ServerMissing, end, free_port
+from .programs import INSTALL, ServerMissing, free_port
+from .server import Server
 
 _POSTGIS_TEMPLATE = "penstock_postgis"
 
@@ -52,19 +49,21 @@ def postgis_control() -> Path:
     return control
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A PostgreSQL with a data folder of its own; can be stopped, killed and started again meanwhile.
 
     Run as the user ``postgres`` when we are root, whom the server refuses. It asks for a password. ``fsync=False``
     is for tests that only need the SQL; the default keeps what it commits even if the machine stops.
     """
 
+    title = "PostgreSQL"
+    at_once = signal.SIGQUIT  # as its own log recovers from; SIGKILL would leave shared memory behind
+
     def __init__(self, *, fsync: bool = True) -> None:
         self._binaries = postgres_binaries()
         self._user = _unprivileged("postgres") if os.geteuid() == 0 else None
         self._fsync = fsync
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="penstock-postgres-"))
+        super().__init__()
         self.password = secrets.token_hex(8)
         self.port = free_port()
         self._has_postgis = False
@@ -77,20 +76,6 @@ class PostgresServer:
     def database_url(self, database: str) -> str:
         """Where ``database`` of this server is."""
         return f"postgresql://penstock:{self.password}@127.0.0.1:{self.port}/{database}"
-
-    def __enter__(self) -> Self:
-        try:
-            self._initialise()
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
     def _initialise(self) -> None:
         if self._user is not None:
@@ -132,34 +117,18 @@ class PostgresServer:
         command = ["postgres", "-D", "data", *options]
         if die_with_us := shutil.which("setpriv"):
             command = [die_with_us, "--pdeathsig", "QUIT", str(self._binaries / "postgres"), *command[1:]]
-        with (self._folder / "log").open("ab") as log:
-            self._process = self._popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 40
-        while self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)).returncode != 0:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log_text = (self._folder / "log").read_text(errors="replace")
-                raise RuntimeError(f"PostgreSQL did not start: {log_text[-2000:]}")
-            time.sleep(0.05)
+        self._launch(
+            lambda log: self._popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL),
+            self._answers,
+            seconds=40,
+        )
+
+    def _answers(self) -> bool:
+        return self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)).returncode == 0
 
     def stop(self) -> None:
         """Shut it down, cutting the sessions; what was committed stays."""
         self._end(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would: the next start recovers from its log."""
-        self._end(signal.SIGQUIT)
-
-    def restart(self) -> None:
-        """Stop it and start it on the same port."""
-        self.stop()
-        self.start()
-
-    def remove(self) -> None:
-        """Stop it and delete its data."""
-        try:
-            self.kill()
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def create_database(self, *, postgis: bool = False) -> str:
         """Make an empty database and return its URL; raises ServerMissing if PostGIS is wanted and not installed."""
@@ -189,10 +158,6 @@ class PostgresServer:
         """Run one of PostgreSQL's client programs against this server."""
         environment = {**os.environ, "PGPASSWORD": self.password}
         return subprocess.run([self._binaries / program, *arguments], env=environment, capture_output=True, check=False)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        end(process, how)
 
     def _popen(self, command: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
         program = command[0] if os.path.isabs(command[0]) else str(self._binaries / command[0])

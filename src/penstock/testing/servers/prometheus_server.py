@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from .programs import end, find_program, free_port, spawn
+from .programs import find_program, free_port, spawn
+from .server import Server
 
 
 def prometheus_program() -> Path:
@@ -26,27 +20,15 @@ def promtool_program() -> Path:
     return find_program("Prometheus", "promtool")
 
 
-class PrometheusServer:
+class PrometheusServer(Server):
     """A Prometheus that runs the configuration file given, on a free loopback port."""
+
+    title = "Prometheus"
 
     def __init__(self, configuration: Path) -> None:
         self._program, self._configuration = prometheus_program(), configuration
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="penstock-prometheus-"))
+        super().__init__()
         self.url = f"http://127.0.0.1:{free_port()}"
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
     def start(self) -> None:
         """Start it and return once it is ready; raises RuntimeError with the end of its log if it does not start."""
@@ -56,22 +38,7 @@ class PrometheusServer:
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         ]
-        with (self._folder / "log").open("ab") as log:
-            self._process = spawn(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 40
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log_text = (self._folder / "log").read_text(errors="replace")
-                raise RuntimeError(f"Prometheus did not start: {log_text[-2000:]}")
-            time.sleep(0.05)
-
-    def remove(self) -> None:
-        """Stop it and delete its data."""
-        try:
-            process, self._process = self._process, None
-            end(process, signal.SIGTERM)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._launch(lambda log: spawn(command, stdout=log, stderr=log), self._ready, seconds=40)
 
     def _ready(self) -> bool:
         try:
