@@ -27,8 +27,8 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, c
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
 from .delivery import Batch, Decoder, Delivery, Position
-from .listener import Listeners
 from .metadata import PREFIX, VALUE, without_metadata
+from .serving.listener import Listeners
 
 
 class Options(BaseModel):

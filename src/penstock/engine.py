@@ -17,10 +17,10 @@ from .component import Context
 from .config import Configuration, HealthCheck
 from .errors import ConfigError, ConnectionLost, PenstockError
 from .flow import Flow
-from .listener import Listeners
 from .observe.health import Pages, Status
 from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
+from .serving.listener import Listeners
 from .state import open_store
 from .stream import Stream
 

@@ -18,7 +18,7 @@ from ..apps.inbox import app as inbox_app
 from ..config import Configuration, load, loads
 from ..engine import Engine, Service
 from ..errors import ConfigError, PenstockError
-from ..listener import split_address
+from ..serving.listener import split_address
 from .running import run_engine
 
 _M_ARENA_MAX = -8

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from ..listener import Asgi, Message, Scope
+from ..serving.asgi import Asgi, Message, Scope
 from .metrics import exposition
 
 

@@ -13,7 +13,7 @@ from ...component import Context
 from ...config import Configuration
 from ...errors import TransientError
 from ...inputs.feed import Feed, feed
-from ...listener import Asgi, Receive, Scope, Send
+from ...serving.asgi import Asgi, Receive, Scope, Send
 from .acceptance import batch
 from .access.gate import Gate
 from .api.app import build

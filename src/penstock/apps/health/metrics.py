@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from ...listener import Asgi, Message, Receive, Scope, Send
 from ...observe.metrics import registry
+from ...serving.asgi import Asgi, Message, Receive, Scope, Send
 from .acceptance import Counts
 from .export.catalogue import METRICS
 

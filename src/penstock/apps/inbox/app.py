@@ -14,7 +14,7 @@ from ...clients.database import Duckdb, Postgres, Sqlite, from_url
 from ...clients.view import Tables, tables
 from ...component import Context
 from ...errors import ConfigError, PenstockError
-from ...listener import Receive, Scope, Send
+from ...serving.asgi import Receive, Scope, Send
 
 
 def streams_yaml() -> str:

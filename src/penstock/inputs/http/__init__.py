@@ -12,7 +12,7 @@ from pydantic import ByteSize, Field, field_validator, model_validator
 from ...clients.http import Auth, Headers, Url, check_credentials
 from ...component import Context, Input, Options, Reader
 from ...duration import Duration
-from ...listener import split_address
+from ...serving.listener import split_address
 from .bodies import BodyFraming
 
 _SERVING = ("path", "cors_enabled", "max_waiting", "tls")

@@ -14,8 +14,9 @@ import pyarrow as pa
 from ...component import Context, Reader
 from ...delivery import Batch, Delivery
 from ...errors import PermanentError, TransientError
-from ...listener import Receive, Scope, Send, Tls, answer
 from ...metadata import VALUE, Origin
+from ...serving.asgi import Receive, Scope, Send
+from ...serving.listener import Tls, answer
 from .bodies import ENCODINGS, Refusal, Rows, decompress, media, parse
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the servers of tests have in common: a folder of their own, a start that waits, and an end that leaves nothing."""
+"""What the servers of tests share: a data folder, a start that waits until they answer, removal of both."""
 
 from __future__ import annotations
 

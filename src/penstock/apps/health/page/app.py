@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import NamedTuple
 
-from ....listener import Receive, Scope, Send, answer
+from ....serving.asgi import Receive, Scope, Send
+from ....serving.listener import answer
 
 PATH = "/health-data"
 """Where the page is: mount it at ``/health-data`` and at ``/health-data/*``."""

@@ -10,7 +10,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from .listener import Asgi
+from .asgi import Asgi
 
 MAX_HEADER_BYTES = 64 * 1024
 HEADER_SECONDS = 10.0

@@ -5,30 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from .errors import ConfigError, ConnectionLost
-
-if TYPE_CHECKING:
-    from .connection import Connections
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ..errors import ConfigError, ConnectionLost
+from .asgi import Asgi, Receive, Scope, Send
 
 MAX_PART = 256
 """How many bytes the value of a ``{placeholder}`` may have."""
 
-log = logging.getLogger("penstock.listener")
+if TYPE_CHECKING:
+    from .connection import Connections
+
+log = logging.getLogger("penstock.serving.listener")
 
 
 class Tls(NamedTuple):

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from penstock import connection
 from penstock.errors import ConfigError, ConnectionLost
-from penstock.listener import Listeners, Receive, Scope, Send, Tls, answer, split_address
+from penstock.serving import connection
+from penstock.serving.asgi import Receive, Scope, Send
+from penstock.serving.listener import Listeners, Tls, answer, split_address
 from penstock.testing.servers import free_port
 
 HERE = "127.0.0.1:0"

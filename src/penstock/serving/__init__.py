@@ -1,0 +1,1 @@
+"""HTTP listeners: one for each address, shared by everything in this process that serves there."""
