@@ -50,7 +50,7 @@ def _loop(query: str) -> Callable[[Path], Sample]:
         import pyarrow as pa
 
         from penstock import Codec
-        from penstock.query import PreparedQuery
+        from penstock.sql.query import PreparedQuery
 
         prepared = PreparedQuery(query)
         decode = Codec.find("json")().decoder(prepared.columns_read())

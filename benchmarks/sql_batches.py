@@ -39,7 +39,7 @@ def _batch(size: int) -> Any:
 
 
 def _prepared(sql: str) -> Callable[[Any], object]:
-    from penstock.query import PreparedQuery
+    from penstock.sql.query import PreparedQuery
 
     return PreparedQuery(sql).run
 

@@ -22,8 +22,8 @@ import pytest
 from penstock.component import Output, TransactionalWriter
 from penstock.delivery import Batch
 from penstock.errors import ConnectionLost, PermanentError, RowsRejected, TransientError
-from penstock.expression import Expr
 from penstock.outputs.sql import Sql
+from penstock.sql.expression import Expr
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer
 

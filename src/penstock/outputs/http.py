@@ -30,8 +30,8 @@ from ..component import Context, Options, Output, Writer
 from ..delivery import Batch
 from ..duration import Duration
 from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
-from ..expression import Expr
 from ..metadata import VALUE
+from ..sql.expression import Expr
 
 _PATIENCE = 5.0
 """The longest ``Retry-After`` that is waited for within a write; the stream waits for longer ones."""

@@ -11,8 +11,8 @@ from ..component import Processor
 from ..delivery import Batch
 from ..errors import ConfigError
 from ..metadata import PREFIX
-from ..query import PreparedQuery
-from ..sql_text import check_expression
+from ..sql.query import PreparedQuery
+from ..sql.statement import check_expression
 
 
 class Filter(Processor, type="filter"):

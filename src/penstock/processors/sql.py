@@ -11,7 +11,7 @@ from ..component import Processor
 from ..delivery import Batch
 from ..errors import ConfigError
 from ..metadata import PREFIX
-from ..query import PreparedQuery
+from ..sql.query import PreparedQuery
 
 
 class Sql(Processor, type="sql"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...errors import PermanentError
-from ...sql_text import Statement, Token
+from ...sql.statement import Statement, Token
 
 _NO_ALIAS = frozenset(
     {"where", "group", "order", "limit", "offset", "fetch", "having", "window", "union", "intersect", "except", "join"}

@@ -14,8 +14,8 @@ import pyarrow.types as is_
 from ...clients.thread import OwnThread
 from ...delivery import Batch, Position
 from ...errors import PenstockError, PermanentError, RowsRejected
-from ...expression import Expr
 from ...metadata import VALUE, without_metadata
+from ...sql.expression import Expr
 from .columns import Column, fit, plain
 from .session import Session, Table
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, SQLOptions
 
+from ..delivery import Batch
+from ..errors import ConfigError, PermanentError
 from . import json_functions
-from .delivery import Batch
-from .errors import ConfigError, PermanentError
-from .sql_text import Statement
+from .statement import Statement
 
 _SCHEMAS_KEPT = 16
 _IDLE_PLANS_KEPT = 8

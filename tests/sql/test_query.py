@@ -15,7 +15,7 @@ import pytest
 from datafusion import SessionConfig, SessionContext
 
 from penstock.errors import ConfigError, PermanentError
-from penstock.query import PreparedQuery
+from penstock.sql.query import PreparedQuery
 
 SCHEMA = pa.schema(
     [
@@ -259,7 +259,7 @@ def test_chance_differs_for_each_row_and_run(function: str) -> None:
 
 
 def test_every_unstable_function_is_known() -> None:
-    from penstock.sql_text import Statement
+    from penstock.sql.statement import Statement
 
     session = SessionContext(SessionConfig().with_information_schema(True))
     found = session.sql(

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import core_schema
 
-from .delivery import Batch
-from .errors import ConfigError, PermanentError
+from ..delivery import Batch
+from ..errors import ConfigError, PermanentError
 from .query import PreparedQuery
-from .sql_text import check_expression
+from .statement import check_expression
 
 _SCHEMA = {
     "anyOf": [

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from penstock.component import Options
 from penstock.errors import PermanentError
-from penstock.expression import Expr
+from penstock.sql.expression import Expr
 
 
 class Publish(Options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.sql_text import Statement, check_expression
+from penstock.sql.statement import Statement, check_expression
 
 
 @pytest.mark.parametrize(
