@@ -35,7 +35,7 @@ check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PYTHON) -m penstock.reference docs/reference --check
+	$(PYTHON) -m penstock.config.reference docs/reference --check
 
 .PHONY: format
 format: $(VENV)/dev ## Format the code, and mend what the linter can mend
@@ -44,7 +44,7 @@ format: $(VENV)/dev ## Format the code, and mend what the linter can mend
 
 .PHONY: reference
 reference: $(VENV)/dev ## Write docs/reference from the declarations of the components
-	$(PYTHON) -m penstock.reference docs/reference
+	$(PYTHON) -m penstock.config.reference docs/reference
 
 .PHONY: bench
 bench: $(VENV)/dev ## Measure, and print a table with the hardware

@@ -16,7 +16,7 @@ import pytest
 
 from penstock import Context, Engine, Output, PenstockError, Stream, TransientError, loads, run, run_sync
 from penstock.component import Writer
-from penstock.config import HealthCheck
+from penstock.config.configuration import HealthCheck
 from penstock.delivery import Batch
 from penstock.inputs.feed import feed
 from penstock.observe import logs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .api import run, run_sync
 from .component import Buffer, Codec, Context, Input, Options, Output, Processor, Reader, TransactionalWriter, Writer
-from .config import Configuration, load, loads
+from .config.configuration import Configuration, load, loads
 from .delivery import Batch, Delivery, merge
 from .engine import Engine
 from .errors import (

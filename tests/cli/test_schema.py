@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 
 from penstock.apps.inbox.app import streams_yaml
-from penstock.config import json_schema, loads
-from penstock.document import parse_document, read_document
+from penstock.config.configuration import loads
+from penstock.config.document import parse_document, read_document
+from penstock.config.schema import json_schema
 from penstock.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ import pytest
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from ruamel.yaml import YAML
 
-from penstock import config
 from penstock.component import Component, Input, Output
+from penstock.config.configuration import configuration as config
+from penstock.config.reference import KINDS, aliases, describe, shipped
 from penstock.errors import ConnectionLost
-from penstock.reference import KINDS, aliases, describe, shipped
 from penstock.testing.contexts import lend_context
 
 TESTS = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock.config import load
+from penstock.config.configuration import load
 from penstock.engine import Engine
 from penstock.errors import PenstockError
 from penstock.observe import logs

@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from penstock.apps.health.settings import Settings
-from penstock.config import HealthCheck
+from penstock.config.configuration import HealthCheck
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from penstock.config import loads
+from penstock.config.configuration import loads
 from penstock.testing.servers import free_port
 
 ROOT = Path(__file__).parents[2]

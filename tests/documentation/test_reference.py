@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 from pydantic import Field, SecretStr
 
-from penstock import reference
 from penstock.component import Codec, Input, Options, Processor
+from penstock.config.configuration import reference
 from penstock.duration import Duration
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock import ConfigError
-from penstock.config import load, loads
+from penstock.config.configuration import load, loads
 
 STREAM = "streams:\n  - input: {type: memory}\n    output: drop\n"
 

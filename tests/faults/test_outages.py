@@ -29,7 +29,7 @@ from penstock import (
     TransientError,
 )
 from penstock.component import Writer
-from penstock.config import HealthCheck
+from penstock.config.configuration import HealthCheck
 from penstock.delivery import Batch
 from penstock.outputs import memory
 from penstock.testing.faults import HANG, FaultProxy, Faults, FaultyInput, FaultyOutput

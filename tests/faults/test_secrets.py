@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from penstock import Buffer, Codec, ConfigError, Input, Output, Processor, Stream
 from penstock.component import Component, Options
-from penstock.config import loads
+from penstock.config.configuration import loads
 from penstock.testing.servers import free_port
 
 from ..crash.harness import Process

@@ -159,7 +159,7 @@ def schema() -> None:
     """
     import json
 
-    from ..config import json_schema
+    from ..config.schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 

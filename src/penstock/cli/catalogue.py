@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from ..component import Component
+from ..config.reference import KINDS, _default, aliases, describe, type_name
 from ..errors import ConfigError
-from ..reference import KINDS, _default, aliases, describe, type_name
 
 
 def kind_of(name: str) -> type[Component]:

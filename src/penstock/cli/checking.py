@@ -15,7 +15,7 @@ import typer
 
 from ..checkpoint import Ledger
 from ..component import Component, Context
-from ..config import Configuration, load
+from ..config.configuration import Configuration, load
 from ..state import open_store
 from ..stream import Stream, regroups
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..config import Configuration
+from ..config.configuration import Configuration
 from ..engine import Engine, Supervised
 
 

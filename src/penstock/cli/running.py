@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api import fast_loop
-from ..config import Configuration, load
+from ..config.configuration import Configuration, load
 from ..engine import Engine
 from ..errors import PenstockError
 from ..observe import logs, tracing

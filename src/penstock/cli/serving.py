@@ -15,7 +15,7 @@ import pyarrow
 
 from ..apps.health import app as health
 from ..apps.inbox import app as inbox_app
-from ..config import Configuration, load, loads
+from ..config.configuration import Configuration, load, loads
 from ..engine import Engine, Service
 from ..errors import ConfigError, PenstockError
 from ..serving.listener import split_address

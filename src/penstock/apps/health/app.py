@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import cast
 
 from ...component import Context
-from ...config import Configuration
+from ...config.configuration import Configuration
 from ...errors import TransientError
 from ...inputs.feed import Feed, feed
 from ...serving.asgi import Asgi, Receive, Scope, Send

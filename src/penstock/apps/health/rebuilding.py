@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...api import run_sync
-from ...config import loads
+from ...config.configuration import loads
 from ...inputs.memory import Memory
 from ...stream import Stream
 from ...wal import hold

@@ -14,7 +14,7 @@ from penstock.apps.health import schema
 from penstock.apps.health.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
 from penstock.apps.health.access.caller import Caller
 from penstock.clients.database import Postgres
-from penstock.config import loads
+from penstock.config.configuration import loads
 from penstock.engine import Engine
 from penstock.inputs.feed import Feed, feed
 from penstock.testing.contexts import lend_context

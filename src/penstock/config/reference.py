@@ -1,4 +1,4 @@
-"""Write the reference pages of all components from their declarations: ``python -m penstock.reference DIRECTORY``."""
+"""Write the reference pages of all components: ``python -m penstock.config.reference DIRECTORY``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .component import Buffer, Codec, Component, Input, Output, Processor
-from .config import Configuration
+from ..component import Buffer, Codec, Component, Input, Output, Processor
+from .configuration import Configuration
 
 KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec)
 """The kinds of component, in the order in which data meets them."""
@@ -258,7 +258,7 @@ def stale(directory: Path, wanted: Mapping[str, str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the pages, or with ``--check`` only say which are stale; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m penstock.reference", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m penstock.config.reference", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     given = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from penstock import ConfigError, load, loads
-from penstock.config import json_schema
+from penstock.config.schema import json_schema
 
 MINIMAL = """
 streams:
