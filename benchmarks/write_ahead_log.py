@@ -33,9 +33,10 @@ def batch_of(rows: int) -> Any:
 
 def _log(rows: int, at_once: int) -> Callable[[Path], Sample]:
     async def append(folder: Path, count: int) -> Span:
+        from penstock.durability import Durability
         from penstock.observe.metrics import StreamMetrics
         from penstock.testing.contexts import lend_context
-        from penstock.wal import Durability, open_wal
+        from penstock.wal import open_wal
 
         batch = batch_of(rows)
         async with (

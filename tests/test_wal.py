@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from penstock.durability import Durability
 from penstock.errors import ConfigError, EndOfInput, PenstockError, TransientError
 from penstock.observe.metrics import StreamMetrics
 from penstock.segment import entries, repair
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
-from penstock.wal import Durability, Wal, open_wal
+from penstock.wal import Wal, open_wal
 
 
 def batch(*numbers: int) -> pa.RecordBatch:

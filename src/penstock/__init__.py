@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .api import run, run_sync
-from .component import Buffer, Codec, Context, Input, Options, Output, Processor, Reader, TransactionalWriter, Writer
+from .component import Buffer, Codec, Input, Output, Processor, Reader, TransactionalWriter, Writer
 from .config.configuration import Configuration, load, loads
+from .context import Context
 from .delivery import Batch, Delivery, merge
 from .engine import Engine
 from .errors import (
@@ -16,6 +17,7 @@ from .errors import (
     RowsRejected,
     TransientError,
 )
+from .options import Options
 from .stream import Pipeline, Stream
 
 __all__ = [

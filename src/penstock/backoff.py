@@ -7,9 +7,9 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from .component import Options
 from .duration import Duration
 from .errors import PenstockError
+from .options import Options
 
 
 class Backoff(Options):

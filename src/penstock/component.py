@@ -5,131 +5,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-import logging
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, get_args, get_origin, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 import pyarrow as pa
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
-from .checkpoint import Checkpoint, CheckpointStore, Ledger
+from .checkpoint import CheckpointStore
+from .context import Context
 from .delivery import Batch, Decoder, Delivery, Position
 from .metadata import PREFIX, VALUE, without_metadata
-from .serving.listener import Listeners
-
-
-class Options(BaseModel):
-    """Base of everything that is written in a configuration: frozen, unknown keys refused with a suggestion."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, hide_input_in_errors=True
-    )
-
-    refused_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys that other engines know and this one does not, with what to do about each."""
-
-    @model_serializer(mode="wrap")
-    def _keep_tags(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options with one possible value tell models of a union apart, so they are dumped though nobody set them."""
-        tags = {
-            key: info.default
-            for key, info in type(self).model_fields.items()
-            if get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1 and not info.is_required()
-        }
-        return {**tags, **dump(self)}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refuse_unknown_keys(cls, value: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(value, dict):
-            return build(value)
-        known = {name: None for key, info in cls.model_fields.items() for name in (info.alias or key, key)}
-        faults = [_unknown(key, list(known), cls.refused_keys.get(key)) for key in value if key not in known]
-        if not faults:
-            return build(value)
-        try:
-            build({key: option for key, option in value.items() if key in known})
-        except ValidationError as invalid:  # what else is wrong is said in the same breath
-            faults += [_again(error) for error in invalid.errors(include_url=False)]
-        raise ValidationError.from_exception_data(cls.__name__, faults)
-
-
-def _again(error: ErrorDetails) -> InitErrorDetails:
-    message = error["msg"].replace("{", "{{").replace("}", "}}")
-    return {"type": PydanticCustomError(error["type"], message), "loc": error["loc"], "input": None}
-
-
-def _unknown(key: Any, known: list[str], reason: str | None) -> InitErrorDetails:
-    if reason is not None:
-        return {
-            "type": PydanticCustomError("refused_key", reason.replace("{", "{{")),
-            "loc": (str(key),),
-            "input": None,
-        }
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; expected one of {', '.join(known)}" if known else ""
-    return {
-        "type": PydanticCustomError("unknown_key", "unknown key" + hint.replace("{", "{{")),
-        "loc": (str(key),),
-        "input": None,
-    }
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the runner lends to a component while it is open."""
-
-    name: str
-    """The stream and, within it, the component: prefixes checkpoints and logs."""
-    store: CheckpointStore
-    """Where positions are loaded from."""
-    ledger: Ledger
-    """What saves moved positions."""
-    directory: Path = Path("penstock-data")
-    """Where the component may keep files of its own."""
-    listeners: Listeners = field(default_factory=Listeners)
-    """The HTTP listeners of this process, one for each address."""
-    columns: frozenset[str] | None = None
-    """The only columns anything downstream reads; None when all may be read. A hint."""
-    limit: int = 1024
-    """How many deliveries of one checkpoint may be unsettled."""
-    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    """The checkpoints followed so far, by key."""
-    ledgers: list[Ledger] = field(default_factory=list)
-    """What saves their positions, to be flushed at the end."""
-    log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
-
-    async def checkpoint(
-        self,
-        partition: str = "",
-        *,
-        commit: Callable[[Position], Awaitable[None]] | None = None,
-    ) -> Checkpoint:
-        """Follow this component's deliveries, or those of one partition, from where they were last saved.
-
-        Opened again within one run, reading goes on behind what was delivered, whether it is settled or not.
-        With ``commit`` the position is kept by the source itself (a broker's consumer group) and passed to it.
-        """
-        key = f"{self.name}/{partition}" if partition else self.name
-        if key not in self.checkpoints:
-            saved = await self.store.load(key) if commit is None else None
-            ledger = self.ledger if commit is None else Ledger(lambda moved: commit(moved[key]["position"]))
-            self.ledgers.append(ledger)
-            self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None)
-        return self.checkpoints[key]
+from .options import Options
 
 
 class Component(Options):

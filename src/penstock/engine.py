@@ -13,8 +13,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from .backoff import Stopped, pause
 from .checkpoint import CheckpointStore, Ledger
-from .component import Context
 from .config.configuration import Configuration, HealthCheck
+from .context import Context
 from .errors import ConfigError, ConnectionLost, PenstockError
 from .flow import Flow
 from .observe.health import Pages, Status

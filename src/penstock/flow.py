@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from .backoff import Stopped, pause
 from .checkpoint import Ledger
-from .component import Buffer, Context, Progress, Queue, TransactionalWriter
+from .component import Buffer, Progress, Queue, TransactionalWriter
+from .context import Context
 from .delivery import Delivery
 from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
 from .intake import Intake

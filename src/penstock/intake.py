@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from .backoff import Stopped, pause, unless_stopped
-from .component import Context, Progress, Reader
+from .component import Progress, Reader
+from .context import Context
 from .delivery import Delivery, Loan, Settle
 from .errors import ConnectionLost, EndOfInput, PenstockError, TransientError
 from .observe import tracing

@@ -11,7 +11,8 @@ from typing import TypeVar
 import pyarrow as pa
 
 from .backoff import Backoff, Stopped, pause, unless_stopped
-from .component import Context, Output, TransactionalWriter, Writer
+from .component import Output, TransactionalWriter, Writer
+from .context import Context
 from .deadletter import Refusal, dead_letters
 from .delivery import Batch, Position, merge
 from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError

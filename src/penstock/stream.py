@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .backoff import Backoff
-from .component import Buffer, Component, Input, Options, Output, Processor
+from .component import Buffer, Component, Input, Output, Processor
+from .durability import Durability
 from .duration import Duration
-from .wal import Durability
+from .options import Options
 
 
 class Pipeline(Options):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from penstock.buffers._replay import Replay
 from penstock.buffers.tumbling_window import TumblingWindow
 from penstock.checkpoint import Checkpoint, Ledger
-from penstock.component import Context, Queue
+from penstock.component import Queue
+from penstock.context import Context
 from penstock.delivery import Delivery, Position
 from penstock.errors import EndOfInput
 from penstock.state.memory import MemoryStore

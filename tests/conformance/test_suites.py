@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from penstock.checkpoint import Checkpoint
-from penstock.component import Buffer, Codec, Context, Input, Output, Processor, Queue, Reader, Writer
+from penstock.component import Buffer, Codec, Input, Output, Processor, Queue, Reader, Writer
+from penstock.context import Context
 from penstock.delivery import Batch, Delivery, Position
 from penstock.errors import EndOfInput, PenstockError, PermanentError, RowsRejected
 from penstock.metadata import Origin, without_metadata

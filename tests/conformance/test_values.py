@@ -6,8 +6,9 @@ from typing import Literal
 import pytest
 from pydantic import TypeAdapter
 
-from penstock.component import Input, Options
+from penstock.component import Input
 from penstock.duration import Duration, seconds, written
+from penstock.options import Options
 
 
 class Basic(Options):

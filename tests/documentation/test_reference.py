@@ -8,9 +8,10 @@ from typing import Literal
 import pytest
 from pydantic import Field, SecretStr
 
-from penstock.component import Codec, Input, Options, Processor
+from penstock.component import Codec, Input, Processor
 from penstock.config.configuration import reference
 from penstock.duration import Duration
+from penstock.options import Options
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "reference"

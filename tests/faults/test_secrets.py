@@ -12,8 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from penstock import Buffer, Codec, ConfigError, Input, Output, Processor, Stream
-from penstock.component import Component, Options
+from penstock.component import Component
 from penstock.config.configuration import loads
+from penstock.options import Options
 from penstock.testing.servers import free_port
 
 from ..crash.harness import Process

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from penstock.api import run
-from penstock.component import Context, Input
+from penstock.component import Input
+from penstock.context import Context
 from penstock.errors import ConfigError, PermanentError, TransientError
 from penstock.inputs.feed import Feed, feed
 from penstock.outputs import memory

@@ -19,7 +19,8 @@ import pytest
 from pydantic import ValidationError
 
 from penstock.api import run
-from penstock.component import Context, Input, Reader
+from penstock.component import Input, Reader
+from penstock.context import Context
 from penstock.errors import PermanentError, TransientError
 from penstock.inputs.http import Http
 from penstock.metadata import attach

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from penstock.component import Options
 from penstock.errors import PermanentError
+from penstock.options import Options
 from penstock.sql.expression import Expr
 
 

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from pydantic import Field, model_validator
 
-from ..component import Buffer, Context, Queue
+from ..component import Buffer, Queue
+from ..context import Context
 from ..duration import Duration
 from ._grouping import Grouping, Limits
 

@@ -9,8 +9,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..component import Buffer, Context, Options, Queue
+from ..component import Buffer, Queue
+from ..context import Context
 from ..duration import Duration
+from ..options import Options
 from ._event_time import Unit
 from ._event_windows import EventWindows, Late, Windowing
 from ._grouping import Grouping, Limits

@@ -14,8 +14,9 @@ from pathlib import Path
 import typer
 
 from ..checkpoint import Ledger
-from ..component import Component, Context
+from ..component import Component
 from ..config.configuration import Configuration, load
+from ..context import Context
 from ..state import open_store
 from ..stream import Stream, regroups
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
-from ..component import Options
+from ..options import Options
 
 
 class Ssl(Options):

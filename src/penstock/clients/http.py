@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from ..component import Options
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+from ..options import Options
 
 if TYPE_CHECKING:
     import aiohttp

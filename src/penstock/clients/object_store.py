@@ -21,8 +21,8 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, HTTPStore, ObjectStore, S3Store
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from ..component import Options
 from ..errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
+from ..options import Options
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

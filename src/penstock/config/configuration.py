@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from ..component import Options
 from ..errors import ConfigError
+from ..options import Options
 from ..stream import Stream
 from .document import Document, Path_, parse_document, read_document
 

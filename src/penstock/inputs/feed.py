@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from ..component import Context, Input, Reader
+from ..component import Input, Reader
+from ..context import Context
 from ..delivery import Batch, Delivery
 from ..errors import ConfigError, TransientError
 from ..metadata import Origin

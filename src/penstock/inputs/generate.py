@@ -12,7 +12,8 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from ..checkpoint import Checkpoint
-from ..component import Context, Input, Reader
+from ..component import Input, Reader
+from ..context import Context
 from ..delivery import Delivery
 from ..duration import Duration
 from ..errors import EndOfInput

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import to_jsonable_python
 
 from ..checkpoint import Checkpoint
-from ..component import Context, Input, Reader
+from ..component import Input, Reader
+from ..context import Context
 from ..delivery import Batch, Delivery
 from ..errors import EndOfInput
 from ..metadata import VALUE, Origin

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from ..component import Context, Output, Writer
+from ..component import Output, Writer
+from ..context import Context
 from ..delivery import Batch
 
 

@@ -26,11 +26,13 @@ from ..clients.http import (
     retry_after,
     secrets_of,
 )
-from ..component import Context, Options, Output, Writer
+from ..component import Output, Writer
+from ..context import Context
 from ..delivery import Batch
 from ..duration import Duration
 from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
 from ..metadata import VALUE
+from ..options import Options
 from ..sql.expression import Expr
 
 _PATIENCE = 5.0

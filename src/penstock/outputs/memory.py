@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..component import Context, Output, Writer
+from ..component import Output, Writer
+from ..context import Context
 from ..delivery import Batch, Position
 from ..metadata import VALUE, without_metadata
 

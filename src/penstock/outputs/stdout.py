@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 
 import pyarrow as pa
 
-from ..component import Context, Output, Writer
+from ..component import Output, Writer
+from ..context import Context
 from ..delivery import Batch
 from ..errors import PenstockError
 from ..framing import Framing, contents, join

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from ..component import Codec, Context, Process, Processor
+from ..component import Codec, Process, Processor
+from ..context import Context
 from ..delivery import Batch, Decoder
 from ..errors import PermanentError
 from ..metadata import PREFIX, VALUE

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from ..component import Context, Process, Processor
+from ..component import Process, Processor
+from ..context import Context
 from ..delivery import Batch
 from ..duration import Duration
 from ..errors import ConfigError, PenstockError, PermanentError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import CheckpointStore, Ledger
-from ..component import Context
+from ..context import Context
 from ..state.memory import MemoryStore
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from pydantic import ConfigDict
 
-from ..component import Codec, Context, Input, Output, Processor, Reader, Writer
+from ..component import Codec, Input, Output, Processor, Reader, Writer
+from ..context import Context
 from ..delivery import Batch, Delivery
 
 

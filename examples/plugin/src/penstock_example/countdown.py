@@ -9,7 +9,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from penstock.checkpoint import Checkpoint
-from penstock.component import Context, Input, Reader
+from penstock.component import Input, Reader
+from penstock.context import Context
 from penstock.delivery import Delivery
 from penstock.errors import EndOfInput
 from penstock.metadata import Origin

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from importlib.resources import files
 from typing import cast
 
-from ...component import Context
 from ...config.configuration import Configuration
+from ...context import Context
 from ...errors import TransientError
 from ...inputs.feed import Feed, feed
 from ...serving.asgi import Asgi, Receive, Scope, Send

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, distinct, func, or_, select, text
 from sqlalchemy.exc import DBAPIError
 
-from ...component import Context
+from ...context import Context
 from ...errors import PenstockError
 from ...inputs.feed import feed
 from . import metrics, quality

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from ...component import Options
 from ...duration import Duration
 from ...errors import ConfigError
+from ...options import Options
 
 MEGABYTE = 1_000_000
 HOUR = 3600.0

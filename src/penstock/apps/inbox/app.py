@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from ...clients.database import Duckdb, Postgres, Sqlite, from_url
 from ...clients.view import Tables, tables
-from ...component import Context
+from ...context import Context
 from ...errors import ConfigError, PenstockError
 from ...serving.asgi import Receive, Scope, Send
 

@@ -10,10 +10,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from ...clients.object_store import S3, Az, Gs, Http, Store, locate
-from ...component import Context, Input, Options, Reader
+from ...component import Input, Reader
+from ...context import Context
 from ...duration import Duration
 from ...errors import ConfigError, ConnectionLost, PermanentError, TransientError
 from ...framing import Framing
+from ...options import Options
 from .listing import Found, Listing, LocalListing, StoredListing
 from .opening import COLUMNAR, Opening
 from .pattern import Pattern

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...checkpoint import Checkpoint
-from ...component import Context, Progress
+from ...component import Progress
+from ...context import Context
 from ...delivery import Delivery
 from ...errors import EndOfInput, PenstockError
 from ...metadata import Origin

@@ -10,8 +10,10 @@ from typing import Literal, Self
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from ...clients.http import Auth, Headers, Url, check_credentials
-from ...component import Context, Input, Options, Reader
+from ...component import Input, Reader
+from ...context import Context
 from ...duration import Duration
+from ...options import Options
 from ...serving.listener import split_address
 from .bodies import BodyFraming
 

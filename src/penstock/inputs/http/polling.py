@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from ...checkpoint import Checkpoint
 from ...clients.http import failures, meaning, open_session, read_at_most, secrets_of, shown
-from ...component import Context, Reader
+from ...component import Reader
+from ...context import Context
 from ...delivery import Batch, Delivery, Position
 from ...errors import EndOfInput, PermanentError
 from ...metadata import VALUE, Origin

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ...component import Context, Reader
+from ...component import Reader
+from ...context import Context
 from ...delivery import Batch, Delivery
 from ...errors import PermanentError, TransientError
 from ...metadata import VALUE, Origin

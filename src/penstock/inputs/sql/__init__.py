@@ -15,11 +15,13 @@ from pydantic import SecretStr, field_validator, model_validator
 from ...checkpoint import Checkpoint
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
 from ...clients.thread import OwnThread
-from ...component import Context, Input, Options, Progress, Reader
+from ...component import Input, Progress, Reader
+from ...context import Context
 from ...delivery import Batch, Delivery, Position
 from ...duration import Duration
 from ...errors import EndOfInput, PermanentError
 from ...metadata import VALUE, Origin
+from ...options import Options
 from . import references
 from .reading import Incremental, Once
 from .source import Source

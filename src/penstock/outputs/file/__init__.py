@@ -11,9 +11,11 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from ...clients.object_store import Store, locate
-from ...component import Context, Options, Output, Writer
+from ...component import Output, Writer
+from ...context import Context
 from ...duration import Duration
 from ...framing import Framing
+from ...options import Options
 from .formats import GROWING, Compression, Format, tell
 from .lines import GrowingWriter
 from .objects import ObjectWriter

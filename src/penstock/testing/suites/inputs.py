@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from ... import metadata
 from ...checkpoint import CheckpointStore
-from ...component import Context, Input, Reader
+from ...component import Input, Reader
+from ...context import Context
 from ...delivery import Delivery
 from ...errors import EndOfInput, PenstockError
 from ...state.memory import MemoryStore

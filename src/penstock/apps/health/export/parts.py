@@ -13,7 +13,8 @@ from typing import BinaryIO
 import msgspec
 from pydantic import Field
 
-from ....component import Buffer, Context, Queue
+from ....component import Buffer, Queue
+from ....context import Context
 from ....delivery import Batch, Delivery
 from ....errors import ConnectionLost, EndOfInput, PermanentError, TransientError
 from ..acceptance import Accepted, unpack

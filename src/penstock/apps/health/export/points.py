@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pyarrow as pa
 
-from ....component import Context, Process, Processor
+from ....component import Process, Processor
+from ....context import Context
 from . import catalogue
 from .metrics import unknown
 from .records import SECTIONS, Parser, Records

@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from ....clients.database import Duckdb, from_url
 from ....clients.thread import OwnThread
-from ....component import Context, Output, Writer
+from ....component import Output, Writer
+from ....context import Context
 from ....delivery import Batch
 from ....errors import PermanentError, RowsRejected
 from .. import metrics

@@ -1,0 +1,56 @@
+"""The option ``durability``: whether a stream has a write-ahead log, where it is and when it is synced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from .context import Context
+from .duration import Duration
+from .options import Options
+
+
+class Backend(Options):
+    """Where the log is kept."""
+
+    type: Literal["local"] = "local"
+    """In local files, the only place there is."""
+    path: str = ""
+    """The folder of the log."""
+    sync: Literal["per_entry", "group_commit", "periodic"] | None = None
+    """See `durability.sync`."""
+
+
+class Durability(Options):
+    """Keep what was read in a write-ahead log until it is written, and ack the input once it is on disk."""
+
+    enabled: bool = True
+    """Whether there is a log."""
+    path: str = ""
+    """The folder of the log; by default one in the folder of the stream's data."""
+    sync: Literal["per_entry", "group_commit", "periodic"] = "group_commit"
+    """When entries are forced to disk: each by itself, all that wait together, or all every `interval`. The input
+    is acked only after that, whichever is chosen."""
+    interval: Duration = 0.1
+    """How often `periodic` forces entries to disk."""
+    segment_bytes: int = 64 << 20
+    """The size at which a new segment is begun; a segment is deleted once all of it is written downstream."""
+    max_bytes: int | None = None
+    """The size of the log at which reading waits for the output; by default the disk is the limit."""
+    backend: Backend | None = None
+    """Another way to write `path` and `sync`."""
+
+    def folder(self, context: Context) -> Path:
+        """Where the log of this stream is."""
+        path = (self.backend.path if self.backend else "") or self.path
+        return Path(path) / context.name if path else context.directory / "wal" / context.name
+
+    @property
+    def per_entry(self) -> bool:
+        """Whether each entry is synced by itself."""
+        return ((self.backend.sync if self.backend else None) or self.sync) == "per_entry"
+
+    @property
+    def pause(self) -> float:
+        """How long to gather entries before a sync, in seconds."""
+        return self.interval if ((self.backend.sync if self.backend else None) or self.sync) == "periodic" else 0.0
