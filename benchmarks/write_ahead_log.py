@@ -35,8 +35,8 @@ def _log(rows: int, at_once: int) -> Callable[[Path], Sample]:
     async def append(folder: Path, count: int) -> Span:
         from penstock.durability import Durability
         from penstock.observe.metrics import StreamMetrics
+        from penstock.runtime.wal import open_wal
         from penstock.testing.contexts import lend_context
-        from penstock.wal import open_wal
 
         batch = batch_of(rows)
         async with (

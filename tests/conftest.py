@@ -13,7 +13,7 @@ pytest_plugins = ["penstock.testing.pytest_plugin"]
 
 MAY_BLOCK = [
     ("penstock/component.py", "find"),  # imports a component when it is first named
-    ("penstock/document.py", "parse_document"),  # a configuration is read before anything flows
+    ("penstock/config/document.py", "parse_document"),  # a configuration is read before anything flows
     ("penstock/processors/python.py", "reads_metadata"),  # looks into a source file once, before anything flows
     ("penstock/outputs/memory.py", "rows"),  # what the tests themselves call; looks a time zone up once
     ("penstock/api.py", "run_sync"),  # plainly called within a running loop, as in a notebook, on purpose

@@ -16,10 +16,10 @@ from .checkpoint import CheckpointStore, Ledger
 from .config.configuration import Configuration, HealthCheck
 from .context import Context
 from .errors import ConfigError, ConnectionLost, PenstockError
-from .flow import Flow
 from .observe.health import Pages, Status
 from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
+from .runtime.flow import Flow
 from .serving.listener import Listeners
 from .state import open_store
 from .stream import Stream

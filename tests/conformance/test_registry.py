@@ -21,8 +21,8 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from ruamel.yaml import YAML
 
 from penstock.component import Component, Input, Output
-from penstock.config.configuration import configuration as config
 from penstock.config.reference import KINDS, aliases, describe, shipped
+from penstock.config.schema import json_schema
 from penstock.errors import ConnectionLost
 from penstock.testing.contexts import lend_context
 
@@ -167,7 +167,7 @@ def it_can_be_dumped_and_parsed_again(kind: type[Component], name: str, tmp_path
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    return config.json_schema()
+    return json_schema()
 
 
 @check

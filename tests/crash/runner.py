@@ -16,9 +16,9 @@ from penstock.config.configuration import load
 from penstock.engine import Engine
 from penstock.errors import PenstockError
 from penstock.observe import logs
-from penstock.sink import Sink
-from penstock.transform import Transformed
-from penstock.wal import Wal
+from penstock.runtime.sink import Sink
+from penstock.runtime.transform import Transformed
+from penstock.runtime.wal import Wal
 
 
 def ack_before_writing() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from penstock.component import Codec, Input, Processor
-from penstock.config.configuration import reference
+from penstock.config import reference
 from penstock.duration import Duration
 from penstock.options import Options
 

@@ -18,7 +18,7 @@ from penstock.apps.health.rebuilding import rebuild
 from penstock.apps.health.schema import points, users
 from penstock.apps.health.settings import Settings
 from penstock.errors import ConfigError
-from penstock.wal import hold
+from penstock.runtime.wal import hold
 
 MOMENT = datetime(2026, 2, 3, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...api import run_sync
 from ...config.configuration import loads
 from ...inputs.memory import Memory
+from ...runtime.wal import hold
 from ...stream import Stream
-from ...wal import hold
 from .acceptance import batch
 from .app import streams_yaml
 from .database import Database

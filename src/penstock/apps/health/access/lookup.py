@@ -17,7 +17,7 @@ import msgspec
 from ....clients import postgres, sqlite
 from ....clients.database import Postgres
 from ....errors import PenstockError, TransientError
-from ....threads import Threads
+from ....runtime.threads import Threads
 from ..database import Database
 from .caller import Scope
 

@@ -19,13 +19,13 @@ from typing import IO
 
 import pyarrow as pa
 
-from .backoff import Backoff, pause
-from .checkpoint import Checkpoint
-from .context import Context
-from .delivery import Batch, Delivery
-from .durability import Durability
-from .errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
-from .observe.metrics import StreamMetrics
+from ..backoff import Backoff, pause
+from ..checkpoint import Checkpoint
+from ..context import Context
+from ..delivery import Batch, Delivery
+from ..durability import Durability
+from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
+from ..observe.metrics import StreamMetrics
 from .segment import BATCH, SCHEMA, entries, has_dictionary, record, repair, stream_record
 
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})

@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from .backoff import Backoff, Stopped, pause, unless_stopped
-from .component import Output, TransactionalWriter, Writer
-from .context import Context
+from ..backoff import Backoff, Stopped, pause, unless_stopped
+from ..component import Output, TransactionalWriter, Writer
+from ..context import Context
+from ..delivery import Batch, Position, merge
+from ..errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
+from ..observe import tracing
+from ..observe.metrics import StreamMetrics
 from .deadletter import Refusal, dead_letters
-from .delivery import Batch, Position, merge
-from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
-from .observe import tracing
-from .observe.metrics import StreamMetrics
 from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
 
 T = TypeVar("T")

@@ -11,18 +11,18 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from .backoff import Stopped, pause
-from .checkpoint import Ledger
-from .component import Buffer, Progress, Queue, TransactionalWriter
-from .context import Context
-from .delivery import Delivery
-from .errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
+from ..backoff import Stopped, pause
+from ..checkpoint import Ledger
+from ..component import Buffer, Progress, Queue, TransactionalWriter
+from ..context import Context
+from ..delivery import Delivery
+from ..errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
+from ..metadata import attach
+from ..observe import tracing
+from ..observe.metrics import StreamMetrics
+from ..stream import MOST_HELD, Stream, regroups
 from .intake import Intake
-from .metadata import attach
-from .observe import tracing
-from .observe.metrics import StreamMetrics
 from .sink import KeptPositions, Reopening, Sink
-from .stream import MOST_HELD, Stream, regroups
 from .threads import Threads
 from .transform import Piece, Stage, Transformation, Transformed
 from .wal import Wal, open_wal

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from penstock.durability import Durability
 from penstock.errors import ConfigError, EndOfInput, PenstockError, TransientError
 from penstock.observe.metrics import StreamMetrics
-from penstock.segment import entries, repair
+from penstock.runtime.segment import entries, repair
+from penstock.runtime.wal import Wal, open_wal
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
-from penstock.wal import Wal, open_wal
 
 
 def batch(*numbers: int) -> pa.RecordBatch:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..delivery import Batch, Decoder, Delivery
+from ..errors import ConnectionLost, PermanentError, RowsRejected, TransientError
+from ..metadata import VALUE, attach, keep_metadata
 from .deadletter import Refusal
-from .delivery import Batch, Decoder, Delivery
-from .errors import ConnectionLost, PermanentError, RowsRejected, TransientError
-from .metadata import VALUE, attach, keep_metadata
 from .threads import Threads
 
 

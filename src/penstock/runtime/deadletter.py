@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from .component import Codec
-from .delivery import Batch, Delivery
-from .metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
+from ..component import Codec
+from ..delivery import Batch, Delivery
+from ..metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
 
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""

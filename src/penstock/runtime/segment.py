@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.ipc
 
-from .delivery import Batch
+from ..delivery import Batch
 
 HEADER = struct.Struct("<B3xIIQ")
 SCHEMA, BATCH, STREAM = 1, 2, 3

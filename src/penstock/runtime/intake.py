@@ -7,14 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from .backoff import Stopped, pause, unless_stopped
-from .component import Progress, Reader
-from .context import Context
-from .delivery import Delivery, Loan, Settle
-from .errors import ConnectionLost, EndOfInput, PenstockError, TransientError
-from .observe import tracing
-from .observe.metrics import StreamMetrics
-from .stream import Stream
+from ..backoff import Stopped, pause, unless_stopped
+from ..component import Progress, Reader
+from ..context import Context
+from ..delivery import Delivery, Loan, Settle
+from ..errors import ConnectionLost, EndOfInput, PenstockError, TransientError
+from ..observe import tracing
+from ..observe.metrics import StreamMetrics
+from ..stream import Stream
 
 
 class Intake:

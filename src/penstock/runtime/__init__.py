@@ -1,0 +1,1 @@
+"""How rows flow: reading, the log, regrouping, transforming in threads, writing in order, settling."""
