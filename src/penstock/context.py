@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
+from .clock import Clock
 from .delivery import Position
 from .serving.listener import Listeners
 
@@ -34,6 +35,8 @@ class Context:
     """The checkpoints followed so far, by key."""
     ledgers: list[Ledger] = field(default_factory=list)
     """What saves their positions, to be flushed at the end."""
+    clock: Clock = field(default_factory=Clock)
+    """What time it is, and waiting; a test moves its time."""
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
 
     async def checkpoint(
