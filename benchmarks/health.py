@@ -220,10 +220,10 @@ def _daily(database: str) -> Callable[[Path], Sample]:
 
 def _million(folder: Path) -> Sample:
     """A million points through the output; reading them is not timed. All are new, then none is."""
-    from penstock.apps.health.database import Database
-    from penstock.apps.health.migration import migrate
     from penstock.apps.health.store.output import Store
     from penstock.apps.health.store.session import Session
+    from penstock.platform.database import Database
+    from penstock.platform.migration import migrate
 
     with _postgres() as url:
         database = Database.of(url)
@@ -241,10 +241,11 @@ def _million(folder: Path) -> Sample:
 
 def _write(store: Any, folder: Path) -> float:
     """Write a million points of a metric, minute by minute; returns the seconds of writing alone."""
-    from penstock.apps.health.acceptance import Accepted, new_id
+    from penstock.apps.health.acceptance import Accepted
     from penstock.apps.health.export.division import divide
     from penstock.apps.health.export.points import parse
     from penstock.apps.health.export.slices import pack
+    from penstock.identifiers import new_id
 
     seconds, outcomes = 0.0, []
     body = folder / "body"
@@ -307,12 +308,12 @@ def _checked(database: str) -> Callable[[Path], Sample]:
 
 
 async def _checks(url: str, folder: Path) -> list[float]:
-    from penstock.apps.health.access.gate import Gate
-    from penstock.apps.health.access.visit import Visit
     from penstock.apps.health.commands import create_key
-    from penstock.apps.health.database import Database
-    from penstock.apps.health.migration import migrate
     from penstock.apps.health.settings import Settings
+    from penstock.platform.access.gate import Gate
+    from penstock.platform.access.visit import Visit
+    from penstock.platform.database import Database
+    from penstock.platform.migration import migrate
 
     database = Database.of(url)
     await asyncio.to_thread(migrate, database)

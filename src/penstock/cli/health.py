@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..apps.health.database import Database
+    from ..platform.database import Database
 
 app = typer.Typer(help="Look after the health service: its keys, and its tables.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list, rotate and revoke the keys of phones and people.", no_args_is_help=True)
@@ -27,9 +27,9 @@ HERE = Path("penstock-data")
 @contextmanager
 def _database(data: Path, *, migrated: bool = True) -> Iterator[Database]:
     """Yield the database that ``penstock up`` uses, with its tables."""
-    from ..apps.health.database import Database
-    from ..apps.health.migration import migrate as bring_up_to_date
     from ..apps.inbox.app import database_url
+    from ..platform.database import Database
+    from ..platform.migration import migrate as bring_up_to_date
 
     database = Database.of(database_url(data))
     try:
@@ -137,7 +137,7 @@ def migrate(data: Data = HERE) -> None:
 
     Example: `penstock migrate`
     """
-    from ..apps.health.migration import migrate as bring_up_to_date
+    from ..platform.migration import migrate as bring_up_to_date
 
     with _database(data, migrated=False) as database:
         typer.echo(f"the tables are at revision {bring_up_to_date(database)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from penstock.apps.health.acceptance import Outcome, new_id, outcomes
+from penstock.apps.health.acceptance import Outcome, outcomes
+from penstock.identifiers import new_id
 
 ANN, BOB = 1, 2
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from penstock.apps.health import commands, schema
-from penstock.apps.health.access import keys
-from penstock.apps.health.database import Database
 from penstock.errors import ConfigError
+from penstock.platform.access import keys
+from penstock.platform.database import Database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

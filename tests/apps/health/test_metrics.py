@@ -10,8 +10,8 @@ from litestar.params import FromPath
 
 from penstock.apps.health import metrics
 from penstock.apps.health.acceptance import Counts
-from penstock.apps.health.database import Database
 from penstock.observe.metrics import exposition, registry
+from penstock.platform.database import Database
 
 
 def value(name: str, **labels: object) -> float:

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 
 from penstock.apps.health import quality
-from penstock.apps.health.acceptance import new_id
-from penstock.apps.health.database import Database
-from penstock.apps.health.migration import migrate
 from penstock.apps.health.quality import Look
 from penstock.apps.health.schema import ingests, keys, points, quarantine, users
 from penstock.apps.health.schema import metrics as summaries
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
+from penstock.identifiers import new_id
 from penstock.observe.metrics import registry
+from penstock.platform.database import Database
+from penstock.platform.migration import migrate
 
 NOW = datetime(2026, 3, 31, 15, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

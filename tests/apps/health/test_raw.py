@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from penstock.apps.health import raw as module
-from penstock.apps.health.acceptance import Accepted, new_id
+from penstock.apps.health.acceptance import Accepted
 from penstock.apps.health.raw import Raw
 from penstock.apps.health.settings import Settings
 from penstock.errors import ConfigError, PermanentError, TransientError
+from penstock.identifiers import new_id
 
 
 @pytest.fixture

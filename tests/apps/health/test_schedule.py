@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import insert, select
 
 from penstock.apps.health import schedule
-from penstock.apps.health.database import Database
-from penstock.apps.health.migration import migrate
 from penstock.apps.health.schedule import Job, Schedule, refresh
 from penstock.apps.health.schema import audit, ingests, keys, quarantine, users
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
 from penstock.observe.metrics import registry
+from penstock.platform.database import Database
+from penstock.platform.migration import migrate
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import time
-import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -14,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 import pyarrow as pa
+
+from ...identifiers import new_id
 
 State = Literal["accepted", "processing", "processed", "failed"]
 
@@ -159,23 +158,6 @@ def outcomes() -> Outcomes:
     if loop not in _of_loop:
         _of_loop[loop] = Outcomes()
     return _of_loop[loop]
-
-
-_lock = threading.Lock()
-_last = 0
-
-
-def new_id() -> str:
-    """Return a UUID of version 7 (RFC 9562), greater than all before of this process.
-
-    The 12 bits behind the milliseconds count on, so that ids of one millisecond are in order too.
-    """
-    global _last
-    with _lock:
-        _last = max(time.time_ns() // 1_000_000 << 12, _last + 1)
-        moment = _last
-    value = (moment >> 12) << 80 | 7 << 76 | (moment & 0xFFF) << 64 | 2 << 62
-    return str(uuid.UUID(int=value | int.from_bytes(os.urandom(8)) >> 2))
 
 
 def counted(types: Mapping[str, Counts]) -> Counts:

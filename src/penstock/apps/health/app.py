@@ -13,13 +13,13 @@ from ...config.configuration import Configuration
 from ...context import Context
 from ...errors import TransientError
 from ...inputs.feed import Feed, feed
+from ...platform.access.gate import Gate
+from ...platform.database import Database
+from ...platform.pages import Page
 from ...serving.asgi import Asgi, Receive, Scope, Send
 from .acceptance import batch
-from .access.gate import Gate
 from .api.app import build
-from .database import Database
 from .metrics import Measured
-from .page.app import Page
 from .raw import Raw
 from .schedule import Schedule
 from .service import Health

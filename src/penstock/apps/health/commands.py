@@ -10,9 +10,9 @@ from sqlalchemy import Connection, insert
 
 from ...duration import seconds
 from ...errors import ConfigError
-from .access import keys
-from .access.audit import entry
-from .database import Database
+from ...platform.access import keys
+from ...platform.access.audit import entry
+from ...platform.database import Database
 from .schema import audit
 
 

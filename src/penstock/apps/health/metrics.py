@@ -14,7 +14,7 @@ from .acceptance import Counts
 from .export.catalogue import METRICS
 
 if TYPE_CHECKING:
-    from .database import Database
+    from ...platform.database import Database
 
 OTHER = "other"
 """The label of everything that is outside the set of a label."""

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, Text, case, delete, func, insert, literal, or_, select
 
+from ...platform.database import Database
 from . import metrics
-from .database import Database
 from .schema import ingests, keys, points, quality, quarantine
 from .schema import metrics as summaries
 from .settings import DAY, Settings

@@ -8,11 +8,11 @@ from pathlib import Path
 from ...api import run_sync
 from ...config.configuration import loads
 from ...inputs.memory import Memory
+from ...platform.database import Database
 from ...runtime.wal import hold
 from ...stream import Stream
 from .acceptance import batch
 from .app import streams_yaml
-from .database import Database
 from .raw import Raw
 from .settings import Settings
 from .store.rebuild import forget

@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from ...context import Context
 from ...errors import PenstockError
 from ...inputs.feed import feed
+from ...platform.database import Database
 from . import metrics, quality
-from .database import Database
 from .schema import ingests, keys, quarantine
 from .settings import DAY, Settings
 from .store import retention

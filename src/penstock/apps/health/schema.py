@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -19,58 +18,17 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    Uuid,
     event,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.types import TypeDecorator
 
-
-class Moment(TypeDecorator[datetime]):
-    """A time in UTC: ``timestamptz``, or in SQLite a text ``2026-02-03 06:15:00.000000Z`` that sorts by time."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        postgres = dialect.name == "postgresql"
-        return dialect.type_descriptor(TIMESTAMP(timezone=True) if postgres else _SqliteMoment())
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> Any:
-        if value is None or dialect.name == "postgresql":
-            return value
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ").rjust(27, "0")
-
-    def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
-        if isinstance(value, str):
-            return datetime.fromisoformat(value)
-        return value.astimezone(UTC) if value is not None else None
-
-
-class _SqliteMoment(Text):
-    """The declared type by which readers of the file know what the text is."""
-
-    __visit_name__ = "sqlite_moment"
-
-
-@compiles(_SqliteMoment)
-def _sqlite_moment(*_: Any, **__: Any) -> str:
-    return "TIMESTAMPTZ"
-
+from ...platform.columns import SERIAL, Identifier, Key, Moment
 
 metadata = MetaData()
-Identifier = Text().with_variant(Uuid(as_uuid=False), "postgresql")
-"""A UUID, given and returned as a text with hyphens."""
-Key = Text().with_variant(Text(collation="C"), "postgresql")
-"""A text of a key, in the order of its bytes: it does not change with the locale, and comparing is fast."""
-_ID = BigInteger().with_variant(Integer, "sqlite")
-
 users = Table(
     "health_users",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", SERIAL, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Moment, nullable=False),
 )
@@ -96,7 +54,7 @@ ingests = Table(
     "health_ingests",
     metadata,
     Column("id", Identifier, primary_key=True),
-    Column("user_id", _ID, nullable=False),
+    Column("user_id", SERIAL, nullable=False),
     Column("key_id", Text),
     Column("received_at", Moment, nullable=False),
     Column("completed_at", Moment),
@@ -162,7 +120,7 @@ _CLUSTERED: dict[str, Any] = {"postgresql_partition_by": "RANGE (time)", "sqlite
 points = Table(
     "health_points",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
     Column("source", Key, primary_key=True),
@@ -181,7 +139,7 @@ points = Table(
 workouts = Table(
     "health_workouts",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("id", Key, primary_key=True),  # the app's, or made of name, start and end
     Column("name", Text, nullable=False),
     Column("time", Moment, nullable=False),
@@ -197,7 +155,7 @@ workouts = Table(
 series = Table(
     "health_series",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("parent_id", Key, primary_key=True),  # workout or ECG
     Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
@@ -216,7 +174,7 @@ series = Table(
 routes = Table(
     "health_routes",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("parent_id", Key, primary_key=True),
     Column("time", Moment, primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
@@ -255,7 +213,7 @@ for _statement in _POSITION:
 quarters = Table(
     "health_quarters",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),  # when the quarter of an hour begins
     Column("source", Key, primary_key=True),
@@ -274,7 +232,7 @@ quarters = Table(
 metrics = Table(
     "health_metrics",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("metric", Key, primary_key=True),  # as ingests count it: step_count, workouts, workout_heart_rate ...
     Column("source", Key, primary_key=True),
     Column("record", Text, nullable=False),  # point, workout, series, route
@@ -288,8 +246,8 @@ metrics = Table(
 history = Table(
     "health_history",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("user_id", _ID, nullable=False),
+    Column("id", SERIAL, primary_key=True),
+    Column("user_id", SERIAL, nullable=False),
     Column("record", Text, nullable=False),  # point, workout, series, route
     Column("metric", Text, nullable=False),  # workouts: their name; routes: route
     Column("time", Moment, nullable=False),
@@ -307,8 +265,8 @@ history = Table(
 quarantine = Table(
     "health_quarantine",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("user_id", _ID, nullable=False),
+    Column("id", SERIAL, primary_key=True),
+    Column("user_id", SERIAL, nullable=False),
     Column("ingest_id", Identifier, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("type", Text, nullable=False),
@@ -332,7 +290,7 @@ quarantine = Table(
 characteristics = Table(
     "health_characteristics",
     metadata,
-    Column("user_id", _ID, primary_key=True, autoincrement=False),
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("values", Text, nullable=False),  # JSON
     Column("updated_at", Moment, nullable=False),
     Column("verified_at", Moment),
@@ -343,7 +301,7 @@ audit = Table(
     metadata,
     Column("id", Text, primary_key=True),  # a UUID of version 7
     Column("time", Moment, nullable=False),
-    Column("user_id", _ID),
+    Column("user_id", SERIAL),
     Column("key_id", Text),
     Column("action", Text, nullable=False),  # authentication_success, ingest_accepted, api_key_created ...
     Column("outcome", Text, nullable=False),  # success, refused, failed
@@ -359,8 +317,8 @@ audit = Table(
 quality = Table(
     "health_quality",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("user_id", _ID, nullable=False),
+    Column("id", SERIAL, primary_key=True),
+    Column("user_id", SERIAL, nullable=False),
     Column("time", Moment, nullable=False),
     Column("score", Float, nullable=False),  # 0 to 100
     Column("findings", Text, nullable=False),  # JSON

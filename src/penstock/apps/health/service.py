@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .database import Database
+from ...platform.database import Database
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .access.gate import Gate
+    from ...platform.access.gate import Gate
     from .raw import Raw
 
 

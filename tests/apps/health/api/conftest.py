@@ -17,15 +17,15 @@ import pytest
 
 from penstock.apps.health import acceptance
 from penstock.apps.health.acceptance import Accepted, Counts, Outcome
-from penstock.apps.health.access import keys
-from penstock.apps.health.access.gate import Gate
 from penstock.apps.health.api.app import build
-from penstock.apps.health.database import Database
 from penstock.apps.health.raw import Raw
 from penstock.apps.health.schema import ingests, metadata, quarantine
 from penstock.apps.health.service import Health
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
+from penstock.platform.access import keys
+from penstock.platform.access.gate import Gate
+from penstock.platform.database import Database
 from penstock.testing.contexts import lend_context
 
 SCOPES = ("ingest", "read", "export", "admin")

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection, Table, delete, func, insert, literal, select
 
-from penstock.apps.health.acceptance import new_id
-from penstock.apps.health.database import Database
 from penstock.apps.health.schema import metrics, points, quarters, routes, series, workouts
 from penstock.apps.health.settings import Settings
+from penstock.identifiers import new_id
+from penstock.platform.database import Database
 
 from .conftest import Served, serving
 

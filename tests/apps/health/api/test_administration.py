@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import insert
 
 from penstock.apps.health import schema
-from penstock.apps.health.access import keys
-from penstock.apps.health.access.audit import FEED
-from penstock.apps.health.access.gate import Gate
 from penstock.apps.health.api.app import build
-from penstock.apps.health.database import Database
 from penstock.apps.health.service import Health
 from penstock.apps.health.settings import Limit, Settings
 from penstock.inputs.feed import Feed
+from penstock.platform.access import keys
+from penstock.platform.access.audit import FEED
+from penstock.platform.access.gate import Gate
+from penstock.platform.database import Database
 from penstock.testing.contexts import lend_context
 
 TABLES = [schema.users, schema.keys, schema.audit, schema.characteristics]

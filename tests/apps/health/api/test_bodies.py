@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from penstock.apps.health.access.caller import Refused
 from penstock.apps.health.api import bodies
 from penstock.apps.health.settings import Settings
+from penstock.platform.access.caller import Refused
 
 SETTINGS = Settings(wait_bytes=100, wait="5s")  # type: ignore[arg-type]
 

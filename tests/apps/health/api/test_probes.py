@@ -12,12 +12,12 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from penstock.apps.health.api import probes
-from penstock.apps.health.api.errors import HANDLERS
-from penstock.apps.health.database import Database
 from penstock.apps.health.schema import metadata, users
 from penstock.apps.health.service import Health
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
+from penstock.platform.database import Database
+from penstock.platform.web.errors import HANDLERS
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer, RedisServer
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from penstock.apps.health.page.app import PATH, Page
+from penstock.platform.pages import PATH, Page
 from penstock.testing.servers import ServerMissing
 
 from . import conftest

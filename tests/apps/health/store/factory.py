@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from penstock.apps.health.acceptance import Accepted, new_id
+from penstock.apps.health.acceptance import Accepted
 from penstock.apps.health.rows import ROWS
+from penstock.identifiers import new_id
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

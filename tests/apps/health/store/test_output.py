@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import func, select, text
 
-from penstock.apps.health.acceptance import Counts, Outcome, new_id, outcomes
+from penstock.apps.health.acceptance import Counts, Outcome, outcomes
 from penstock.apps.health.rows import ROWS
 from penstock.apps.health.schema import history, ingests, parts, points, quarantine, quarters, routes, series, workouts
 from penstock.apps.health.store import accounting
@@ -21,6 +21,7 @@ from penstock.apps.health.store.rebuild import forget
 from penstock.apps.health.store.session import lock
 from penstock.component import Output
 from penstock.errors import ConnectionLost, PenstockError, PermanentError, TransientError
+from penstock.identifiers import new_id
 from penstock.testing.contexts import lend_context
 
 from .conftest import Stored, values

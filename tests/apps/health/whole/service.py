@@ -18,7 +18,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from penstock.apps.health import commands
-from penstock.apps.health.database import Database
+from penstock.platform.database import Database
 from penstock.testing.servers import free_port
 
 ALL = ("ingest", "read", "export", "admin")

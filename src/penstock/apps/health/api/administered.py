@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..access.caller import Scope
-from ..access.keys import LONGEST_NAME
+from ....platform.access.caller import Scope
+from ....platform.access.keys import LONGEST_NAME
 
 Level = Literal["debug", "info", "warning", "error"]
 

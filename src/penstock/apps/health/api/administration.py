@@ -15,11 +15,11 @@ from sqlalchemy import Connection, select, tuple_
 
 from ....duration import seconds
 from ....errors import ConfigError
-from ..access import gate, keys
-from ..access.caller import Refused, Scope
-from ..access.gate import Passed
+from ....platform.access import gate, keys
+from ....platform.access.caller import Refused, Scope
+from ....platform.access.gate import Passed
+from ....platform.web import cursors
 from ..schema import audit, characteristics
-from . import cursors
 from .administered import (
     AuditRow,
     CharacteristicsStatistics,

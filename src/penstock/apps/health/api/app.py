@@ -23,12 +23,12 @@ from litestar.serialization import encode_json
 from litestar.types import ControllerRouterHandler
 from litestar.utils import normalize_path
 
+from ....identifiers import new_id
 from ....observe.logs import correlation_id
-from ..acceptance import new_id
-from ..access.caller import Caller
-from ..access.visit import masked
+from ....platform.access.caller import Caller
+from ....platform.access.visit import masked
+from ....platform.web import errors
 from ..service import Health
-from . import errors
 from .bodies import Accepting
 
 MODULES = (
@@ -88,7 +88,7 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
     A handler says in ``opt`` who may call it: ``opt={"scope": "read", "limit": "read"}``, or ``opt={"public": True}``.
     The gate refuses the others before a handler runs; ``request.user`` is the Caller.
     """
-    from ..access.gate import GateMiddleware
+    from ....platform.access.gate import GateMiddleware
 
     handlers: Any = errors.HANDLERS
     key = SecurityScheme(type="http", scheme="bearer", description="A key made by `penstock health keys create`.")

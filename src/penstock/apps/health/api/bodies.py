@@ -8,8 +8,8 @@ from typing import Any
 
 from litestar import Request
 
+from ....platform.access.caller import Refused
 from .. import metrics
-from ..access.caller import Refused
 from ..settings import Settings
 
 ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate", "br", "zstd"})

@@ -9,9 +9,9 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
+from ....platform.web.paging import Window
 from ..reading import domains, summaries
 from ..reading.domains import KINDS
-from ..reading.keyset import Window
 from . import shapes
 from .queries import (
     Asked,

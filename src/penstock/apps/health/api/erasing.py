@@ -15,8 +15,8 @@ from litestar.params import PathParameter
 from sqlalchemy import Connection, func, or_, select, text
 
 from ....errors import PenstockError
+from ....platform.access.caller import Refused
 from ..acceptance import Accepted
-from ..access.caller import Refused
 from ..schema import TRACKED, history, ingests, parts, points, quarantine, quarters
 from ..service import Health
 from ..store.session import lock, moment

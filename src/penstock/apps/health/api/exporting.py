@@ -12,13 +12,13 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
+from ....platform.web import cursors
+from ....platform.web.paging import Key, Question
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..reading import files, points
 from ..reading.files import Encoder, Part
-from ..reading.keyset import Key, Question
 from ..reading.points import Metric
-from . import cursors
 from .queries import (
     Asked,
     Before,

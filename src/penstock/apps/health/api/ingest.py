@@ -19,9 +19,9 @@ from litestar.params import FromPath, QueryParameter
 
 from ....errors import PenstockError
 from ....inputs.feed import feed
+from ....platform.access.caller import Refused
 from .. import acceptance, metrics
 from ..acceptance import Accepted, Outcome
-from ..access.caller import Refused
 from ..export.domains import DOMAINS
 from ..service import Health
 from ..store import accounting

@@ -18,14 +18,15 @@ from litestar.response import Stream
 from sqlalchemy import Connection, Row, func, select
 
 from ....errors import PenstockError, PermanentError
+from ....platform.access.caller import Refused
+from ....platform.web import cursors
+from ....platform.web.paging import Question
 from .. import metrics
 from ..acceptance import Accepted, Counts, Outcome, State
-from ..access.caller import Refused
 from ..raw import identified
-from ..reading.keyset import Question
 from ..schema import ingests, quarantine
 from ..service import Health
-from . import answers, cursors
+from . import answers
 from .ingest import accepted_of, announce, failures, hand_over, outcome_of
 from .queries import Asked, answered, attachment, documented, health, reads, wrong
 

@@ -9,12 +9,13 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection, select
 
+from ....platform.web import cursors
+from ....platform.web.paging import Window
 from ..reading import points, tracks, workouts
-from ..reading.keyset import Window
 from ..schema import routes, series
 from ..schema import workouts as table
 from ..store import places
-from . import cursors, shapes
+from . import shapes
 from .queries import (
     Asked,
     Cursor,

@@ -11,7 +11,7 @@ from litestar import Request, Response, delete, patch, post, put
 from litestar.params import JSONBody, Parameter
 from sqlalchemy import Connection
 
-from ..access.caller import Refused
+from ....platform.access.caller import Refused
 from ..export import catalogue
 from ..reading import person
 from ..reading.person import EARLIEST, Characteristics, Kept

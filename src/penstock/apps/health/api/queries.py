@@ -22,8 +22,8 @@ from litestar.params import Parameter
 from litestar.response import Stream
 from sqlalchemy import Connection
 
-from ..access.caller import Caller, Refused
-from ..reading.keyset import Window
+from ....platform.access.caller import Caller, Refused
+from ....platform.web.paging import Window
 from ..service import Health
 
 T = TypeVar("T")

@@ -10,12 +10,13 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection, select
 
+from ....platform.web import cursors
+from ....platform.web.paging import Question
 from ..reading import overview, points, sleep
-from ..reading.keyset import Question
 from ..reading.points import Metric
 from ..schema import quality
 from ..store import rollups
-from . import cursors, exporting, movement, shapes
+from . import exporting, movement, shapes
 from .queries import (
     Asked,
     Cursor,

@@ -15,10 +15,10 @@ from sqlalchemy import (
     union_all,
 )
 
+from ....platform.web.paging import Window
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..schema import points, workouts
-from .keyset import Window
 from .points import alike, every, payload, shown
 
 WORKOUTS = "workouts"

@@ -14,9 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet
 from sqlalchemy import Row, Text, type_coerce
 
-from ..database import Database
-from ..schema import Moment
-from .keyset import Key, Question
+from ....platform.columns import Moment
+from ....platform.database import Database
+from ....platform.web.paging import Key, Question
 from .points import Metric, payload, shown
 
 CHUNK = 8192

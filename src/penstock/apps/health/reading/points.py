@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, func, literal, select
 
+from ....platform.web.paging import Key, Question, Window
 from ..export import catalogue
 from ..schema import TRACKED, history, points, routes, series, workouts
 from ..store import rollups
-from .keyset import Key, Question, Window
 
 JSON_COLUMNS = frozenset({"fields", "original", "warnings", "key"})
 """Columns whose text is JSON and goes into an answer as it is."""

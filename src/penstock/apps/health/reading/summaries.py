@@ -24,11 +24,11 @@ from sqlalchemy import (
     type_coerce,
 )
 
+from ....platform.web.paging import Window
 from ..schema import metrics as known
 from ..schema import points, quarters
 from . import overview
 from .domains import WORKOUTS, Asked
-from .keyset import Window
 
 
 def summary(connection: Connection, asked: Asked, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -11,9 +11,9 @@ from xml.sax.saxutils import escape
 import msgspec
 import numpy as np
 
-from ..database import Database
+from ....platform.database import Database
+from ....platform.web.paging import Key
 from ..schema import routes
-from .keyset import Key
 from .workouts import route_question
 
 CHUNK = 8192

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, literal, select, text, true, union_all
 
+from ....platform.web.paging import Key, Question, Window
 from ..schema import routes, series, workouts
-from .keyset import Key, Question, Window
 from .points import every, payload, skipped
 
 _COLUMNS = {

@@ -20,10 +20,10 @@ from ....component import Output, Writer
 from ....context import Context
 from ....delivery import Batch
 from ....errors import PermanentError, RowsRejected
+from ....platform.database import Database
+from ....platform.migration import migrate
 from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
-from ..database import Database
-from ..migration import migrate
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
 from . import accounting, partitions

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, func, select, text, tuple_
 from sqlalchemy.sql.expression import TableClause
 
-from ..database import Database
+from ....platform.database import Database
 from ..schema import PARTITIONED, audit, history, metrics, quarantine, quarters, workouts
 from ..settings import Settings
 from . import partitions

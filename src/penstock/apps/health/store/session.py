@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from ....clients import postgres, sqlite
 from ....clients.database import Postgres
 from ....errors import PenstockError, PermanentError
-from ..database import Database
+from ....platform.database import Database
 
 _SETTINGS: LiteralString = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false), set_config('jit', 'off', false),

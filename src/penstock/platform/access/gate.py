@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import update
 
-from ....errors import PenstockError
-from .. import metrics
+from ...apps.health import metrics
+from ...apps.health.schema import keys
+from ...apps.health.settings import Limit, Settings
+from ...errors import PenstockError
 from ..database import Database
-from ..schema import keys
-from ..settings import Limit, Settings
 from . import addresses
 from .audit import Audit, Outcome, entry
 from .caller import SCOPES, Caller, Refused

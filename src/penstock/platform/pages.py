@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import NamedTuple
 
-from ....serving.asgi import Receive, Scope, Send
-from ....serving.listener import answer
+from ..serving.asgi import Receive, Scope, Send
+from ..serving.listener import answer
 
 PATH = "/health-data"
 """Where the page is: mount it at ``/health-data`` and at ``/health-data/*``."""
@@ -80,7 +80,7 @@ class Page:
 
 def _read() -> dict[str, File]:
     table = {}
-    for entry in files(__package__).iterdir():
+    for entry in files("penstock.apps.health.page").iterdir():
         suffix = entry.name[entry.name.rfind(".") :]
         if suffix in TYPES:
             content = entry.read_bytes()

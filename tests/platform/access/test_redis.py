@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from penstock.apps.health.access import redis
-from penstock.apps.health.access.limits import DAY, HOUR, Demand
 from penstock.apps.health.settings import Limit
+from penstock.platform.access import redis
+from penstock.platform.access.limits import DAY, HOUR, Demand
 
 ANYTHING = Limit(requests=10_000, bytes=10**9)
 

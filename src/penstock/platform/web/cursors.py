@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, Text
 
-from ..reading.keyset import Key
-from ..schema import Moment
-from .queries import wrong
+from ...apps.health.api.queries import wrong
+from ...platform.columns import Moment
+from .paging import Key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

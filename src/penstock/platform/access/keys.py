@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ....duration import seconds
-from ....errors import ConfigError, PermanentError
-from ..acceptance import new_id
-from ..schema import keys, users
-from ..settings import Limit, Settings
+from ...apps.health.schema import keys, users
+from ...apps.health.settings import Limit, Settings
+from ...duration import seconds
+from ...errors import ConfigError, PermanentError
+from ...identifiers import new_id
 from . import hashing
 from .caller import SCOPES, Scope
 

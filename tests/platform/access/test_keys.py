@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock.apps.health.access import hashing, keys
 from penstock.errors import ConfigError, TransientError
+from penstock.platform.access import hashing, keys
 
 NOW = datetime(2026, 2, 3, 12, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import msgspec
 
-from ....clients import postgres, sqlite
-from ....clients.database import Postgres
-from ....errors import PenstockError, TransientError
-from ....runtime.threads import Threads
+from ...clients import postgres, sqlite
+from ...clients.database import Postgres
+from ...errors import PenstockError, TransientError
+from ...runtime.threads import Threads
 from ..database import Database
 from .caller import Scope
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from ..settings import Limit
+from ...apps.health.settings import Limit
 
 TRACKED = 50_000
 """Of how many keys and addresses usage is kept in memory; those that were idle longest are forgotten first."""

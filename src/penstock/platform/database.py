@@ -12,10 +12,10 @@ from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from ...clients import postgres, sqlite
-from ...clients.database import Duckdb, Postgres, Sqlite, from_url
-from ...errors import ConfigError, PenstockError
-from . import metrics
+from ..apps.health import metrics
+from ..clients import postgres, sqlite
+from ..clients.database import Duckdb, Postgres, Sqlite, from_url
+from ..errors import ConfigError, PenstockError
 
 T = TypeVar("T")
 

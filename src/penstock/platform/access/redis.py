@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from pydantic import SecretStr
 
-from ....clients import redis
+from ...clients import redis
 from .limits import DAY, HOUR, Counts, Demand, MemoryLimits, Usage, usage
 
 log = logging.getLogger("penstock.health.access")

@@ -15,13 +15,13 @@ from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 
 from penstock.apps.health import schema
-from penstock.apps.health.access import keys
-from penstock.apps.health.access.audit import FEED
-from penstock.apps.health.access.gate import Gate, GateMiddleware
-from penstock.apps.health.api import errors
-from penstock.apps.health.database import Database
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed, feed
+from penstock.platform.access import keys
+from penstock.platform.access.audit import FEED
+from penstock.platform.access.gate import Gate, GateMiddleware
+from penstock.platform.database import Database
+from penstock.platform.web import errors
 from penstock.testing.contexts import lend_context
 
 TABLES = [schema.users, schema.keys, schema.audit, schema.characteristics]

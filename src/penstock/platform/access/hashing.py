@@ -13,8 +13,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
-from ....errors import TransientError
-from ....runtime.threads import Threads
+from ...errors import TransientError
+from ...runtime.threads import Threads
 
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, type=Type.ID)
 AT_ONCE = 2

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from penstock.apps.health.access.limits import Demand, MemoryLimits
-from penstock.apps.health.access.redis import Replicas, SharedLimits
 from penstock.apps.health.settings import DAY, HOUR, Limit, Settings
+from penstock.platform.access.limits import Demand, MemoryLimits
+from penstock.platform.access.redis import Replicas, SharedLimits
 
 START = 1_900_000_000.0
 

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from penstock.apps.health.access.addresses import UNKNOWN, client, group
+from penstock.platform.access.addresses import UNKNOWN, client, group
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

@@ -10,7 +10,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from ....errors import ConnectionLost, PenstockError, TransientError
+from ...errors import ConnectionLost, PenstockError, TransientError
 from ..access.caller import Refused
 from ..access.visit import masked
 

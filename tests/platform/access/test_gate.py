@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select, update
 
 from penstock.apps.health import schema
-from penstock.apps.health.access import keys, lookup
 from penstock.apps.health.settings import Limit
+from penstock.platform.access import keys, lookup
 
 ANYTHING = Limit(requests=10_000, bytes=10**9)
 
@@ -283,7 +283,7 @@ async def test_the_last_use_is_written_down(open_gate, any_database):
 
 
 async def test_while_the_database_is_away_keys_work_as_they_last_did(open_gate, postgres_server, monkeypatch, caplog):
-    from penstock.apps.health.database import Database
+    from penstock.platform.database import Database
 
     monkeypatch.setattr(lookup, "PAUSE", 0.1)
     database = Database.of(postgres_server.create_database())

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 import pyarrow as pa
 
-from ....errors import PenstockError
-from ....inputs.feed import feed
-from ..acceptance import new_id
+from ...errors import PenstockError
+from ...identifiers import new_id
+from ...inputs.feed import feed
 from .caller import Caller
 
 log = logging.getLogger("penstock.health.audit")

@@ -14,12 +14,12 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ...clients import postgres, sqlite
-from ...clients.database import Postgres
-from ...errors import PermanentError
+from ..clients import postgres, sqlite
+from ..clients.database import Postgres
+from ..errors import PermanentError
 from .database import Database
 
-_SCRIPTS = Path(__file__).parent / "store" / "migrations"
+_SCRIPTS = Path(__file__).parents[1] / "apps" / "health" / "store" / "migrations"
 _VERSIONS = "health_schema_version"
 _LOCK = 0x6865616C_74680001
 """What the replicas of a service lock while one of them migrates."""

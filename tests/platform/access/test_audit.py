@@ -11,12 +11,12 @@ from ruamel.yaml import YAML
 from sqlalchemy import select
 
 from penstock.apps.health import schema
-from penstock.apps.health.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
-from penstock.apps.health.access.caller import Caller
 from penstock.clients.database import Postgres
 from penstock.config.configuration import loads
 from penstock.engine import Engine
 from penstock.inputs.feed import Feed, feed
+from penstock.platform.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
+from penstock.platform.access.caller import Caller
 from penstock.testing.contexts import lend_context
 
 CALLER = Caller(

@@ -1,0 +1,1 @@
+"""What every HTTP API of an application shares: errors, paging, cursors."""
