@@ -27,9 +27,9 @@ HERE = Path("penstock-data")
 @contextmanager
 def _database(data: Path, *, migrated: bool = True) -> Iterator[Database]:
     """Yield the database that ``penstock up`` uses, with its tables."""
+    from ..apps.health.store.migrations import migrate as bring_up_to_date
     from ..apps.inbox.app import database_url
     from ..platform.database import Database
-    from ..platform.migration import migrate as bring_up_to_date
 
     database = Database.of(database_url(data))
     try:
@@ -137,7 +137,7 @@ def migrate(data: Data = HERE) -> None:
 
     Example: `penstock migrate`
     """
-    from ..platform.migration import migrate as bring_up_to_date
+    from ..apps.health.store.migrations import migrate as bring_up_to_date
 
     with _database(data, migrated=False) as database:
         typer.echo(f"the tables are at revision {bring_up_to_date(database)}")

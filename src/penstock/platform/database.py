@@ -1,39 +1,54 @@
-"""The database of the health service: one pool of connections, used from threads."""
+"""The database of an application: one pool of connections, used from threads, and connections beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, LiteralString, TypeVar
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from ..apps.health import metrics
 from ..clients import postgres, sqlite
 from ..clients.database import Duckdb, Postgres, Sqlite, from_url
 from ..errors import ConfigError, PenstockError
 
 T = TypeVar("T")
 
+PLAIN: LiteralString = "SET TIME ZONE 'UTC'"
+"""Settings of a connection of PostgreSQL whose statements may take their time."""
+POOLED: LiteralString = "SET TIME ZONE 'UTC'; SET statement_timeout = '60s'"
+"""Settings of the connections of the pool."""
+
 
 class Database:
-    """Reads and small writes of the service; points are written by the stream's output."""
+    """A SQLite file, or a PostgreSQL database in which ``schema`` holds the tables, if there is one.
 
-    def __init__(self, where: Postgres | Sqlite | Duckdb) -> None:
+    ``on_wait`` is called with the seconds that each use of the pool waited for a connection.
+    """
+
+    def __init__(
+        self,
+        where: Postgres | Sqlite | Duckdb,
+        *,
+        schema: str | None = None,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> None:
         if isinstance(where, Duckdb):
-            raise ConfigError("the health service keeps its tables in SQLite or PostgreSQL, not in DuckDB")
+            raise ConfigError("applications keep their tables in SQLite or PostgreSQL, not in DuckDB")
         self.where: Postgres | Sqlite = where
-        self.pool = _pool(where)
+        self.schema = schema if isinstance(where, Postgres) else None
+        self._on_wait = on_wait
 
     @classmethod
-    def of(cls, url: str) -> Database:
+    def of(cls, url: str, *, schema: str | None = None, on_wait: Callable[[float], None] | None = None) -> Database:
         """Return the database that ``url`` names; raises ConfigError. Nothing is opened yet."""
         try:
-            return cls(from_url(url))
+            return cls(from_url(url), schema=schema, on_wait=on_wait)
         except ValueError as error:
             raise ConfigError(f"PENSTOCK_DATABASE_URL: {str(error).partition('[type=')[0].strip()}") from None
 
@@ -41,6 +56,24 @@ class Database:
     def is_postgres(self) -> bool:
         """Whether it is PostgreSQL rather than SQLite."""
         return isinstance(self.where, Postgres)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The pool, made with its first use."""
+        if self.is_postgres:
+            return create_engine(
+                "postgresql+psycopg://",
+                creator=lambda: self.open(POOLED),
+                pool_size=8,
+                max_overflow=8,
+                pool_timeout=10,
+                pool_pre_ping=True,
+            )
+        pool = create_engine(
+            "sqlite://", creator=self.open, poolclass=QueuePool, pool_size=4, max_overflow=4, pool_timeout=10
+        )
+        event.listen(pool, "begin", _begin)
+        return pool
 
     async def run(self, action: Callable[[Connection], T], *, changes: bool = False) -> T:
         """Run ``action`` in a thread, in a transaction that is committed after it; raises PenstockError."""
@@ -55,49 +88,51 @@ class Database:
         try:
             asked = time.perf_counter()
             with self.pool.connect().execution_options(penstock_changes=changes) as connection, connection.begin():
-                metrics.waited(time.perf_counter() - asked)
+                if self._on_wait is not None:
+                    self._on_wait(time.perf_counter() - asked)
                 return action(connection)
         except DBAPIError as error:
-            original = error.orig if isinstance(error.orig, Exception) else error
-            raise self.classified(original) from error
-        except PenstockError:
-            raise
+            raise self.classified(error) from error
+
+    def connect(self, purpose: LiteralString = PLAIN) -> Connection:
+        """Open a connection beside the pool, for one owner; closing it disconnects.
+
+        ``purpose`` are the settings it needs on PostgreSQL. On SQLite its transactions keep out other writers.
+        """
+        if self.is_postgres:
+            return create_engine(
+                "postgresql+psycopg://", creator=lambda: self.open(purpose), poolclass=NullPool
+            ).connect()
+        engine = create_engine("sqlite://", creator=self.open, poolclass=NullPool)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine.connect()
+
+    def open(self, purpose: LiteralString = PLAIN) -> Any:
+        """Open a connection of psycopg or sqlite3; raises their errors."""
+        if isinstance(self.where, Sqlite):
+            return sqlite.connect(self.where.path)
+        connection = postgres.connect(self.where, purpose)
+        if self.schema is not None:  # Extensions such as PostGIS are in "public".
+            name = self.schema.replace('"', '""')
+            connection.execute("SELECT set_config('search_path', %s, false)", (f'"{name}", public',))
+            connection.commit()
+        return connection
 
     def classified(self, error: Exception) -> PenstockError:
         """Return what follows from an error of the database, without its password."""
+        if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
+            error = error.orig
         if isinstance(self.where, Postgres):
             return postgres.classified(error, self.where)
         return sqlite.classified(error, self.where.path)
 
     def close(self) -> None:
-        """Close all connections."""
-        self.pool.dispose()
-
-
-def _pool(where: Postgres | Sqlite) -> Pool:
-    if isinstance(where, Postgres):
-        settings = "SET TIME ZONE 'UTC'; SET statement_timeout = '60s'"
-        return create_engine(
-            "postgresql+psycopg://",
-            creator=lambda: postgres.connect(where, settings),
-            pool_size=8,
-            max_overflow=8,
-            pool_timeout=10,
-            pool_pre_ping=True,
-        )
-    pool = create_engine(
-        "sqlite://",
-        creator=lambda: sqlite.connect(where.path),
-        poolclass=QueuePool,
-        pool_size=4,
-        max_overflow=4,
-        pool_timeout=10,
-    )
-    event.listen(pool, "begin", _begin)
-    return pool
+        """Close all connections of the pool."""
+        if "pool" in self.__dict__:
+            self.pool.dispose()
 
 
 def _begin(connection: Connection) -> None:
-    """Our connections begin nothing by themselves: without this, each statement would be committed on its own."""
+    """Begin by hand: our connections begin nothing by themselves, so each statement would be committed on its own."""
     changes = connection.get_execution_options().get("penstock_changes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if changes else "BEGIN")

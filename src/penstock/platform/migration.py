@@ -1,102 +1,130 @@
-"""Bring the tables of the health service up to date."""
+"""Bring the tables of an application up to date."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.util import CommandError
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from ..clients import postgres, sqlite
-from ..clients.database import Postgres
-from ..errors import PermanentError
+from ..errors import PenstockError, PermanentError
 from .database import Database
 
-_SCRIPTS = Path(__file__).parents[1] / "apps" / "health" / "store" / "migrations"
-_VERSIONS = "health_schema_version"
-_LOCK = 0x6865616C_74680001
-"""What the replicas of a service lock while one of them migrates."""
 _one_at_a_time = threading.Lock()
 """Alembic keeps what it is doing in variables of its modules."""
 
 
-def migrate(database: Database, *, revision: str = "head") -> str:
+def migrate(
+    database: Database, scripts: Path, version_table: str, *, requires: Sequence[str] = (), revision: str = "head"
+) -> str:
     """Bring the tables up to ``revision`` in one transaction, and return the revision they then have.
 
-    Does nothing where they have it already. Several replicas may start at once: the others wait for the first. Raises
-    PermanentError where PostGIS is missing or the tables are newer than this version of Penstock.
+    ``scripts`` is a folder of Alembic scripts whose names begin with their revisions, in their order: ``0001_keys.py``.
+    ``requires`` are extensions of PostgreSQL. Several replicas may start at once: the others wait for the first. Raises
+    PermanentError where an extension is missing or the tables are newer than this version of Penstock.
     """
-    with _one_at_a_time, _transaction(database) as connection:
-        if database.is_postgres:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            _extend(connection)
-        _upgrade(connection, revision)
-        return _current(connection) or ""
+    known = revisions(scripts)
+    wanted = known[-1] if revision == "head" else revision
+    try:
+        with database.connect() as connection, connection.begin():
+            if database.is_postgres:
+                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))")
+                connection.execute(lock, {"table": f"{database.schema or ''}.{version_table}"})
+                _make_schema(connection, database.schema)
+                for extension in requires:
+                    _extend(connection, extension)
+            found = _current(connection, version_table, database.schema)
+            if found is not None and found not in known:
+                raise PermanentError(
+                    f"{version_table} says {found!r}: tables that a newer Penstock made need that Penstock"
+                )
+            if found != wanted:
+                with _one_at_a_time:
+                    _upgrade(connection, scripts, version_table, database.schema, wanted)
+            return wanted
+    except PenstockError:
+        raise
+    except (DBAPIError, OSError) as error:
+        raise database.classified(error) from error
 
 
-def current(database: Database) -> str | None:
+def current(database: Database, version_table: str) -> str | None:
     """Return the revision that the tables have; None where there are none."""
-    return database.call(_current)
+    return database.call(lambda connection: _current(connection, version_table, database.schema))
 
 
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": _VERSIONS}).get_current_revision()
+def revisions(scripts: Path) -> list[str]:
+    """Return the revisions that a folder of scripts makes, the oldest first."""
+    return sorted(file.name.partition("_")[0] for file in scripts.glob("[0-9]*_*.py"))
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    try:
-        command.upgrade(config, revision)
-    except CommandError as error:
-        raise PermanentError(
-            f"the tables of the health service cannot be brought to revision {revision!r}: {error}; "
-            "tables that a newer Penstock made need that Penstock"
-        ) from error
+def run_statements(connection: Connection, script: str) -> None:
+    """Run the statements of the file beside ``script``, a path, that is named for the database at hand."""
+    file = Path(script).with_suffix(f".{connection.dialect.name}.sql")
+    for statement in file.read_text().split(";\n"):
+        if statement.strip():
+            connection.exec_driver_sql(statement)
 
 
-@contextmanager
-def _transaction(database: Database) -> Iterator[Connection]:
-    """Yield a connection of its own, which may take its time, in a transaction that no other may write beside."""
-    where = database.where
-    if isinstance(where, Postgres):
-        engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: postgres.connect(where, "SET TIME ZONE 'UTC'"), poolclass=NullPool
+def _current(connection: Connection, version_table: str, schema: str | None) -> str | None:
+    if not inspect(connection).has_table(version_table, schema):
+        return None
+    quoted = connection.dialect.identifier_preparer.quote(version_table)
+    where = f"{connection.dialect.identifier_preparer.quote(schema)}.{quoted}" if schema else quoted
+    return cast("str | None", connection.scalar(text(f"SELECT version_num FROM {where}")))  # noqa: S608 - names of ours
+
+
+def _upgrade(connection: Connection, scripts: Path, version_table: str, schema: str | None, revision: str) -> None:
+    """Run the scripts. Alembic takes 40 MB and is needed once for each version."""
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    folder = str(scripts).replace("%", "%%")
+    config = Config()
+    config.set_main_option("script_location", folder)
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", folder)
+    directory = ScriptDirectory.from_config(config)
+    with EnvironmentContext(config, directory, fn=lambda at, _: directory._upgrade_revs(revision, at)) as environment:
+        environment.configure(
+            connection=connection,
+            version_table=version_table,
+            version_table_schema=schema,
+            # Without it, Alembic would commit each script by itself on SQLite.
+            transactional_ddl=True,
         )
-    else:
-        engine = create_engine("sqlite://", creator=lambda: sqlite.connect(where.path), poolclass=NullPool)
-    try:
-        with engine.begin() as connection:
-            if not database.is_postgres:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-    except DBAPIError as error:
-        raise database.classified(error.orig if isinstance(error.orig, Exception) else error) from error
+        environment.run_migrations()
 
 
-def _extend(connection: Connection) -> None:
-    """Load PostGIS into the database, unless it is there."""
-    if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'postgis'")):
+def _make_schema(connection: Connection, schema: str | None) -> None:
+    """Make the schema unless it is there."""
+    if schema is None or connection.scalar(text("SELECT to_regnamespace(quote_ident(:name))"), {"name": schema}):
         return
-    if not connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'postgis'")):
+    quoted = connection.dialect.identifier_preparer.quote(schema)
+    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted}"))
+
+
+def _extend(connection: Connection, extension: str) -> None:
+    """Load an extension into the database, unless it is there."""
+    name = {"name": extension}
+    if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = :name"), name):
+        return
+    if not connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = :name"), name):
         raise PermanentError(
-            "postgres: the health service needs PostGIS, and this server does not have it; install it there, for "
-            "example with `apt-get install postgresql-15-postgis-3` or the image postgis/postgis"
+            f"postgres: the extension {extension} is needed, and this server does not have it; install it there, for "
+            "PostGIS by `apt-get install postgresql-15-postgis-3` or the image postgis/postgis"
         )
+    quoted = connection.dialect.identifier_preparer.quote(extension)
     try:
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS postgis"))
+        connection.execute(text(f"CREATE EXTENSION IF NOT EXISTS {quoted} SCHEMA public"))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", "") != "42501":
             raise
         raise PermanentError(
-            "postgres: the health service needs PostGIS, and its user may not load it; run `CREATE EXTENSION postgis` "
-            "in the database as a superuser, once"
+            f"postgres: the extension {extension} is needed, and this user may not load it; run "
+            f"`CREATE EXTENSION {extension}` in the database as a superuser, once"
         ) from error

@@ -14,10 +14,10 @@ from penstock.apps.health.schema import ingests, keys, points, quarantine, users
 from penstock.apps.health.schema import metrics as summaries
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
+from penstock.apps.health.store.migrations import migrate
 from penstock.identifiers import new_id
 from penstock.observe.metrics import registry
 from penstock.platform.database import Database
-from penstock.platform.migration import migrate
 
 NOW = datetime(2026, 3, 31, 15, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -15,10 +15,10 @@ from penstock.apps.health.raw import Raw
 from penstock.apps.health.rebuilding import rebuild
 from penstock.apps.health.schema import points, users
 from penstock.apps.health.settings import Settings
+from penstock.apps.health.store.migrations import migrate
 from penstock.errors import ConfigError
 from penstock.identifiers import new_id
 from penstock.platform.database import Database
-from penstock.platform.migration import migrate
 from penstock.runtime.wal import hold
 
 MOMENT = datetime(2026, 2, 3, tzinfo=UTC)

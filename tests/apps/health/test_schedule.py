@@ -16,10 +16,10 @@ from penstock.apps.health.schedule import Job, Schedule, refresh
 from penstock.apps.health.schema import audit, ingests, keys, quarantine, users
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
+from penstock.apps.health.store.migrations import migrate
 from penstock.inputs.feed import Feed
 from penstock.observe.metrics import registry
 from penstock.platform.database import Database
-from penstock.platform.migration import migrate
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer
 

@@ -17,9 +17,9 @@ from ...platform.access.gate import Gate
 from ...platform.database import Database
 from ...platform.pages import Page
 from ...serving.asgi import Asgi, Receive, Scope, Send
+from . import metrics
 from .acceptance import batch
 from .api.app import build
-from .metrics import Measured
 from .raw import Raw
 from .schedule import Schedule
 from .service import Health
@@ -62,14 +62,14 @@ class Service:
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set."""
         settings = self._settings
-        database = Database.of(settings.database_url.get_secret_value())
+        database = Database.of(settings.database_url.get_secret_value(), on_wait=metrics.waited)
         gate = Gate.of(settings, database)
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(gate.open())
                 raw = await asyncio.to_thread(Raw.of, settings)
                 health = Health(settings=settings, database=database, raw=raw, gate=gate)
-                api = Measured(_at_the_root(cast(Asgi, build(health))))
+                api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
                 page = await asyncio.to_thread(Page)
                 sending = asyncio.create_task(_send_again(raw))
                 stack.callback(sending.cancel)

@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from penstock.apps.health.acceptance import Outcome
 from penstock.apps.health.schema import metadata
+from penstock.apps.health.store.migrations import migrate
 from penstock.apps.health.store.output import Store
 from penstock.apps.health.store.session import Session
 from penstock.platform.database import Database
-from penstock.platform.migration import migrate
 
 _CHANGES = {"updated_at", "committed_at", "completed_at", "replaced_at", "created_at"}
 _COUNTED = {"health_history", "health_quarantine"}

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from penstock.apps.health.schema import metadata
+from penstock.apps.health.store.migrations import current, migrate
 from penstock.errors import PenstockError, PermanentError
 from penstock.platform.database import Database
-from penstock.platform.migration import current, migrate
 from penstock.testing.servers import PostgresServer
 
 _COLUMNS = """

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import SecretStr, field_validator
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from ....clients.database import Duckdb, from_url
 from ....clients.thread import OwnThread
@@ -21,12 +20,12 @@ from ....context import Context
 from ....delivery import Batch
 from ....errors import PermanentError, RowsRejected
 from ....platform.database import Database
-from ....platform.migration import migrate
 from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
 from . import accounting, partitions
+from .migrations import migrate
 from .session import Session, lock
 from .staging import Part, counted_by_type, part_of
 from .upsert import Load, Tally, Upsert
@@ -75,8 +74,6 @@ def _connect(database: Database, waiting: Outcomes) -> Store:
     try:
         migrate(database)
         return Store(Session(database), waiting)
-    except DBAPIError as error:
-        raise database.classified(error.orig if isinstance(error.orig, Exception) else error) from error
     except Exception as error:
         raise database.classified(error) from error
 

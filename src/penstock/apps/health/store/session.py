@@ -12,11 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.types as is_
-from sqlalchemy import Connection, NullPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, text
 
-from ....clients import postgres, sqlite
-from ....clients.database import Postgres
 from ....errors import PenstockError, PermanentError
 from ....platform.database import Database
 
@@ -37,15 +34,7 @@ class Session:
 
     def __init__(self, database: Database) -> None:
         self.database, self.is_postgres = database, database.is_postgres
-        where = database.where
-        if isinstance(where, Postgres):
-            engine = create_engine(
-                "postgresql+psycopg://", creator=lambda: postgres.connect(where, _SETTINGS), poolclass=NullPool
-            )
-        else:
-            engine = create_engine("sqlite://", creator=lambda: sqlite.connect(where.path), poolclass=NullPool)
-            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        self.connection: Connection = engine.connect()
+        self.connection: Connection = database.connect(_SETTINGS)
         if not self.is_postgres:
             self._driver.execute("PRAGMA temp_store = MEMORY")
             self._driver.execute("PRAGMA cache_size = -16000")
@@ -65,8 +54,6 @@ class Session:
                 yield self.connection
         except PenstockError:
             raise
-        except DBAPIError as error:
-            raise self.database.classified(error.orig if isinstance(error.orig, Exception) else error) from error
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise PermanentError(f"the rows cannot be written: {error}") from error
         except Exception as error:
@@ -92,7 +79,6 @@ class Session:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
-        self.connection.engine.dispose()
 
 
 def lock(connection: Connection, users: Iterable[int]) -> None:
