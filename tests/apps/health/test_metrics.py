@@ -195,7 +195,7 @@ def test_keys_and_limits_are_counted_in_closed_sets() -> None:
 
 
 def test_connections_to_the_database_are_shown(tmp_path: Path) -> None:
-    database = Database.of(f"sqlite:///{tmp_path}/a.db")
+    database = Database.of(f"sqlite:///{tmp_path}/a.db", on_wait=metrics.waited)
     metrics.watch(database)
     waited = Moved("db_connection_wait_time_seconds_count", operation="query")
 
