@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from penstock import ConfigError, load, loads
+from penstock.config.document import parse_document
 from penstock.config.schema import json_schema
 
 MINIMAL = """
@@ -157,3 +158,38 @@ def test_the_schema_is_valid_and_knows_the_components() -> None:
     assert validator.is_valid(good)
     assert not validator.is_valid({"streams": [{"input": {"type": "memori"}, "output": "drop"}]})
     assert not validator.is_valid({"streams": [{"input": {"type": "memory", "mesages": []}, "output": "drop"}]})
+
+
+@pytest.mark.parametrize("text", ["day: 2024-01-01", "day: 2024-01-01T10:00:00Z", "day: 2024-01-01 10:00:00.5"])
+def test_an_unquoted_date_stays_the_text_that_it_is(text: str) -> None:
+    assert parse_document(text).value == {"day": text.removeprefix("day: ")}
+    assert parse_document('{"day": "2024-01-01"}', ".json").value == {"day": "2024-01-01"}
+
+
+@pytest.mark.parametrize("text", ["day = 2024-01-01", "day = 2024-01-01T10:00:00Z", "day = 10:00:00"])
+def test_dates_and_times_of_toml_are_texts(text: str) -> None:
+    assert isinstance(parse_document(text, ".toml").value["day"], str)
+
+
+def test_binary_values_are_refused_with_their_line() -> None:
+    with pytest.raises(ConfigError, match=r"binary values are not supported") as refused:
+        parse_document("a: 1\nb: !!binary aGVsbG8=")
+    assert (refused.value.line, refused.value.path) == (2, "b")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "cp037"])
+@pytest.mark.parametrize(
+    "component", ["input: {type: file, path: a.txt", "output: {type: stdout", "output: {type: file, path: b.txt"]
+)
+def test_an_encoding_without_newlines_is_refused_where_lines_are_wanted(component: str, encoding: str) -> None:
+    rest = "output: drop" if component.startswith("input") else "input: {type: memory, messages: [a]}"
+    text = f"streams:\n  - {component}, codec: {{type: text, encoding: {encoding}}}}}\n    {rest}\n"
+    with pytest.raises(ConfigError, match="has no lines that end in the byte 0x0A"):
+        loads(text)
+
+
+def test_an_encoding_without_newlines_is_taken_where_payloads_are_told_apart_otherwise() -> None:
+    loads(
+        "streams:\n  - input: {type: file, path: a.txt, framing: whole, codec: {type: text, encoding: utf-16}}\n"
+        "    output: drop\n"
+    )

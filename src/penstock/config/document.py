@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,9 +142,14 @@ class _Composer:
         if not plain or tag == "tag:yaml.org,2002:str":
             return text
         try:
-            return self._yaml.constructor.construct_object(ScalarNode(tag, text, node.start_mark, node.end_mark))
+            value = self._yaml.constructor.construct_object(ScalarNode(tag, text, node.start_mark, node.end_mark))
         except (YAMLError, ValueError) as error:
             raise self._document.error(f"cannot be read as {str(tag).rsplit(':', 1)[-1]}: {text!r}", path) from error
+        if isinstance(value, date):  # options are what JSON can hold, so a date stays the text that it is in the file
+            return text
+        if value is not None and not isinstance(value, str | int | float):
+            raise self._document.error(f"{str(tag).rsplit(':', 1)[-1]} values are not supported: write a text", path)
+        return value
 
     def _resolve(self, text: str) -> str:
         return str(self._yaml.resolver.resolve(ScalarNode, text, (True, False)))
@@ -190,6 +196,8 @@ def _fill_in_all(value: Any, environment: Mapping[str, str], document: Document,
         return {key: _fill_in_all(item, environment, document, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_fill_in_all(item, environment, document, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(value, date | time):
+        return value.isoformat()
     return fill_in(value, environment, document, path) if isinstance(value, str) else value
 
 
