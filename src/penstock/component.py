@@ -203,6 +203,9 @@ class Codec(Component, package="codecs"):
         """Return one payload for each row; raises PermanentError for what the format cannot hold."""
         raise NotImplementedError
 
+    def check_lines(self) -> None:
+        """Raise ValueError if its payloads cannot be told apart by newlines, so that `framing: lines` is refused."""
+
     def decoder(self, columns: frozenset[str] | None = None) -> Decoder:
         """Return a decoder that may learn the schema as it goes; ``columns`` are the only ones anyone reads."""
         return self.decode

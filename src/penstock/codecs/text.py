@@ -44,6 +44,15 @@ class Text(Codec, type="text"):
             raise ValueError(f"no text encoding is called {name!r}") from error
         return name
 
+    def check_lines(self) -> None:
+        """Raise ValueError for UTF-16, UTF-32, EBCDIC and the like, in which a newline is not the byte 0x0A alone."""
+        try:
+            has_newlines = b"a\nb".decode(self.encoding) == "a\nb"
+        except UnicodeError:
+            has_newlines = False
+        if not has_newlines:
+            raise ValueError(f"{self.encoding} has no lines that end in the byte 0x0A: expected another `framing`")
+
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return a row for each payload that is not blank; raises PermanentError if one is not text."""
         return pa.record_batch({self.column: _without_ends(self._read(payloads))})

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pyarrow as pa
+from pydantic import model_validator
 
 from ..component import Output, Writer
 from ..context import Context
@@ -31,6 +32,12 @@ class Stdout(Output, type="stdout"):
 
     append_newline: bool = True
     """End each payload with a line break, unless it has one."""
+
+    @model_validator(mode="after")
+    def _has_lines(self) -> Stdout:
+        if self.codec is not None and self.append_newline:
+            self.codec.check_lines()
+        return self
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Writer]:

@@ -139,6 +139,8 @@ class File(Input, type="file"):
             raise ValueError(f"format {self.format} has no framing: leave `framing` out, or say `format: text`")
         if self.query is not None and (self.follow or self.codec or framed or self.format == "text"):
             raise ValueError("a query cannot be combined with follow, codec, framing or format: text")
+        if self.codec is not None and not framed:
+            self.codec.check_lines()
         if self.start == "end" and not self.follow:
             raise ValueError("start: end needs follow: true")
         return self

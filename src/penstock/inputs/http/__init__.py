@@ -144,6 +144,8 @@ class Http(Input, type="http"):
             raise ValueError("expected `headers` to be a list of names beside `address`, a mapping beside `url`")
         if self.cursor is not None and self.cursor.field is None and self.framing is not BodyFraming.AUTO:
             raise ValueError("a `cursor` is found in JSON only: leave out `framing`")
+        if self.codec is not None and self.framing is BodyFraming.LINES:
+            self.codec.check_lines()
         check_credentials(self.url, self.auth, self.headers_sent())
         return self
 

@@ -124,6 +124,8 @@ class File(Output, type="file"):
             raise ValueError("`framing: whole` cannot tell payloads apart in a file: expected lines, length_delimited")
         if self.framing is not Framing.LINES and format not in (Format.JSON, Format.TEXT):
             raise ValueError(f"`framing` is for json and text, not for {format}")
+        if self.codec is not None and self.framing is Framing.LINES:
+            self.codec.check_lines()
         if self.is_remote() and (self.rotate is not None or self.mode != "append"):
             raise ValueError("`rotate` and `mode` are for files of this machine: each write makes an object of its own")
         return self
