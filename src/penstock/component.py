@@ -186,6 +186,10 @@ Process: TypeAlias = Callable[[Batch], Sequence[Batch]] | Callable[[Batch], Awai
 """A live processor: one batch in; none (filtered), one or several out. Raises PermanentError for rows it refuses.
 
 A plain function runs in a thread, several at once; a coroutine function runs on the event loop.
+
+Within one run of a stream a batch comes again only if the call with it failed: the same batch after TransientError or
+ConnectionLost, its halves after any other error of a row-wise processor. A call that returned is never repeated,
+whatever fails behind it. In the next run, after a stop, a restart or a crash, rows come again that were not acked.
 """
 
 

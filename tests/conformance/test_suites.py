@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
+from pydantic import PrivateAttr
 
 from penstock.checkpoint import Checkpoint
-from penstock.component import Buffer, Codec, Input, Output, Processor, Queue, Reader, Writer
+from penstock.component import Buffer, Codec, Input, Output, Process, Processor, Queue, Reader, Writer
 from penstock.context import Context
 from penstock.delivery import Batch, Delivery, Position
 from penstock.errors import EndOfInput, PenstockError, PermanentError, RowsRejected
@@ -261,6 +262,54 @@ class TestDouble(ProcessorSuite):
     @pytest.fixture
     def component(self) -> Processor:
         return Double()
+
+
+class Deduplicate(Processor, type="suite_deduplicate"):
+    """Drop rows whose id came before."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        seen: set[int] = set()
+
+        def process(batch: Batch) -> Sequence[Batch]:
+            ids = batch.column("id").to_pylist()
+            new = [at for at, id in enumerate(ids) if id not in seen]
+            seen.update(ids)
+            return [batch.take(pa.array(new, pa.int64()))] if new else []
+
+        yield process
+
+
+class TestDeduplicate(ProcessorSuite):
+    deterministic = False
+
+    @pytest.fixture
+    def component(self) -> Processor:
+        return Deduplicate()
+
+
+class Buffered(Double, type="suite_buffered"):
+    """Hand out one list for all results."""
+
+    _results: list[Batch] = PrivateAttr(default_factory=list)
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        self._results[:] = [batch]
+        return self._results
+
+
+async def test_a_processor_that_reuses_its_results_is_found(tmp_path):
+    with pytest.raises(AssertionError):
+        await TestDouble().test_a_retry_behind_it_loses_nothing(Buffered(), tmp_path)
+
+
+async def test_a_processor_that_says_too_few_columns_is_found(tmp_path):
+    class Narrow(Totals):
+        def columns_read(self):
+            return frozenset({"id"})
+
+    with pytest.raises((AssertionError, KeyError)):
+        await TestDouble().test_the_columns_it_says_it_reads_are_enough(Narrow(), tmp_path)
 
 
 class Totals(Double, type="suite_totals"):

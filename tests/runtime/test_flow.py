@@ -12,8 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import PrivateAttr
 
 from penstock import (
+    Codec,
     Context,
     Engine,
     Input,
@@ -370,3 +372,126 @@ async def test_an_input_that_is_lost_goes_on_where_it_was(tmp_path: Path) -> Non
 
     rows = await flow(tmp_path, input={"type": "test_losing", "count": 40})
     assert [row["n"] for row in rows] == list(range(40))
+
+
+SEEN: set[int] = set()
+
+
+class Deduplicate(Processor, type="test_deduplicate"):
+    """Drop rows whose number came before; what came before is remembered for as long as the process lives."""
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        new = [at for at, n in enumerate(batch.column("n").to_pylist()) if n not in SEEN and not SEEN.add(n)]
+        return [batch.take(pa.array(new, pa.int64()))] if new else []
+
+
+class DeduplicateOnLoop(Deduplicate, type="test_deduplicate_on_loop"):
+    """The same on the event loop."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        async def process(batch: Batch) -> Sequence[Batch]:
+            return self.process(batch)
+
+        yield process
+
+
+class Away(Processor, type="test_away"):
+    """Fails once for each number in ``fails``, as a lookup would that is away for a moment."""
+
+    fails: list[int]
+    by_row: bool = False
+    _failed: set[int] = PrivateAttr(default_factory=set)
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        numbers = batch.column("n").to_pylist()
+        if len(numbers) > 1 and self.by_row:
+            raise ValueError("only one at a time")
+        for n in set(numbers) & set(self.fails) - self._failed:
+            self._failed.add(n)
+            raise TransientError("the lookup is away")
+        return [batch]
+
+    def row_wise(self) -> bool:
+        return self.by_row
+
+
+class AwayOnLoop(Away, type="test_away_on_loop"):
+    """The same on the event loop."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        async def process(batch: Batch) -> Sequence[Batch]:
+            return self.process(batch)
+
+        yield process
+
+
+@pytest.mark.parametrize("first", ["test_deduplicate", "test_deduplicate_on_loop"])
+@pytest.mark.parametrize("second", ["test_away", "test_away_on_loop"])
+@pytest.mark.parametrize("by_row", [False, True])
+async def test_rows_were_lost_on_a_retry_behind_a_processor_that_remembers(
+    first: str, second: str, by_row: bool, tmp_path: Path
+) -> None:
+    SEEN.clear()
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 40, "rows": 4},
+        pipeline=[first, {"type": second, "fails": [0, 2, 21, 39], "by_row": by_row}],
+    )
+    assert [row["n"] for row in rows] == list(range(40))
+
+
+async def test_a_half_that_succeeded_is_not_processed_again(tmp_path: Path) -> None:
+    calls: list[list[int]] = []
+
+    class Noting(Away):
+        def process(self, batch: Batch) -> Sequence[Batch]:
+            found = super().process(batch)
+            calls.append(batch.column("n").to_pylist())
+            return found
+
+    rows = await flow(
+        tmp_path, input={"type": "test_numbers", "count": 4, "rows": 4}, pipeline=[Noting(fails=[1, 3], by_row=True)]
+    )
+    assert [row["n"] for row in rows] == [0, 1, 2, 3]
+    assert calls == [[0], [1], [2], [3]]
+
+
+async def test_refusals_of_an_earlier_stage_outlast_a_retry_behind_it(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 20, "rows": 20},
+        pipeline=["test_picky", {"type": "test_away", "fails": [3, 15]}],
+        error_output=ERRORS,
+    )
+    assert [row["n"] for row in rows] == [n for n in range(20) if n != 13]
+    assert [letter["payload"] for letter in memory.rows("errors")] == ['{"n":13}']
+
+
+async def test_a_decoder_is_not_called_again_when_a_stage_behind_it_fails(tmp_path: Path) -> None:
+    decoded: list[bytes] = []
+
+    class Counting(Codec, type="test_counting"):
+        def decode(self, payloads: pa.BinaryArray) -> Batch:
+            decoded.extend(payloads.to_pylist())
+            return pa.record_batch({"n": [int(payload) for payload in payloads.to_pylist()]})
+
+    source = {"type": "memory", "messages": ["1", "2", "3"], "codec": "test_counting"}
+    rows = await flow(tmp_path, input=source, pipeline=[{"type": "test_away", "fails": [1, 2]}])
+    assert [row["n"] for row in rows] == [1, 2, 3]
+    assert sorted(decoded) == [b"1", b"2", b"3"]
+
+
+async def test_a_stream_is_well_again_once_a_processor_has_recovered(tmp_path: Path) -> None:
+    stream = Stream.model_validate(
+        {
+            "input": {"type": "test_numbers", "count": 3},
+            "pipeline": [{"type": "test_away", "fails": [1]}],
+            "output": {"type": "memory", "key": "out"},
+            "retry": FAST,
+        }
+    )
+    engine = Engine([stream], data=tmp_path)
+    await engine.run()
+    assert engine.supervised[0].status().trouble is None

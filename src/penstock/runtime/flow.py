@@ -250,7 +250,7 @@ class Flow:
 
     async def _readable(self, delivery: Delivery) -> list[Delivery]:
         """Decode what only its delivery says how to decode, so that the log can be read without it; refuse the rest."""
-        done = await self._transform(self._decoding, delivery, time.perf_counter())
+        done = await self._transform(self._decoding, Transformed(delivery, read_at=time.perf_counter()))
         if done.error is not None:
             await delivery.nack(done.error)
             raise done.error
@@ -276,38 +276,44 @@ class Flow:
             await self._sections[0].in_flight.put(None)
 
     async def _forward(self, group: asyncio.TaskGroup, section: _Section, delivery: Delivery) -> None:
-        read_at = time.perf_counter()
+        done = Transformed(delivery, read_at=time.perf_counter())
         if section.transformation.is_empty(delivery):
-            await section.in_flight.put(Transformed(delivery, [_whole(delivery)], read_at=read_at))
+            done.pieces = [Piece(delivery.batch, 0)]
+            await section.in_flight.put(done)
         elif section.transformation.in_thread and delivery.error is None and tracing.active is None:
-            await section.in_flight.put(section.transformation.submit(delivery, read_at))
+            await section.in_flight.put(section.transformation.submit(done))
         else:
-            await section.in_flight.put(group.create_task(self._transform(section.transformation, delivery, read_at)))
+            await section.in_flight.put(group.create_task(self._transform(section.transformation, done)))
 
-    async def _transform(self, transformation: Transformation, delivery: Delivery, read_at: float) -> Transformed:
+    async def _transform(self, transformation: Transformation, done: Transformed) -> Transformed:
+        done = await self._retry(transformation, await transformation(done))
+        if tracing.active is not None:
+            counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
+            tracing.active.span("process", self._stream.id, done.read_at, done.delivery.trace, done.error, **counts)
+        return done
+
+    async def _retry(self, transformation: Transformation, done: Transformed) -> Transformed:
+        """Go on where a stage failed for a while, as often as ``retry`` says."""
         attempt = 0
-        while True:
-            done = await transformation(delivery, read_at)
-            if (
-                not isinstance(done.error, ConnectionLost | TransientError)
-                or self._stop.is_set()
-                or self._stream.retry.exhausted(attempt)
-            ):
-                if tracing.active is not None:
-                    counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
-                    trace = delivery.trace
-                    tracing.active.span("process", self._stream.id, read_at, trace, done.error, **counts)
-                return done
+        while (
+            isinstance(done.error, ConnectionLost | TransientError)
+            and not self._stop.is_set()
+            and not self._stream.retry.exhausted(attempt)
+        ):
             self._metrics.retrying(str(done.error))
             await pause(self._stream.retry.delay(attempt), self._stop)
             attempt += 1
+            done = await transformation(done)
+        if attempt and done.error is None:
+            self._metrics.recovered()
+        return done
 
     async def _transformed(self, section: _Section, waiting: _Waiting) -> Transformed:
-        """Wait for what was handed to the threads, and try again what failed for a while."""
-        done = waiting if isinstance(waiting, Transformed) else await waiting
-        if isinstance(done.error, ConnectionLost | TransientError) and not self._stop.is_set():
-            return await self._transform(section.transformation, done.delivery, done.read_at)
-        return done
+        """Wait for what is being processed; what was handed to the threads is retried here."""
+        if isinstance(waiting, Transformed):
+            return waiting
+        done = await waiting
+        return done if isinstance(waiting, asyncio.Task) else await self._retry(section.transformation, done)
 
     async def _feed(self, section: _Section, following: _Section) -> None:
         """Put what a section made into the buffer of the next, in order; refusals go straight to the end."""
@@ -363,10 +369,6 @@ class Flow:
 
 
 _NOTHING = Transformed(Delivery(pa.RecordBatch.from_pydict({})))
-
-
-def _whole(delivery: Delivery) -> Piece:
-    return Piece(delivery.batch, 0)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -19,13 +19,21 @@ from .threads import Threads
 
 @dataclass(slots=True)
 class Transformed:
-    """What became of a delivery: batches to write, rows refused, or an error that is neither."""
+    """A delivery on its way through the stages: how far it is, the batches to write, and the rows refused.
+
+    When a stage fails for a while, ``stage`` and ``waiting`` say where to go on: nothing that succeeded runs again.
+    """
 
     delivery: Delivery
     pieces: list[Piece] = field(default_factory=list)
+    """What the stage in progress has made so far; at the end, what is to be written."""
     refusals: list[Refusal] = field(default_factory=list)
     error: Exception | None = None
     read_at: float = 0.0
+    stage: int = 0
+    """The stage in progress; 0 decodes."""
+    waiting: list[Piece] | None = None
+    """What the stage in progress has still to process, the next piece last; None before it has begun."""
 
     @property
     def rows(self) -> int:
@@ -58,84 +66,97 @@ class Stage:
 
 
 class Transformation:
-    """Runs the stages of one stream: runs of plain functions in a thread, coroutine functions on the loop."""
+    """Runs the stages of one section: plain functions in a thread, coroutine functions on the event loop."""
 
     def __init__(self, stages: Sequence[Stage], threads: Threads, *, decoder: Decoder | None, metadata: bool) -> None:
-        self._threads, self._decoder, self._metadata = threads, decoder, metadata
+        self._stages, self._threads, self._decoder = stages, threads, decoder
+        self._on_loop = [False, *(stage.on_loop for stage in stages)]  # the first of all decodes
         self.adds_metadata = metadata
-        self._runs: list[tuple[bool, list[Stage]]] = []
-        for stage in stages:
-            if self._runs and not stage.on_loop and not self._runs[-1][0]:
-                self._runs[-1][1].append(stage)
-            else:
-                self._runs.append((stage.on_loop, [stage]))
-        self.in_thread = not any(on_loop for on_loop, _ in self._runs)
-        """Whether nothing of it is for the event loop, so that ``submit`` does all of it."""
+        self.in_thread = not any(self._on_loop)
+        """Whether every stage runs in a thread, so that ``submit`` runs all of them."""
 
     def is_empty(self, delivery: Delivery) -> bool:
         """Whether there is nothing to do for this delivery."""
-        return not (self._runs or self._metadata or self._decodes(delivery) or delivery.error)
+        return not (self._stages or self.adds_metadata or self._decodes(delivery) or delivery.error)
 
     def _decodes(self, delivery: Delivery) -> bool:
         return (delivery.decoder or self._decoder) is not None and VALUE in delivery.batch.schema.names
 
-    async def __call__(self, delivery: Delivery, read_at: float = 0.0) -> Transformed:
-        """Run all stages; never raises but for cancellation."""
-        done = Transformed(delivery, read_at=read_at)
-        if delivery.error is not None:
-            done.refusals.append(Refusal(delivery.batch, "buffer", str(delivery.error), 0))
+    async def __call__(self, done: Transformed) -> Transformed:
+        """Run the stages that are left; an error is kept in the result, and a further call goes on where it arose."""
+        done.error = None
+        if done.delivery.error is not None:
+            done.refusals.append(Refusal(done.delivery.batch, "buffer", str(done.delivery.error), 0))
             return done
-        if self.in_thread:
-            return await self.submit(delivery, read_at)
+        while done.stage < len(self._on_loop) and done.error is None:
+            if not self._on_loop[done.stage]:
+                await self.submit(done)
+                continue
+            try:
+                await self._run_stage_on_loop(done)
+            except Exception as error:
+                done.error = error
+        return done
+
+    def submit(self, done: Transformed) -> asyncio.Future[Transformed]:
+        """Run the stages up to the next one on the event loop in a thread; the future never has an error."""
+        return self._threads.run(self._run_in_thread, done)
+
+    def _run_in_thread(self, done: Transformed) -> Transformed:
         try:
-            begins = True
-            for on_loop, stages in self._runs:
-                if not on_loop:
-                    await self._threads.run(self._run_stages, done, stages, begins)
-                else:
-                    if begins:
-                        await self._threads.run(self._begin, done)
-                    for stage in stages:
-                        done.pieces = [
-                            result
-                            for piece in done.pieces
-                            for result in await _apply_on_loop(stage, piece, done.refusals)
-                        ]
-                begins = False
+            while done.stage < len(self._on_loop) and not self._on_loop[done.stage]:
+                self._run_stage(done)
         except Exception as error:
             done.error = error
         return done
 
-    def submit(self, delivery: Delivery, read_at: float = 0.0) -> asyncio.Future[Transformed]:
-        """Have all stages run in a thread; the future never has an error. Only where ``in_thread``."""
-        return self._threads.run(self._run_all, Transformed(delivery, read_at=read_at))
+    def _run_stage(self, done: Transformed) -> None:
+        stage = self._stages[done.stage - 1] if done.stage else self._decoding(done.delivery)
+        waiting = self._take_up(done)
+        while waiting:
+            piece = waiting[-1]
+            try:
+                results = _pieces(stage, piece, stage.call(piece.batch))
+            except BaseException as error:
+                waiting[-1:] = reversed(_after_failure(stage, piece, _answerable(error), done.refusals))
+            else:
+                done.pieces += results
+                waiting.pop()
+        done.stage, done.waiting = done.stage + 1, None
 
-    def _run_all(self, done: Transformed) -> Transformed:
-        try:
-            self._run_stages(done, self._runs[0][1] if self._runs else (), begins=True)
-        except Exception as error:
-            done.error = error
-        return done
+    async def _run_stage_on_loop(self, done: Transformed) -> None:
+        stage = self._stages[done.stage - 1]
+        waiting = self._take_up(done)
+        while waiting:
+            piece = waiting[-1]
+            try:
+                results = _pieces(stage, piece, await stage.call(piece.batch))
+            except BaseException as error:
+                waiting[-1:] = reversed(_after_failure(stage, piece, _answerable(error), done.refusals))
+            else:
+                done.pieces += results
+                waiting.pop()
+        done.stage, done.waiting = done.stage + 1, None
 
-    def _run_stages(self, done: Transformed, stages: Sequence[Stage], begins: bool) -> None:
-        if begins:
-            self._begin(done)
-        for stage in stages:
-            pieces: list[Piece] = []
-            for piece in done.pieces:
-                pieces += _apply(stage, piece, done.refusals)
-            done.pieces = pieces
+    def _take_up(self, done: Transformed) -> list[Piece]:
+        """Return what the stage in progress has still to process, the next piece last."""
+        if done.waiting is None:
+            delivery = done.delivery
+            if done.stage == 0:
+                done.pieces = [
+                    Piece(attach(delivery.batch, delivery.origin) if self.adds_metadata else delivery.batch, 0)
+                ]
+            done.waiting, done.pieces = done.pieces[::-1], []
+        return done.waiting
 
-    def _begin(self, done: Transformed) -> None:
-        """Decode the payloads and add the metadata, where either is wanted."""
-        delivery = done.delivery
-        batch = attach(delivery.batch, delivery.origin) if self._metadata else delivery.batch
+    def _decoding(self, delivery: Delivery) -> Stage:
         decoder = delivery.decoder or self._decoder
-        if decoder is None or VALUE not in batch.schema.names:
-            done.pieces = [Piece(batch, 0)]
-            return
-        stage = Stage("decode", lambda raw: [decode(raw, decoder)], row_wise=True)
-        done.pieces = _apply(stage, Piece(batch, 0), done.refusals)
+        if decoder is None or VALUE not in delivery.batch.schema.names:
+            return _NO_DECODING
+        return Stage("decode", lambda raw: [decode(raw, decoder)], row_wise=True)
+
+
+_NO_DECODING = Stage("decode", lambda batch: [batch], row_wise=True)
 
 
 def decode(raw: Batch, decoder: Decoder) -> Batch:
@@ -149,31 +170,6 @@ def decode(raw: Batch, decoder: Decoder) -> Batch:
     counts = [decoder(payloads.slice(index, 1)).num_rows for index in range(raw.num_rows)]
     owners = pa.array([index for index, count in enumerate(counts) for _ in range(count)], pa.int64())
     return keep_metadata(raw.take(owners), decoded)
-
-
-def _apply(stage: Stage, piece: Piece, refusals: list[Refusal]) -> list[Piece]:
-    """Call a stage; what it refuses is found by halving and appended to ``refusals``."""
-    results: list[Piece] = []
-    waiting = [piece]
-    while waiting:
-        now = waiting.pop()
-        try:
-            results += _pieces(stage, now, stage.call(now.batch))
-        except BaseException as error:
-            waiting += reversed(_after_failure(stage, now, _answerable(error), refusals))
-    return results
-
-
-async def _apply_on_loop(stage: Stage, piece: Piece, refusals: list[Refusal]) -> list[Piece]:
-    results: list[Piece] = []
-    waiting = [piece]
-    while waiting:
-        now = waiting.pop()
-        try:
-            results += _pieces(stage, now, await stage.call(now.batch))
-        except BaseException as error:
-            waiting += reversed(_after_failure(stage, now, _answerable(error), refusals))
-    return results
 
 
 def _answerable(error: BaseException) -> Exception:
@@ -190,7 +186,7 @@ def _answerable(error: BaseException) -> Exception:
 
 
 def _after_failure(stage: Stage, piece: Piece, error: Exception, refusals: list[Refusal]) -> list[Piece]:
-    """What of a failed piece is to be tried again; the rest is refused. Raises what is nobody's fault."""
+    """Return what of a failed piece is to be processed again, and refuse the rest; raises what may pass by itself."""
     if isinstance(error, TransientError | ConnectionLost):
         raise error
     if isinstance(error, RowsRejected):

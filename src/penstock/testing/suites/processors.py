@@ -1,4 +1,4 @@
-"""What every processor promises: it leaves its argument alone, and the same rows give the same result."""
+"""Conformance tests for processors: results, metadata, columns read, row by row, and retries behind them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
-from ...component import Process, Processor
+from ...backoff import Backoff
+from ...component import Input, Output, Process, Processor, Writer
+from ...context import Context
 from ...delivery import Batch
-from ...metadata import SCHEMA, Origin, attach, without_metadata
+from ...errors import TransientError
+from ...metadata import SCHEMA, Origin, attach, has_metadata, without_metadata
+from ...observe.metrics import StreamMetrics
+from ...runtime.flow import Flow
+from ...stream import Pipeline, Stream
 from .. import batches
 from ..batches import rows_of
 from ..contexts import lend_context
@@ -26,7 +32,7 @@ class ProcessorSuite(Suite):
     """Give a ``component`` fixture; and ``sample`` if it needs other columns than ``id``, ``name`` and ``value``."""
 
     deterministic = True
-    """The same batch gives the same result, whatever was processed before."""
+    """The same batch gives the same result, whatever was processed before; false where rows are remembered."""
     keeps_metadata = True
     """Where there is one row out for each row in, the ``__meta_*`` columns are kept."""
 
@@ -94,12 +100,14 @@ class ProcessorSuite(Suite):
     async def test_an_empty_batch_is_no_error(self, component: Processor, tmp_path: Path) -> None:
         async with self.opened(component, tmp_path) as process:
             results = await self.processed(process, self.sample(0, 5).slice(0, 0))
+        for batch in results:
+            batch.validate(full=True)
         if component.row_wise():
             assert self.rows(results) == []
 
     @needs("deterministic")
     async def test_row_wise_means_row_by_row(self, component: Processor, tmp_path: Path) -> None:
-        """Where ``row_wise`` says so, halves processed apart give what the whole gives."""
+        """Halves processed apart give what the whole gives where ``row_wise`` says so, and leave no trace anywhere."""
         whole = self.sample(0, 7)
         async with self.opened(component, tmp_path) as process:
             together = self.rows(await self.processed(process, whole))
@@ -108,6 +116,7 @@ class ProcessorSuite(Suite):
                 right = self.rows(await self.processed(process, whole.slice(cut)))
                 if component.row_wise():
                     assert left + right == together
+            assert self.rows(await self.processed(process, whole)) == together
 
     @needs("deterministic")
     async def test_a_slice_is_processed_without_the_rest(self, component: Processor, tmp_path: Path) -> None:
@@ -125,17 +134,118 @@ class ProcessorSuite(Suite):
 
     @needs("keeps_metadata")
     async def test_metadata_is_kept_row_by_row(self, component: Processor, tmp_path: Path) -> None:
+        """What a row becomes carries the metadata of that row, and no row carries what no row had."""
         batch = attach(self.sample(0, 5), Origin("suite", partition=3, offset=40, ext={"path": "a"}))
+        before = rows_of(batch.select(SCHEMA.names))
         async with self.opened(component, tmp_path) as process:
-            results = await self.processed(process, batch)
-        if component.row_wise() and sum(result.num_rows for result in results) == batch.num_rows:
-            table = pa.Table.from_batches([result.select(SCHEMA.names) for result in results])
-            assert rows_of(table) == rows_of(batch.select(SCHEMA.names))
+            for result in await self.processed(process, batch):
+                if component.row_wise() or has_metadata(result.schema):
+                    assert all(row in before for row in rows_of(result.select(SCHEMA.names)))
+            for at in range(batch.num_rows if component.row_wise() and self.deterministic else 0):
+                for result in await self.processed(process, batch.slice(at, 1)):
+                    assert rows_of(result.select(SCHEMA.names)) == [before[at]] * result.num_rows
 
     async def test_the_columns_it_says_it_reads_are_enough(self, component: Processor, tmp_path: Path) -> None:
         columns = component.columns_read()
-        batch = self.sample(0, 5)
+        whole = batch = self.sample(0, 5)
         if columns is not None:
             batch = batch.select([name for name in batch.schema.names if name in columns])
-        async with self.opened(component, tmp_path) as process:
-            await self.processed(process, batch)
+        async with self.opened(component, tmp_path / "narrow") as process:
+            found = self.rows(await self.processed(process, batch))
+        async with self.opened(component, tmp_path / "whole") as process:
+            expected = self.rows(await self.processed(process, whole))
+        assert len(found) == len(expected)
+        assert found == expected or not self.deterministic
+
+    async def test_a_retry_behind_it_loses_nothing(self, component: Processor, tmp_path: Path) -> None:
+        """While a later stage fails, what was made is kept: no row is processed twice and all rows arrive."""
+        batches = [self.sample(start, 5) for start in range(0, 40, 5)]
+        watched, received = _Watched(component), _Received()
+        stream = Stream(
+            input=Input.parse({"type": "memory", "messages": batches}),
+            pipeline=Pipeline(processors=[watched, _Interrupted()]),
+            output=received,
+            retry=Backoff.model_validate({"initial": "1ms", "maximum": "2ms"}),
+        )
+        async with lend_context(tmp_path) as context:
+            await self.soon(Flow(stream, context, asyncio.Event(), StreamMetrics("suite")).run())
+        assert watched.calls == len(batches)
+        written = self.rows(received.batches)
+        assert written, "nothing came of the sample: override `sample` with rows that the processor keeps"
+        assert sorted(map(repr, written)) == sorted(map(repr, self.rows(watched.results)))
+
+
+class _Watched(Processor):
+    """Another processor, of which the calls are counted and the results are kept."""
+
+    _inner: Processor = PrivateAttr()
+    _results: list[Sequence[Batch]] = PrivateAttr(default_factory=list)
+
+    def __init__(self, inner: Processor) -> None:
+        super().__init__()
+        self._inner = inner
+
+    @property
+    def calls(self) -> int:
+        """How often it returned."""
+        return len(self._results)
+
+    @property
+    def results(self) -> list[Batch]:
+        """All that it returned."""
+        return [batch for results in self._results for batch in results]
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Process]:
+        async with self._inner.open(context) as process:
+            if inspect.iscoroutinefunction(process):
+
+                async def call(batch: Batch) -> Sequence[Batch]:
+                    return self._kept(await process(batch))
+
+                yield call
+            else:
+                yield lambda batch: self._kept(process(batch))  # type: ignore[arg-type]
+
+    def _kept(self, results: Sequence[Batch]) -> Sequence[Batch]:
+        self._results.append(results)
+        return results
+
+    def row_wise(self) -> bool:
+        return self._inner.row_wise()
+
+    def columns_read(self) -> frozenset[str] | None:
+        return self._inner.columns_read()
+
+    def reads_metadata(self) -> bool:
+        return self._inner.reads_metadata()
+
+
+class _Interrupted(Processor):
+    """Fail every other call for a while, as a lookup would whose server comes and goes."""
+
+    _calls: list[None] = PrivateAttr(default_factory=list)
+
+    def process(self, batch: Batch) -> Sequence[Batch]:
+        self._calls.append(None)
+        if len(self._calls) % 2:
+            raise TransientError("the lookup is away")
+        return [batch]
+
+
+class _Received(Output):
+    """Keep what is written."""
+
+    _batches: list[Batch] = PrivateAttr(default_factory=list)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All that was written."""
+        return self._batches
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        yield self
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        self._batches += batches
