@@ -59,26 +59,22 @@ class StreamMetrics:
         self.rows_in += rows
         self._rows_in.inc(rows)
         self._batches_in.inc()
-        self._in_flight.inc()
 
     def written(self, batches: int, rows: int, read_at: float) -> None:
         """A delivery was written, or filtered, and acked; ``read_at`` is when it was read, as perf_counter."""
         self.rows_out += rows
         self._rows_out.inc(rows)
         self._batches_out.inc(batches)
-        self._in_flight.dec()
         if read_at:
             self._latency.observe(time.perf_counter() - read_at)
 
-    def regrouped(self, deliveries: int) -> None:
-        """The buffer made one delivery out of so many (or several out of one: negative)."""
-        self._in_flight.dec(deliveries)
+    def in_flight(self, deliveries: int) -> None:
+        """So many deliveries are read and not yet settled."""
+        self._in_flight.set(deliveries)
 
     def error(self, kind: str, rows: int = 1) -> None:
         """Rows were refused at a stage, or a delivery was nacked."""
-        if kind == "nacked":
-            self._in_flight.dec()
-        else:
+        if kind != "nacked":
             self.refused += rows
         _errors.labels(self.stream, kind).inc(rows)
 

@@ -125,10 +125,12 @@ class Intake:
         for loan in delivery.loans:
             self._unsettled.add(loan)
             loan.settle = self._noted(loan, loan.settle)
+        self._metrics.in_flight(len(self._unsettled))
 
     def _noted(self, loan: Loan, settle: Settle) -> Settle:
         async def settle_and_note(error: Exception | None) -> None:
             self._unsettled.discard(loan)
+            self._metrics.in_flight(len(self._unsettled))
             self._settled.set()
             await settle(error)
 

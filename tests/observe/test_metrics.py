@@ -1,0 +1,85 @@
+"""What streams count, as Prometheus sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import PrivateAttr
+
+from penstock import Engine, Output, PenstockError, Stream
+from penstock.component import Writer
+from penstock.context import Context
+from penstock.delivery import Batch
+from penstock.errors import PermanentError
+from penstock.observe.metrics import registry
+
+MESSAGES = [{"id": number} for number in range(100)]
+
+
+def value(name: str, stream: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, {"stream": stream, **labels})
+
+
+async def run(tmp_path: Path, id: str, **options: Any) -> None:
+    source = {"type": "memory", "messages": MESSAGES, "codec": "json"}
+    output = {"type": "memory", "key": id}
+    stream = Stream.model_validate({"id": id, "input": source, "output": output, **options})
+    await Engine([stream], data=tmp_path).run()
+
+
+@pytest.mark.parametrize(
+    ("id", "options"),
+    [
+        ("in_flight_plain", {}),
+        ("in_flight_buffer", {"buffer": {"type": "memory", "capacity": 10}}),
+        ("in_flight_merged", {"pipeline": [{"type": "batch", "count": 7, "timeout": "10s"}]}),
+        ("in_flight_log", {"durability": {"path": "log"}}),
+        ("in_flight_filtered", {"pipeline": [{"type": "sql", "query": "SELECT * FROM flow WHERE id < 0"}]}),
+    ],
+)
+async def test_nothing_is_in_flight_once_all_is_settled(id: str, options: dict[str, Any], tmp_path: Path) -> None:
+    await run(tmp_path, id, **options)
+    assert value("penstock_rows_in_total", id) == len(MESSAGES)
+    assert value("penstock_in_flight", id) == 0
+
+
+class Held(Output, type="test_held"):
+    """Waits before it writes until it is let go, and may fail then."""
+
+    fails: bool = False
+    _writing: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+    _go: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        yield self
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        self._writing.set()
+        await self._go.wait()
+        if self.fails:
+            raise PermanentError("it cannot be written")
+
+
+async def test_what_is_on_its_way_is_in_flight(tmp_path: Path) -> None:
+    held = Held()
+    running = asyncio.create_task(run(tmp_path, "in_flight_held", output=held, max_in_flight=4))
+    await held._writing.wait()
+    assert value("penstock_in_flight", "in_flight_held") > 0
+    held._go.set()
+    await running
+    assert value("penstock_in_flight", "in_flight_held") == 0
+
+
+async def test_nothing_is_in_flight_after_a_failure(tmp_path: Path) -> None:
+    held = Held(fails=True)
+    held._go.set()
+    with pytest.raises(PenstockError):
+        await run(tmp_path, "in_flight_failed", output=held, restart={"attempts": 0})
+    assert value("penstock_in_flight", "in_flight_failed") == 0
+    assert value("penstock_errors_total", "in_flight_failed", kind="nacked") > 0
