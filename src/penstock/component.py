@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import importlib.util
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -48,9 +49,10 @@ class Component(Options):
             try:
                 importlib.import_module(module)
             except ModuleNotFoundError as missing:
-                if missing.name != module and str(missing.name).startswith("penstock."):
+                absent = missing.name in (module, f"penstock.{cls._package}")
+                if not absent and str(missing.name).startswith("penstock."):
                     raise
-                if missing.name != module:
+                if not absent:
                     raise ValueError(cls._needs(type, missing)) from missing
                 for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}", name=type):
                     try:
@@ -82,10 +84,26 @@ class Component(Options):
     @classmethod
     def names(cls) -> list[str]:
         """All names of this kind that a configuration may use."""
-        package = importlib.import_module(f"penstock.{cls._package}")
-        shipped = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
         plugins = {entry.name for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}")}
-        return sorted(shipped | plugins | set(cls._known))
+        return sorted({*cls.modules(), *plugins, *cls._known})
+
+    @classmethod
+    def modules(cls) -> list[str]:
+        """Return the names of this kind that have a module of their own in this package."""
+        package = importlib.util.find_spec(f"penstock.{cls._package}")
+        if package is None:  # All are found by entry point.
+            return []
+        found = pkgutil.iter_modules(package.submodule_search_locations)
+        return sorted(module.name for module in found if not module.name.startswith("_"))
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """Return the names of this kind that stand for another one with some options given."""
+        if importlib.util.find_spec(f"penstock.{cls._package}") is None:
+            return {}
+        package = importlib.import_module(f"penstock.{cls._package}")
+        found: Mapping[str, tuple[str, Mapping[str, Any]]] = getattr(package, "ALIASES", {})
+        return found
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -97,8 +115,7 @@ class Component(Options):
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
             raise ValueError(f"expected a mapping with a `type`, one of {', '.join(cls.names())}")
         rest = {key: option for key, option in value.items() if key != "type"}
-        package = importlib.import_module(f"penstock.{cls._package}")
-        type_name, implied = getattr(package, "ALIASES", {}).get(value["type"], (value["type"], {}))
+        type_name, implied = cls.aliases().get(value["type"], (value["type"], {}))
         return cls.find(type_name).model_validate({**implied, **rest})
 
     @classmethod

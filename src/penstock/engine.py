@@ -124,7 +124,7 @@ class Engine:
     def of(cls, configuration: Configuration, services: Iterable[Service] = ()) -> Engine:
         """Return the engine that a configuration describes."""
         return cls(
-            configuration.streams,
+            configuration.all_streams(),
             services,
             health_check=configuration.health_check,
             state=configuration.state,

@@ -27,9 +27,9 @@ PATIENCE = 15.0
 def validated(file: Path) -> Iterator[str]:
     """Return what the streams of a file are, a line each; raises ConfigError with a line for each fault."""
     configuration = load(file)
-    count = len(configuration.streams)
+    count = len(configuration.all_streams())
     yield f"{file}: valid, {count} stream{'s' if count > 1 else ''}"
-    for stream in configuration.streams:
+    for stream in configuration.all_streams():
         yield f"  {stream.id}: {_shape(stream)}"
 
 
@@ -46,7 +46,7 @@ def _shape(stream: Stream) -> str:
 def examine(file: Path) -> int:
     """Open and close every component and say how that went; returns the exit code."""
     configuration = load(file)
-    width = max(len(f"{s.id}.{path}") for s in configuration.streams for path, _ in s.components())
+    width = max(len(f"{s.id}.{path}") for s in configuration.all_streams() for path, _ in s.components())
     failures = _say("data".ljust(width), (0.0, _why_not_writable(configuration.data)))
     with tempfile.TemporaryDirectory(prefix="penstock-doctor-") as folder:
         return 1 if failures + asyncio.run(_examine(configuration, Path(folder), width)) else 0
@@ -65,7 +65,7 @@ async def _examine(configuration: Configuration, folder: Path, width: int) -> in
         failures += _say("state".ljust(width), await _timed(open_store(configuration.state)))
     async with open_store("memory") as store:
         context = Context("", store, Ledger(store.save), folder)
-        for stream in configuration.streams:
+        for stream in configuration.all_streams():
             for path, component in stream.components():
                 lent = replace(context, name=f"{stream.id}/{path}", checkpoints={}, ledgers=[])
                 name = f"{stream.id}.{path}".ljust(width)

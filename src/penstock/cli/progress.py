@@ -14,7 +14,7 @@ from ..engine import Engine, Supervised
 @contextmanager
 def shown(engine: Engine, configuration: Configuration) -> Iterator[None]:
     """Show the progress on standard error if that is a terminal which nothing else writes rows to."""
-    prints = any(stream.output.type_name == "stdout" for stream in configuration.streams)
+    prints = any(stream.output.type_name == "stdout" for stream in configuration.all_streams())
     if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
         yield
         return

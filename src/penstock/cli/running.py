@@ -16,6 +16,7 @@ from ..config.configuration import Configuration, load
 from ..engine import Engine
 from ..errors import PenstockError
 from ..observe import logs, tracing
+from ..platform.application import prepare, services_of
 from .progress import shown
 
 OnStart = Callable[[Engine], Awaitable[None]]
@@ -24,7 +25,8 @@ OnStart = Callable[[Engine], Awaitable[None]]
 def run_file(file: Path) -> int:
     """Run the streams of a file; returns the exit code."""
     configuration = load(file)
-    return run_engine(Engine.of(configuration), configuration)
+    prepare(configuration)
+    return run_engine(Engine.of(configuration, services_of(configuration)), configuration)
 
 
 def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart | None = None) -> int:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from ..application import Application, Installation
 from ..errors import ConfigError
 from ..options import Options
 from ..stream import Stream
@@ -59,8 +69,20 @@ class Tracing(Options):
 class Configuration(Options):
     """A whole configuration file."""
 
-    streams: list[Stream] = Field(min_length=1)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [part], "properties": {part: {"minItems": 1}}} for part in ("streams", "applications")
+            ]
+        }
+    )
+
+    streams: list[Stream] = []
     """The streams, independent of one another."""
+    applications: list[Application] = []
+    """The applications, each with streams, tables, routes and pages of its own: a name, or a mapping with options."""
+    database: SecretStr = SecretStr("")
+    """Where applications keep rows: `sqlite:///rows.db` or `postgresql://...`; by default SQLite in the data folder."""
     logging: Logging = Logging()
     """What is logged."""
     health_check: HealthCheck = HealthCheck()
@@ -71,6 +93,7 @@ class Configuration(Options):
     """Where positions are kept: a SQLite file or a postgresql:// URL; by default a file in the data folder."""
     data: Path = Path("penstock-data")
     """The folder for what the engine keeps itself: positions and write-ahead logs."""
+    _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
 
     @model_validator(mode="before")
     @classmethod
@@ -84,31 +107,91 @@ class Configuration(Options):
         ]
         return {**value, "streams": named}
 
+    @field_validator("database")
+    @classmethod
+    def _is_database(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and "://" not in url.get_secret_value():
+            raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
+        return url
+
     @model_validator(mode="after")
-    def _unique_ids(self) -> Configuration:
-        ids = [stream.id for stream in self.streams]
-        twice = next((name for name in ids if ids.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"the stream id {twice!r} is given twice")
+    def _belongs_together(self, info: ValidationInfo) -> Configuration:
+        self._environment = (info.context or {}).get("environment", os.environ)
+        if not self.streams and not self.applications:
+            raise ValueError("expected `streams`, `applications` or both")
+        types = [application.type_name for application in self.applications]
+        _refuse_twice("the application", types)
+        parts = self._parts()
+        _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
+        _refuse_shared_paths(parts)
         return self
+
+    @property
+    def installation(self) -> Installation:
+        """Where the applications keep their data and listen."""
+        pages = {path: title for application in self.applications for path, title in application.pages().items()}
+        return Installation(
+            self.data, self.health_check.address, self.database.get_secret_value(), pages, self._environment
+        )
+
+    def all_streams(self) -> list[Stream]:
+        """Return the streams of the file and those of its applications."""
+        return [stream for _, streams, _ in self._parts() for stream in streams]
+
+    def _parts(self) -> list[_Part]:
+        """Return who has which streams, and which paths beside those; raises ValueError."""
+        parts: list[_Part] = [(f"the stream {stream.id!r}", [stream], []) for stream in self.streams]
+        for application in self.applications:
+            owner = f"the application {application.type_name!r}"
+            try:
+                streams = application.streams(self.installation)
+            except ConfigError as error:
+                raise ValueError(f"{owner}: {error}") from error
+            parts.append((owner, streams, [(self.health_check.address, path) for path in application.paths()]))
+        return parts
+
+
+_Part: TypeAlias = tuple[str, Sequence[Stream], Sequence[tuple[str, str]]]
+"""Who it is, its streams, and the addresses and paths that it serves beside them."""
+
+
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{what} {twice!r} is given twice")
+
+
+def _refuse_shared_paths(parts: Sequence[_Part]) -> None:
+    """Raise ValueError if two applications, or an application and a stream, serve one path."""
+    owners: dict[tuple[str, str], str] = {}
+    for owner, address, path in _served(parts):
+        other = owners.setdefault((address, re.sub(r"\{[^/]*\}", "{}", path)), owner)
+        if other != owner and not (other.startswith("the stream") and owner.startswith("the stream")):
+            raise ValueError(f"{other} and {owner} both serve {path} at {address}")
+
+
+def _served(parts: Sequence[_Part]) -> Iterator[tuple[str, str, str]]:
+    for owner, streams, paths in parts:
+        for address, path in [*paths, *(served for stream in streams for served in stream.input.served())]:
+            yield owner, address, path
 
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Configuration:
     """Read and check a configuration file; raises ConfigError naming file, line, path and what was expected."""
-    return build(read_document(Path(path), environment))
+    return build(read_document(Path(path), environment), environment)
 
 
 def loads(text: str, suffix: str = ".yaml", environment: Mapping[str, str] = os.environ) -> Configuration:
     """Read and check a configuration from a text; raises ConfigError."""
-    return build(parse_document(text, suffix, environment=environment))
+    return build(parse_document(text, suffix, environment=environment), environment)
 
 
-def build(document: Document) -> Configuration:
+def build(document: Document, environment: Mapping[str, str] = os.environ) -> Configuration:
     """Check a document; raises ConfigError for everything that is wrong, one line for each."""
     if not isinstance(document.value, dict):
-        raise document.error("expected a mapping with `streams`")
+        raise document.error("expected a mapping with `streams` or `applications`")
     try:
-        return Configuration.model_validate(document.value)
+        return Configuration.model_validate(document.value, context={"environment": environment})
     except ValidationError as invalid:
         found = [_explain(document, error) for error in invalid.errors(include_url=False, include_input=False)]
         raise _Several(found) if len(found) > 1 else found[0] from None

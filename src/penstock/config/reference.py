@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.metadata
 import inspect
 import json
-import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..application import Application
 from ..component import Buffer, Codec, Component, Input, Output, Processor
 from .configuration import Configuration
 
-KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec)
+KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec, Application)
 """The kinds of component, in the order in which data meets them."""
 _DURATION_EXAMPLES = ["10ms", "1s", "1h30m"]
 _SINGULAR = {kind._package: kind.__name__.lower() for kind in KINDS}
@@ -50,17 +50,16 @@ def describe(component: type[BaseModel]) -> Description:
 
 
 def shipped(kind: type[Component]) -> list[str]:
-    """The names of this kind that have a file of their own in this package."""
-    package = importlib.import_module(f"penstock.{kind._package}")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    """Return the names of this kind that are part of this package and have a page."""
+    if kind is not Application:
+        return kind.modules()
+    entries = importlib.metadata.entry_points(group=f"penstock.{kind._package}")
+    return sorted(entry.name for entry in entries if entry.value.startswith("penstock."))
 
 
 def aliases(kind: type[Component]) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-    """Names of this kind that stand for another one with some options given."""
-    found: Mapping[str, tuple[str, Mapping[str, Any]]] = getattr(
-        importlib.import_module(f"penstock.{kind._package}"), "ALIASES", {}
-    )
-    return found
+    """Return the names of this kind that stand for another one with some options given."""
+    return kind.aliases()
 
 
 def pages() -> dict[str, str]:
@@ -101,6 +100,8 @@ def _in_context(kind: type[Component], example: str) -> str:
         kind._package, f"{_SINGULAR[kind._package]}:"
     )
     lines = example.splitlines()
+    if kind is Application:
+        return "\n".join(["applications:", f"  - {lines[0]}", *(f"    {line}" if line else "" for line in lines[1:])])
     if kind is Processor:
         return "\n".join([key, f"    - {lines[0]}", *(f"      {line}" if line else "" for line in lines[1:])])
     return "\n".join([key, *(f"  {line}" if line else "" for line in lines)])

@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from ..application import Application
 from ..component import Buffer, Codec, Component, Input, Output, Processor
 from .configuration import Configuration
 
-_KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec)
+_KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec, Application)
 
 
 def json_schema() -> dict[str, Any]:
@@ -19,13 +20,16 @@ def json_schema() -> dict[str, Any]:
         installed = kind.installed()
         for name, component in installed.items():
             definitions[f"{kind._package}.{name}"] = _component_schema(component, name, definitions)
+        if not installed:
+            definitions[kind._package] = {"not": {}}
+            continue
         definitions[kind._package] = {
             "anyOf": [
                 {"enum": [*installed]},
                 {
                     "type": "object",
                     "required": ["type"],
-                    "properties": {"type": {"enum": [*installed, *_aliases(kind)]}},
+                    "properties": {"type": {"enum": [*installed, *sorted(kind.aliases())]}},
                     "allOf": [
                         {
                             "if": {"properties": {"type": {"const": name}}},
@@ -43,12 +47,6 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "$defs": definitions,
     }
-
-
-def _aliases(kind: type[Component]) -> list[str]:
-    from importlib import import_module
-
-    return sorted(getattr(import_module(f"penstock.{kind._package}"), "ALIASES", {}))
 
 
 def _component_schema(component: type[Component], name: str, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""The kind of component that an application is: streams, tables, routes, jobs and commands under one prefix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
+
+from .component import Component
+from .serving.asgi import Asgi
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .platform.application import Platform
+
+Routes: TypeAlias = Mapping[str, Asgi]
+"""What answers at each path; a path that ends in ``/*`` is answered with everything beneath it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Where one installation keeps its data and listens: what applications are built from."""
+
+    data: Path = Path("penstock-data")
+    """The folder of logs, files and embedded databases."""
+    address: str = "127.0.0.1:8080"
+    """Host and port of the routes."""
+    database: str = field(default="", repr=False)
+    """The URL of the database for rows, which may hold a password; empty for SQLite in the data folder."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """The title of each page that an application serves, by its path."""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    """The variables from which applications may take options."""
+
+    @property
+    def rows_url(self) -> str:
+        """The URL of the database for rows."""
+        return self.database or f"sqlite:///{quote(str(self.data / 'penstock.db'))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that is done again and again while an application is open."""
+
+    name: str
+    """Its name in logs and metrics."""
+    every: float
+    """Seconds between one beginning and the next."""
+    run: Callable[[Platform], Awaitable[None]]
+    """Do the work once; an error is logged, and the next time comes all the same."""
+    once_per_cluster: bool = True
+    """Whether only one of several replicas does it at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The steps by which the tables of an application came to be as they are."""
+
+    scripts: Path
+    """A folder of Alembic scripts whose names begin with their revisions."""
+    version_table: str
+    """The table that says which revision the tables have."""
+    requires: Sequence[str] = ()
+    """Extensions of PostgreSQL that the tables need."""
+
+
+class Application(Component, package="applications"):
+    """Streams, tables, routes, jobs, scopes and commands under one name.
+
+    An application is a value: building one opens nothing. It is found by an entry point of the group
+    ``penstock.applications``, owns its tables alone, and is run by the engine as a supervised service.
+    """
+
+    prefix: str = ""
+    """The path below which everything is served; `/` and its `type` by default."""
+
+    @property
+    def root(self) -> str:
+        """The path below which everything is served."""
+        return self.prefix or f"/{self.type_name}"
+
+    def streams(self, installation: Installation) -> Sequence[Stream]:
+        """Return its streams; raises ConfigError."""
+        return ()
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths that ``open`` serves: those below its root, and those that older clients use."""
+        return ()
+
+    def pages(self) -> Mapping[str, str]:
+        """Return the title of each page for people, by its path."""
+        return {}
+
+    def jobs(self) -> Sequence[Job]:
+        """Return what is done again and again while it is open."""
+        return ()
+
+    def migrations(self) -> Migrations | None:
+        """Return the steps that make its tables; None if it has none."""
+        return None
+
+    def scopes(self) -> Sequence[Any]:
+        """Return the scopes that a key may have here, as `Scope` of `platform/access`."""
+        return ()
+
+    def commands(self) -> Any:
+        """Return a Typer with its commands, for `penstock <type> ...`; None if it has none."""
+        return None
+
+    def greeting(self, installation: Installation) -> Mapping[str, str]:
+        """Return what a person can do first, by a word for it, to be printed once it is up."""
+        return {}
+
+    def prepare(self, installation: Installation) -> None:
+        """Make what has to be there before any stream runs; raises PenstockError."""
+
+    @asynccontextmanager
+    async def open(self, platform: Platform) -> AsyncIterator[Routes]:
+        """Yield what answers at each of ``paths``; it is served while this is open."""
+        yield {}
