@@ -22,7 +22,7 @@ from ..delivery import Batch
 from ..duration import Duration
 from ..errors import ConfigError, PenstockError, PermanentError
 from ..metadata import PREFIX, keep_metadata
-from ._workers import Workers
+from ..runtime.threads import Workers
 
 _SCRIPT = "<script>"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from ..clients.sqlite import classified, connect
-from ..clients.thread import OwnThread
 from ..delivery import Position
+from ..runtime.threads import OwnThread
 
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key TEXT PRIMARY KEY, position TEXT NOT NULL)"
 _SAVE = "INSERT INTO _penstock_checkpoints VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position"

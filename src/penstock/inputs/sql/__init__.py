@@ -14,7 +14,6 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from ...checkpoint import Checkpoint
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
-from ...clients.thread import OwnThread
 from ...component import Input, Progress, Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
@@ -22,6 +21,7 @@ from ...duration import Duration
 from ...errors import EndOfInput, PermanentError
 from ...metadata import VALUE, Origin
 from ...options import Options
+from ...runtime.threads import OwnThread
 from . import references
 from .reading import Incremental, Once
 from .source import Source

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pydantic import SecretStr, model_validator
 
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
-from ...clients.thread import OwnThread
 from ...component import Output, TransactionalWriter
 from ...context import Context
+from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
 from .session import Session
 from .writer import SqlWriter, Target

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as is_
 
-from ...clients.thread import OwnThread
 from ...delivery import Batch, Position
 from ...errors import PenstockError, PermanentError, RowsRejected
 from ...metadata import VALUE, without_metadata
+from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
 from .columns import Column, fit, plain
 from .session import Session, Table

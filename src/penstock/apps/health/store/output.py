@@ -14,12 +14,12 @@ from pydantic import SecretStr, field_validator
 from sqlalchemy import Connection
 
 from ....clients.database import Duckdb, from_url
-from ....clients.thread import OwnThread
 from ....component import Output, Writer
 from ....context import Context
 from ....delivery import Batch
 from ....errors import PermanentError, RowsRejected
 from ....platform.database import Database
+from ....runtime.threads import OwnThread
 from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
 from ..rows import QUARANTINED
