@@ -1,0 +1,122 @@
+"""Names and docstrings use the words of CONTRIBUTING: what can be held to mechanically is held to here."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "src" / "penstock"
+
+FELT = re.compile(
+    "(^|_)(PATIENCE|MOST|LONGEST|LARGEST|DEEPEST|LASTS|FRESH|OUTLASTS|REMEMBERED|TOLD|TOGETHER|AGAIN|PAUSE)(_|$)"
+)
+"""Parts of constants' names that have a standard word, as ``MAX_*``, ``*_TIMEOUT``, ``*_TTL`` and ``CACHE_SIZE``."""
+
+PARTICIPLES = {"classified", "shown", "told", "kept", "held", "again", "chosen", "said", "masked", "suited", "fitted"}
+"""Names that say the state of a result, where a function is called by the verb for what it does."""
+
+PHRASES = re.compile(r"\bis no (?!longer|more|later|less|other)|\bso too\b", re.IGNORECASE)
+"""Idiom that has to be read twice: write "is not a", and "the same for"."""
+
+NO_VERBS = re.compile(
+    r"(a|all|an|any|as|both|each|either|every|he|how|if|it|its|neither|nobody|none|nothing|of|one|only|several|so|some|that"
+    r"|the|their|there|these|they|this|those|three|two|what|when|where|whether|which|while|who|whole|whose|why|with"
+    r"|rows|values|names|batches|positions|true|false|no|good|halves)\b",
+    re.IGNORECASE,
+)
+"""First words that cannot be a verb in the imperative."""
+
+NOT_YET: dict[str, str] = {
+    ".": "constants, first lines, functions",
+    "apps/health": "constants, first lines, functions, phrases",
+    "apps/health/api": "constants, first lines, functions, phrases",
+    "apps/health/export": "constants, first lines, functions, phrases",
+    "apps/health/reading": "constants, first lines, functions, phrases",
+    "apps/health/store": "constants, functions",
+    "buffers": "constants, first lines",
+    "cli": "constants, first lines, functions",
+    "clients": "constants, first lines, functions",
+    "codecs": "first lines",
+    "codecs/avro": "constants, phrases",
+    "codecs/csv": "functions",
+    "codecs/json": "constants, first lines, functions",
+    "config": "constants, first lines",
+    "inputs": "first lines, phrases",
+    "inputs/file": "constants, first lines, functions, phrases",
+    "inputs/http": "constants, first lines",
+    "inputs/sql": "constants, first lines, functions, phrases",
+    "observe": "first lines",
+    "outputs": "constants, first lines",
+    "outputs/file": "constants, first lines, functions, phrases",
+    "outputs/sql": "constants, first lines, functions, phrases",
+    "platform": "functions",
+    "platform/access": "constants, first lines, functions, phrases",
+    "processors": "constants, first lines, functions",
+    "runtime": "constants, first lines, phrases",
+    "serving": "first lines, phrases",
+    "sql": "constants, first lines, functions, phrases",
+    "testing": "first lines, phrases",
+    "testing/servers": "first lines",
+    "testing/suites": "first lines, functions",
+}
+"""Directories whose words are still to be mended, by the rule they break; an entry that is not needed fails."""
+
+
+def breaches() -> Iterator[tuple[str, str, str]]:
+    """Yield the directory, the rule and the place of each breach in src."""
+    for path in sorted(ROOT.rglob("*.py")):
+        where = path.relative_to(ROOT)
+        for rule, line, what in inspect_tree(ast.parse(path.read_text())):
+            yield where.parent.as_posix(), rule, f"{where}:{line}: {what}"
+
+
+def inspect_tree(tree: ast.Module) -> Iterator[tuple[str, int, str]]:
+    """Yield the rule, the line and the words of each breach in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name) and FELT.search(target.id):
+                    yield "constants", node.lineno, target.id
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            if phrase := PHRASES.search(" ".join(node.value.value.split())):
+                yield "phrases", node.lineno, phrase.group()
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not is_property(node):
+            if node.name.strip("_") in PARTICIPLES:
+                yield "functions", node.lineno, node.name
+            line = (ast.get_docstring(node) or "Say").splitlines()[0]
+            is_public = not node.name.startswith(("_", "test_"))
+            if is_public and NO_VERBS.match(line):
+                yield "first lines", node.lineno, f"{node.name}: {line}"
+
+
+def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tell whether a function is read like an attribute, which is a noun and described by one."""
+    return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+@pytest.mark.parametrize("rule", ["constants", "functions", "first lines", "phrases"])
+def test_the_words_are_those_of_contributing(rule: str) -> None:
+    found = [(directory, place) for directory, broken, place in breaches() if broken == rule]
+    wrong = [place for directory, place in found if rule not in NOT_YET.get(directory, "")]
+    assert not wrong, "\n".join(wrong)
+    stale = {directory for directory, rules in NOT_YET.items() if rule in rules} - {directory for directory, _ in found}
+    assert not stale, f"delete {rule!r} of {sorted(stale)} from NOT_YET, which only shrinks"
+
+
+def test_each_rule_finds_what_breaks_it() -> None:
+    text = '''
+MOST_ROWS = 1
+def shown():
+    """Whether this is no sentence."""
+@property
+def kept():
+    """The rows that are no longer needed."""
+'''
+    assert [(rule, what) for rule, _, what in inspect_tree(ast.parse(text))] == [
+        ("constants", "MOST_ROWS"),
+        ("functions", "shown"),
+        ("first lines", "shown: Whether this is no sentence."),
+        ("phrases", "is no "),
+    ]
