@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
 components = typer.Typer(help="Look up inputs, buffers, processors, outputs and codecs.", no_args_is_help=True)
 app.add_typer(components, name="components")
@@ -121,7 +121,7 @@ def validate(file: File) -> None:
 
 @app.command()
 def doctor(file: File) -> None:
-    """Open and close every component of a file, and say which cannot be opened, and why.
+    """Open every component of a file once; say what fails, and why.
 
     Nothing is read and nothing is written; positions are left as they are. Databases that are files are made if they
     are missing. Do not use it while the streams run: an address or a file that they hold is reported as taken.
@@ -138,7 +138,7 @@ def doctor(file: File) -> None:
 def init(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("penstock.yaml"),
 ) -> None:
-    """Write a commented configuration to begin with, which runs as it is.
+    """Write a commented configuration that runs as it is.
 
     A file that is there already is left alone.
 
@@ -152,7 +152,9 @@ def init(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of configuration files, for editors and other tools.
+    """Print the JSON Schema of configuration files.
+
+    Editors and other tools complete and check files by it.
 
     Example: `penstock schema > penstock.schema.json`, and as the first line of a YAML file:
     `# yaml-language-server: $schema=penstock.schema.json`
@@ -237,7 +239,7 @@ def up(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the streams that are shipped, and end.")] = False,
 ) -> None:
-    """Take rows over HTTP and files from a folder, and keep them in a database you can query.
+    """Keep rows from HTTP and files in a database you can query.
 
     `POST /ingest/readings` with JSON, NDJSON or CSV adds rows to the table `readings`; so does a .json, .jsonl, .csv,
     .parquet, .avro or .arrow file in `inbox/readings/`. Tables and columns are made as they come. A row that does not
