@@ -91,6 +91,10 @@ class Application(Component, package="applications"):
         """Return the paths that ``open`` serves: those below its root, and those that older clients use."""
         return ()
 
+    def spaces(self, installation: Installation) -> Sequence[str]:
+        """Return the schemas and files of ``Output.spaces`` that it alone may write."""
+        return ()
+
     def pages(self) -> Mapping[str, str]:
         """Return the title of each page for people, by its path."""
         return {}

@@ -261,6 +261,10 @@ class Output(Component, package="outputs"):
         """Connect; raises ConnectionLost if that fails."""
         raise NotImplementedError
 
+    def spaces(self) -> Sequence[str]:
+        """Return the schemas and files that it writes, as ``clients.database.space`` names them."""
+        return ()
+
     def payloads(self, batch: Batch) -> pa.BinaryArray:
         """Return the payloads of a batch: encoded by the codec, else the cells of `__value__`, else as JSON."""
         if self.codec is None and VALUE in batch.schema.names:

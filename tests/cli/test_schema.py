@@ -8,14 +8,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from penstock.apps.inbox.app import streams_yaml
+from penstock.cli.serving import shipped
 from penstock.config.configuration import loads
 from penstock.config.document import parse_document, read_document
 from penstock.config.schema import json_schema
 from penstock.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*(ROOT / "examples").glob("*.yaml"), *(ROOT / "src").rglob("*.yaml")])
+FILES = sorted([*(ROOT / "examples").glob("*.yaml"), ROOT / "src/penstock/cli/up.yaml"])
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +79,6 @@ def test_what_the_parser_takes_fits(validator: jsonschema.Draft202012Validator, 
     validator.validate(parse_document(text).value)
 
 
-def test_the_shipped_streams_are_valid() -> None:
-    assert [stream.id for stream in loads(streams_yaml()).streams] == ["ingest", "inbox"]
+def test_the_shipped_applications_have_valid_streams() -> None:
+    streams = loads(shipped(), environment={}).all_streams()
+    assert [stream.id for stream in streams] == ["ingest", "inbox", "health", "health-audit"]

@@ -188,7 +188,8 @@ def test_a_taken_address_is_said_at_once(up, penstock) -> None:
 def test_streams_of_ones_own_take_the_place_of_those_shipped(penstock, start, tmp_path: Path) -> None:
     shown = penstock("up", "--show")
     assert shown.returncode == 0
-    (tmp_path / "mine.yaml").write_text(shown.stdout.replace("/ingest/{table}", "/post/{table}"))
+    own = "\nstreams:\n  - input: {type: http, address: '127.0.0.1:0', path: '/post/{table}'}\n    output: drop\n"
+    (tmp_path / "mine.yaml").write_text(shown.stdout + own)
     assert penstock("validate", "mine.yaml").returncode == 0
     running = start("up", "--config", "mine.yaml", "--address", "127.0.0.1:0", "--data", "elsewhere")
     running.wait_for(lambda: "takes posts at /post/{table}" in running.stderr, "the other path")

@@ -55,7 +55,7 @@ def test_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("streams: []", "expected `streams`, `applications` or both"),
+        ("streams: []", "at least 1 item"),
         ("streams:\n - input: drop\n   input: drop\n", "3 streams.0.input: the key 'input' is given twice"),
         ("streams: [\n", "expected"),
         ("[1, 2]", "expected a mapping with `streams`"),

@@ -76,7 +76,7 @@ def test_an_application_is_named_alone_or_with_options() -> None:
         ("applications:\n  - greter", "^2 .*did you mean 'greeter'"),
         ("applications:\n  - type: greeter\n    wort: hi", "^3 .*did you mean 'word'"),
         ("applications: [greeter, greeter]", "the application 'greeter' is given twice"),
-        ("applications: []", "expected `streams`, `applications` or both"),
+        ("applications: []", "at least 1 item"),
         (
             "applications: [greeter]\nstreams:\n  - id: greetings\n    input: {type: feed, name: y}\n    output: drop",
             "the stream id 'greetings' is given twice",
@@ -144,6 +144,6 @@ async def test_it_is_served_at_its_paths_and_does_its_jobs(tmp_path: Path) -> No
 
 def test_each_owner_has_a_file_of_its_own() -> None:
     rows = rows_database(Installation(Path("/srv/data")))
-    assert str(own(rows, "health").path) == "/srv/data/penstock.health.db"  # type: ignore[union-attr]
+    assert str(own(rows, "health").path) == "/srv/data/penstock-health.db"  # type: ignore[union-attr]
     rows = rows_database(Installation(database="sqlite:////x/y.db"))
-    assert str(own(rows, "platform").path) == "/x/y.platform.db"  # type: ignore[union-attr]
+    assert str(own(rows, "platform").path) == "/x/y-platform.db"  # type: ignore[union-attr]

@@ -235,9 +235,13 @@ def up(
     ] = Path("inbox"),
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Streams of your own instead of those shipped."),
+        typer.Option("--config", "-c", metavar="FILE", help="A configuration of your own instead of the shipped one."),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the streams that are shipped, and end.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Run this application alone; several times for several."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the configuration that is shipped, and end.")] = False,
 ) -> None:
     """Keep rows from HTTP and files in a database you can query.
 
@@ -249,12 +253,14 @@ def up(
     It also takes what the app Health Auto Export sends to `/api/v1/ingest`, with a key made by
     `penstock health keys create`, and shows it at `/health-data`.
 
-    Examples: `penstock up`, `penstock up --address 0.0.0.0:9000 --data /srv/penstock`,
+    Examples: `penstock up`, `penstock up --only inbox`, `penstock up --address 0.0.0.0:9000 --data /srv/penstock`,
     `penstock up --show > mine.yaml && penstock up --config mine.yaml`
     """
-    from .serving import serve, shipped
+    from .serving import configuration, serve, shipped
 
     if show:
         typer.echo(shipped(), nl=False)
-    else:
-        raise typer.Exit(serve(data, address, inbox, config))
+        return
+    if config is not None and only:
+        raise typer.BadParameter("--only chooses among the shipped applications; leave it out beside --config")
+    raise typer.Exit(serve(configuration(data, address, inbox, file=config, only=only or ()), config))

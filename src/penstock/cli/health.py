@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ..application import Installation
     from ..platform.database import Database
 
 app = typer.Typer(help="Look after the health service: its keys, and its tables.", no_args_is_help=True)
@@ -27,17 +29,24 @@ HERE = Path("penstock-data")
 @contextmanager
 def _database(data: Path, *, migrated: bool = True) -> Iterator[Database]:
     """Yield the database that ``penstock up`` uses, with its tables."""
-    from ..apps.health.store.migrations import migrate as bring_up_to_date
-    from ..apps.inbox.app import database_url
-    from ..platform.database import Database
+    from ..apps.health.application import Health
+    from ..apps.health.store.migrations import SCHEMA
+    from ..platform.ownership import database_of
 
-    database = Database.of(database_url(data))
+    installation = _installation(data)
+    if migrated:
+        Health().prepare(installation)
+    database = database_of(installation, SCHEMA)
     try:
-        if migrated:
-            bring_up_to_date(database)
         yield database
     finally:
         database.close()
+
+
+def _installation(data: Path) -> Installation:
+    from ..application import Installation
+
+    return Installation(data, database=os.environ.get("PENSTOCK_DATABASE_URL", ""))
 
 
 @keys.command("create")
@@ -122,12 +131,11 @@ def rebuild(
     Example: `penstock health rebuild`
     """
     from ..apps.health.rebuilding import rebuild as rebuild_tables
-    from ..apps.inbox.app import database_url
 
     if not yes:
         typer.confirm("Empty the tables of points, and fill them again from the stored bodies?", abort=True)
     with _database(data) as database:
-        typer.echo(rebuild_tables(database, database_url(data), data))
+        typer.echo(rebuild_tables(database, _installation(data)))
 
 
 def migrate(data: Data = HERE) -> None:
@@ -137,7 +145,7 @@ def migrate(data: Data = HERE) -> None:
 
     Example: `penstock migrate`
     """
-    from ..apps.health.store.migrations import migrate as bring_up_to_date
+    from ..apps.health.store.migrations import current
 
-    with _database(data, migrated=False) as database:
-        typer.echo(f"the tables are at revision {bring_up_to_date(database)}")
+    with _database(data) as database:
+        typer.echo(f"the tables are at revision {current(database)}")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from ..apps.inbox.app import database
+from ..application import Installation
+from ..clients.database import Duckdb, Postgres, Sqlite
 from ..clients.view import Selection, select, tables
 from ..errors import PenstockError
+from ..platform.ownership import rows_database
 
 _SAMPLE = 200
 """How many rows decide how wide the columns of a table are."""
@@ -22,7 +25,7 @@ _WIDEST = 60
 
 def print_rows(data: Path, sql: str, format: str) -> None:
     """Print the result of a query; raises PenstockError, naming the tables there are where one is missing."""
-    where = database(data)
+    where = _database(data)
     try:
         _print(select(where, sql), format)
     except PenstockError as error:
@@ -36,12 +39,16 @@ def print_rows(data: Path, sql: str, format: str) -> None:
 def print_tables(data: Path, format: str) -> None:
     """Print the tables and their columns."""
     try:
-        found = tables(database(data))
+        found = tables(_database(data))
     except PenstockError as error:
         if not str(error).startswith("there is no database"):
             raise
         raise PenstockError(f"nothing is stored in {data} yet: run `penstock up` and post a row") from error
     _print(Selection(["table", "columns"], iter([(name, ", ".join(found[name])) for name in found])), format)
+
+
+def _database(data: Path) -> Postgres | Sqlite | Duckdb:
+    return rows_database(Installation(data, database=os.environ.get("PENSTOCK_DATABASE_URL", "")))
 
 
 def _print(selection: Selection, format: str) -> None:

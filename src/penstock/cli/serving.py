@@ -1,67 +1,102 @@
-"""Bring up the streams and services that are shipped, and say when they run and how they are used."""
+"""Run the applications that are shipped, and say when they run and how they are used."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
+import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 
-from ..apps.health import app as health
-from ..apps.inbox import app as inbox_app
-from ..config.configuration import Configuration, load, loads
-from ..engine import Engine, Service
-from ..errors import ConfigError, PenstockError
+from ..application import Application, Installation
+from ..config.configuration import Configuration, build, load
+from ..config.document import parse_document
+from ..engine import Engine
+from ..errors import ConfigError, ConnectionLost, PenstockError, TransientError
+from ..platform.application import services_of
 from ..serving.listener import split_address
 from .running import run_engine
 
+log = logging.getLogger("penstock")
 _M_ARENA_MAX = -8
 """The number of this setting in glibc's malloc.h."""
 
 
 def shipped() -> str:
-    """Return the streams that are shipped, as one file."""
-    comments, _, streams = health.streams_yaml().partition("\nstreams:\n")
-    assert comments.startswith("#")
-    return f"{inbox_app.streams_yaml()}\n{streams}"
+    """Return the configuration that ``penstock up`` runs."""
+    return files(__package__).joinpath("up.yaml").read_text()
 
 
-def configuration(file: Path | None, environment: Mapping[str, str]) -> Configuration:
-    """Return the streams that are shipped, or those of ``file``; raises ConfigError."""
-    return loads(shipped(), environment=environment) if file is None else load(file, environment)
+def configuration(
+    data: Path, address: str, inbox: Path, *, file: Path | None = None, only: Sequence[str] = ()
+) -> Configuration:
+    """Return what is to run: the file that is shipped, or another one; raises ConfigError.
+
+    Of the shipped one, ``only`` names the applications that are wanted; others are not even imported.
+    """
+    environment = {
+        **os.environ,
+        "PENSTOCK_DATA": str(data),
+        "PENSTOCK_ADDRESS": address,
+        "PENSTOCK_INBOX": str(inbox),
+    }
+    if file is not None:
+        return load(file, environment)
+    document = parse_document(shipped(), file="up.yaml", environment=environment)
+    document.value["applications"] = list(_wanted(document.value["applications"], only))
+    return build(document, environment)
 
 
-def serve(data: Path, address: str, inbox: Path, file: Path | None) -> int:
-    """Run the streams and the services that belong to them until they are stopped; returns the exit code."""
-    _require_free(address)
-    environment = inbox_app.places(data, address, inbox)
-    wanted = configuration(file, environment)
-    services: list[Service] = []
-    if health.is_part_of(wanted):
-        services.append(health.Service.of(environment))
-    if file is None:
+def _wanted(listed: Sequence[Any], only: Sequence[str]) -> Iterator[Any]:
+    """Yield the applications that are to run; one whose packages are missing is left out, unless it was asked for."""
+    names = [one if isinstance(one, str) else one["type"] for one in listed]
+    if unknown := next((name for name in only if name not in names), None):
+        raise ConfigError(f"--only: no application is called {unknown!r}; expected one of {', '.join(names)}")
+    for name, one in zip(names, listed, strict=True):
+        if only and name not in only:
+            continue
         try:
-            inbox.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PenstockError(f"the folder {inbox} cannot be made: {error.strerror}") from error
-        links = {"/health-data": "Health data", "/api/v1/docs": "The health API"}
-        services.append(inbox_app.Index(address, inbox_app.database(data), links))
+            Application.find(name)
+        except ValueError as error:
+            if only:
+                raise ConfigError(str(error)) from error
+            sys.stderr.write(f"{name} is left out: {error}\n")
+        else:
+            yield one
+
+
+def serve(wanted: Configuration, file: Path | None = None) -> int:
+    """Run a configuration until it is stopped; returns the exit code."""
+    _require_free(wanted.health_check.address)
+    for application in wanted.applications:
+        _prepare(application, wanted.installation)
     _give_memory_back()
-    engine = Engine.of(wanted, services)
 
     async def announce(engine: Engine) -> None:
         while not _started(engine):  # noqa: ASYNC110 - for a person to read, so a moment late is early enough
             await asyncio.sleep(0.02)
-        sys.stderr.write(_greeting(address, data, inbox) if file is None else f"{file} is up\n")
+        sys.stderr.write(_greeting(wanted) if file is None else f"{file} is up\n")
         sys.stderr.flush()
 
-    return run_engine(engine, wanted, announce)
+    return run_engine(Engine.of(wanted, services_of(wanted)), wanted, announce)
+
+
+def _prepare(application: Application, installation: Installation) -> None:
+    """Bring the tables up to date; a database that is away is waited for by the streams."""
+    try:
+        application.prepare(installation)
+    except (ConnectionLost, TransientError) as error:
+        log.warning("%s: its tables are prepared later: %s", application.type_name, error)
 
 
 def _give_memory_back() -> None:
@@ -94,15 +129,20 @@ def _require_free(address: str) -> None:
             ) from error
 
 
-def _greeting(address: str, data: Path, inbox: Path) -> str:
-    where = "" if data == Path("penstock-data") else f" --data {data}"
-    rows = "the database of PENSTOCK_DATABASE_URL" if os.environ.get("PENSTOCK_DATABASE_URL") else str(data)
-    example = "SELECT * FROM readings"
-    return (
-        f"Penstock is up at http://{address} and keeps rows in {rows}. Ctrl-C stops it.\n"
-        f'  post rows    curl http://{address}/ingest/readings -d \'{{"sensor": "kitchen", "celsius": 21.5}}\'\n'
-        f"  drop files   {inbox}/readings/ (.json .jsonl .csv .parquet .avro .arrow)\n"
-        f'  query        penstock query{where} "{example}"\n'
-        f"  health       http://{address}/health-data; a key for the phone: penstock health keys create{where}"
-        " --name phone\n"
+def _greeting(wanted: Configuration) -> str:
+    where = wanted.installation
+    rows = "the database of PENSTOCK_DATABASE_URL" if where.database else str(where.data)
+    data = "" if where.data == Path("penstock-data") else f" --data {shlex.quote(str(where.data))}"
+    lines = [line for application in wanted.applications for line in application.greeting(where).items()]
+    return f"Penstock is up at http://{where.address} and keeps rows in {rows}. Ctrl-C stops it.\n" + "".join(
+        f"  {word:12} {line.replace('{penstock}', _command()).replace('{data}', data)}\n" for word, line in lines
     )
+
+
+def _command() -> str:
+    """Return how this program is called: by its name where the shell finds it, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("penstock")
+    if called.name != "penstock" or (found is not None and Path(found).samefile(called)):
+        return "penstock"
+    return shlex.quote(os.path.relpath(called))

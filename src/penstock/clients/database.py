@@ -108,6 +108,15 @@ def chosen(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, o
         from_url(url.get_secret_value())
 
 
+def space(database: Postgres | Sqlite | Duckdb, schema: str = "") -> str:
+    """Return one spelling of where tables are: the resolved path of a file, or server, database and schema."""
+    if not isinstance(database, Postgres):
+        return str(database.path.resolve())
+    parts = urlsplit(database.uri.get_secret_value())
+    host = (parts.hostname or "localhost").replace("localhost", "127.0.0.1")
+    return f"{host}:{parts.port or 5432}{parts.path}/{schema or 'public'}"
+
+
 def masked(text: str, database: BaseModel | str) -> str:
     """Return ``text`` without the password of the database."""
     uri = database if isinstance(database, str) else None

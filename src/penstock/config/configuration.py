@@ -8,15 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import (
-    ConfigDict,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ..application import Application, Installation
 from ..errors import ConfigError
@@ -69,19 +61,11 @@ class Tracing(Options):
 class Configuration(Options):
     """A whole configuration file."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": [part], "properties": {part: {"minItems": 1}}} for part in ("streams", "applications")
-            ]
-        }
-    )
-
-    streams: list[Stream] = []
+    streams: list[Stream] = Field([], min_length=1)
     """The streams, independent of one another."""
-    applications: list[Application] = []
+    applications: list[Application] = Field([], min_length=1)
     """The applications, each with streams, tables, routes and pages of its own: a name, or a mapping with options."""
-    database: SecretStr = SecretStr("")
+    database: SecretStr | None = None
     """Where applications keep rows: `sqlite:///rows.db` or `postgresql://...`; by default SQLite in the data folder."""
     logging: Logging = Logging()
     """What is logged."""
@@ -109,8 +93,8 @@ class Configuration(Options):
 
     @field_validator("database")
     @classmethod
-    def _is_database(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and "://" not in url.get_secret_value():
+    def _is_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and url.get_secret_value() and "://" not in url.get_secret_value():
             raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
         return url
 
@@ -124,15 +108,31 @@ class Configuration(Options):
         parts = self._parts()
         _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
         _refuse_shared_paths(parts)
+        self._refuse_owned_tables()
         return self
 
     @property
     def installation(self) -> Installation:
         """Where the applications keep their data and listen."""
         pages = {path: title for application in self.applications for path, title in application.pages().items()}
-        return Installation(
-            self.data, self.health_check.address, self.database.get_secret_value(), pages, self._environment
-        )
+        database = self.database.get_secret_value() if self.database is not None else ""
+        return Installation(self.data, self.health_check.address, database, pages, self._environment)
+
+    def _refuse_owned_tables(self) -> None:
+        """Raise ValueError if a stream of the file writes where only an application may."""
+        owners = {
+            space: application.type_name
+            for application in self.applications
+            for space in application.spaces(self.installation)
+        }
+        for stream in self.streams:
+            for option, output in (("output", stream.output), ("error_output", stream.error_output)):
+                for space in output.spaces() if output is not None else ():
+                    if space in owners:
+                        raise ValueError(
+                            f"{option} of the stream {stream.id!r}: the tables in {space} belong to the application "
+                            f"{owners[space]!r}, which alone may write them"
+                        )
 
     def all_streams(self) -> list[Stream]:
         """Return the streams of the file and those of its applications."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..application import Application, Installation, Job, Migrations, Routes
 from ..clock import Clock
@@ -34,6 +34,11 @@ class Platform:
     """The listeners, the state store and the clock of the process."""
     log: logging.Logger
     """The logger of the application."""
+    stop: asyncio.Event
+    """Set when the application is to end."""
+    tasks: asyncio.TaskGroup
+    """What ends with the application."""
+    _started: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def clock(self) -> Clock:
@@ -45,10 +50,16 @@ class Platform:
         """The tables of the application: a file of its own, or a schema of its own in PostgreSQL."""
         return database_of(self.installation, self.application.type_name)
 
-    def close(self) -> None:
-        """Close what was opened on demand."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` beside the routes; it is cancelled when the application ends, and ends it if it raises."""
+        self._started.append(self.tasks.create_task(work))
+
+    async def close(self) -> None:
+        """Cancel what was started, and close what was opened on demand."""
+        for task in self._started:
+            task.cancel()
         if "database" in self.__dict__:
-            self.database.close()
+            await asyncio.to_thread(self.database.close)
 
 
 class ApplicationService:
@@ -65,20 +76,20 @@ class ApplicationService:
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         """Serve the routes and do the jobs until ``stop`` is set."""
         log = logging.getLogger(f"penstock.{self.name}")
-        platform = Platform(self._application, self._installation, context, log)
-        address = self._installation.address
-        try:
-            async with AsyncExitStack() as stack:
-                routes = await stack.enter_async_context(self._application.open(platform))
-                for path, answer in routes.items():
-                    await stack.enter_async_context(context.listeners.mount(address, path, answer))
-                async with asyncio.TaskGroup() as jobs:
-                    tasks = [jobs.create_task(_repeat(job, platform)) for job in self._application.jobs()]
+        async with asyncio.TaskGroup() as tasks:
+            platform = Platform(self._application, self._installation, context, log, stop, tasks)
+            try:
+                async with AsyncExitStack() as stack:
+                    routes = await stack.enter_async_context(self._application.open(platform))
+                    for path, answer in routes.items():
+                        await stack.enter_async_context(
+                            context.listeners.mount(self._installation.address, path, answer)
+                        )
+                    for job in self._application.jobs():
+                        platform.start(_repeat(job, platform))
                     await stop.wait()
-                    for task in tasks:
-                        task.cancel()
-        finally:
-            await asyncio.to_thread(platform.close)
+            finally:
+                await platform.close()
 
 
 async def _repeat(job: Job, platform: Platform) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
+from penstock.application import Installation
 from penstock.apps.health.acceptance import Accepted
 from penstock.apps.health.raw import Raw
 from penstock.apps.health.rebuilding import rebuild
@@ -26,7 +27,7 @@ MOMENT = datetime(2026, 2, 3, tzinfo=UTC)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database.of(f"sqlite:///{tmp_path}/penstock.db")
+    database = Database.of(f"sqlite:///{tmp_path}/penstock-health.db")
     migrate(database)
     database.call(lambda connection: connection.execute(insert(users).values(id=1, name="me", created_at=MOMENT)))
     return database
@@ -54,14 +55,13 @@ def test_bodies_in_an_object_store_are_processed_again(
     monkeypatch.setenv("PENSTOCK_HEALTH_RAW_URL", where)
     asyncio.run(_keep(Raw.of(Settings(data=tmp_path, raw_url=where))))
     for _ in range(2):
-        assert rebuild(database, f"sqlite:///{tmp_path}/penstock.db", tmp_path) == "1 bodies are processed again"
+        assert rebuild(database, Installation(tmp_path)) == "1 bodies are processed again"
         assert _count(database) == 30
 
 
 def test_nothing_is_emptied_while_the_service_runs(database: Database, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/penstock.db"
     asyncio.run(_keep(Raw.of(Settings(data=tmp_path))))
-    rebuild(database, url, tmp_path)
+    rebuild(database, Installation(tmp_path))
     with hold(tmp_path / "wal" / "health"), pytest.raises(ConfigError, match="in use by another process"):
-        rebuild(database, url, tmp_path)
+        rebuild(database, Installation(tmp_path))
     assert _count(database) == 30

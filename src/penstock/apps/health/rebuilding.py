@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from ...api import run_sync
-from ...config.configuration import loads
+from ...application import Installation
 from ...inputs.memory import Memory
 from ...platform.database import Database
 from ...runtime.wal import hold
-from ...stream import Stream
 from .acceptance import batch
-from .app import streams_yaml
+from .application import Health
 from .raw import Raw
-from .settings import Settings
 from .store.rebuild import forget
 
 
-def rebuild(database: Database, url: str, data: Path) -> str:
+def rebuild(database: Database, installation: Installation) -> str:
     """Empty the tables of points and process all stored bodies again; returns what was done.
 
-    ``url`` is that of ``database``. Interrupted, it may be run again. Raises PenstockError, also while ``penstock up``
+    Interrupted, it may be run again. Raises PenstockError, also while ``penstock up``
     runs here: it holds the log.
     """
-    stream = _stream(url, data)
+    data = installation.data
+    stream = next(one for one in Health().streams(installation) if one.id == "health")
     with hold(data / "wal" / stream.id):
-        accepted = list(Raw.of(Settings.of(data=data)).list())
+        accepted = list(Raw.of(Health().settings(installation)).list())
         database.call(forget, changes=True)
         if accepted:
             # Read from a list, in place of the feed and its log.
@@ -34,9 +30,3 @@ def rebuild(database: Database, url: str, data: Path) -> str:
             again = stream.model_copy(update={"id": "health-rebuild", "input": listed, "durability": None})
             run_sync(again, data=data)
     return f"{len(accepted)} bodies are processed again"
-
-
-def _stream(url: str, data: Path) -> Stream:
-    """Return the stream that is shipped."""
-    environment = {**os.environ, "PENSTOCK_DATABASE_URL": url, "PENSTOCK_DATA": str(data)}
-    return next(one for one in loads(streams_yaml(), environment=environment).streams if one.id == "health")

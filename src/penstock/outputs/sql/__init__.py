@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from pydantic import SecretStr, model_validator
 
-from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
+from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url, space
 from ...component import Output, TransactionalWriter
 from ...context import Context
 from ...runtime.threads import OwnThread
@@ -51,6 +51,8 @@ class Sql(Output, type="sql"):
     """The database in the long form, with how its connection is encrypted; instead of `url`."""
     table_name: Expr
     """The table, or an expression that gives it for each row."""
+    schema_name: str | None = None
+    """The schema of PostgreSQL that tables are in whose names say none; it is made if it is missing."""
     key: list[str] = []
     """The columns that tell rows apart: a row takes the place of the one with the same key. Without it, rows add up."""
     upsert: bool = False
@@ -65,6 +67,8 @@ class Sql(Output, type="sql"):
         chosen(self.url, self.output_type, "output_type")
         if self.key and self.upsert_keys and self.key != self.upsert_keys:
             raise ValueError("`key` and `upsert_keys` mean the same: expected one of them")
+        if self.schema_name and not isinstance(self.database(), Postgres):
+            raise ValueError("`schema_name` is for PostgreSQL: a file has no schemas")
         if self.upsert and not (self.key or self.upsert_keys):
             raise ValueError("`upsert: true` needs `upsert_keys`, the columns that tell rows apart")
         return self
@@ -75,27 +79,32 @@ class Sql(Output, type="sql"):
             return self.output_type
         return from_url(self.url.get_secret_value() if self.url is not None else "")
 
+    def spaces(self) -> Sequence[str]:
+        """Return the schema or the file that its tables are in."""
+        schema, dot, _ = (self.table_name.constant or "").rpartition(".")
+        return [space(self.database(), schema if dot else self.schema_name or "")]
+
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[TransactionalWriter]:
         """Connect; the writer keeps positions too."""
         payloads = self.payloads if self.codec is not None else None
         target = Target(self.table_name, tuple(self.key or self.upsert_keys), self.create, payloads)
         async with OwnThread(f"{context.name}-sql") as thread:
-            session = await thread.run(_connect, self.database())
+            session = await thread.run(_connect, self.database(), self.schema_name)
             try:
                 yield SqlWriter(session, thread, target)
             finally:
                 await thread.run(_close, session, context)
 
 
-def _connect(database: Postgres | Sqlite | Duckdb) -> Session:
+def _connect(database: Postgres | Sqlite | Duckdb, schema: str | None) -> Session:
     """Import what the database needs only when it is used."""
     if isinstance(database, Postgres):
         from ...clients import postgres
         from .postgres import PostgresSession
 
         try:
-            return PostgresSession(database)
+            return PostgresSession(database, schema)
         except Exception as error:
             raise postgres.classified(error, database, opening=True) from error
     if isinstance(database, Duckdb):

@@ -64,10 +64,20 @@ class PostgresSession(Session):
     folds_case = False
     longest_name = 63
 
-    def __init__(self, database: Postgres) -> None:
+    def __init__(self, database: Postgres, schema: str | None = None) -> None:
         self._database = database
         self._staged: set[str] = set()
         self._connection = postgres.connect(database, _SETTINGS)
+        if schema:
+            self._enter(schema)
+
+    def _enter(self, schema: str) -> None:
+        """Make the schema unless it is there, and look for tables in it alone."""
+        found = self._connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone()
+        if found is None or found[0] is None:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}".encode())
+        self._connection.execute("SELECT set_config('search_path', %s, false)", (quoted(schema),))
+        self._connection.commit()
 
     def begin(self) -> None:
         """The first statement begins it."""

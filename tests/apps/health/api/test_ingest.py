@@ -15,7 +15,7 @@ import pytest
 from penstock.apps.health import acceptance
 from penstock.apps.health import raw as raw_module
 from penstock.apps.health.api import ingest as module
-from penstock.apps.health.app import _send_again
+from penstock.apps.health.application import _send_again
 from penstock.errors import TransientError
 
 

@@ -187,7 +187,7 @@ def _kill_again_and_again(folder: Path, url: str | None) -> None:
 
 
 def _check_that_a_loss_is_noticed(folder: Path, promised: dict[str, int]) -> None:
-    with closing(sqlite3.connect(folder / "data" / "penstock.db")) as connection:
+    with closing(sqlite3.connect(folder / "data" / "penstock-health.db")) as connection:
         connection.execute("DELETE FROM health_points WHERE ingest_id = ? AND value = 0", (next(iter(promised)),))
         connection.commit()
     with pytest.raises(AssertionError):
@@ -205,9 +205,10 @@ def _check_tables(folder: Path, url: str | None, promised: dict[str, int]) -> No
 
 def _rows(folder: Path, url: str | None, sql: str) -> list[Any]:
     if url is None:
-        with closing(sqlite3.connect(folder / "data" / "penstock.db")) as connection:
+        with closing(sqlite3.connect(folder / "data" / "penstock-health.db")) as connection:
             return connection.execute(sql).fetchall()
     import psycopg
 
     with psycopg.connect(url) as connection:
+        connection.execute("SET search_path = health, public")
         return connection.execute(sql).fetchall()

@@ -66,7 +66,7 @@ class Service:
             self.environment["PENSTOCK_DATABASE_URL"] = database
         if redis is not None:
             self.environment["PENSTOCK_REDIS_URL"] = redis
-        self.database_url = database or f"sqlite:///{self.data}/penstock.db"
+        self.database_url = database or f"sqlite:///{self.data}/penstock-health.db"
         self._log = folder / "log"
         self.within: Sequence[str] = ()
         """A command that runs the service, given as its arguments."""
@@ -127,7 +127,7 @@ class Service:
     def phone(self, user: str | None = None, scopes: Iterable[str] = ALL, name: str = "phone") -> Phone:
         """Return one who calls with a new key, of a new user if none is named."""
         user = user or f"user-{uuid.uuid4()}"
-        database = Database.of(self.database_url)
+        database = Database.of(self.database_url, schema="health")
         try:
             made = json.loads(commands.create_key(database, name=name, user=user, scopes=scopes, as_json=True))
         finally:

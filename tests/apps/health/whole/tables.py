@@ -20,8 +20,9 @@ def query(service: Service, sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
     if service.database_url.startswith("postgresql"):
         with psycopg.connect(service.database_url) as connection:
+            connection.execute("SET search_path = health, public")
             return connection.execute(sql.encode()).fetchall()
-    with closing(sqlite3.connect(service.data / "penstock.db")) as connection:
+    with closing(sqlite3.connect(service.data / "penstock-health.db")) as connection:
         return connection.execute(sql).fetchall()
 
 

@@ -250,6 +250,7 @@ def _check_refusal(service: Service, code: str, state: str) -> None:
     phone = service.phone()
     phone.send(steps(("2026-02-01 00:00:00 +0000", 1)))
     with psycopg.connect(service.database_url) as connection:
+        connection.execute("SET search_path = health, public")
         connection.execute(REFUSE.format(code=code))
     told = phone.post("/api/v1/ingest", minutes(0, POINTS), None)
     found = until(lambda: _in_state(phone, told["id"], state), f"the ingest is {state}")
@@ -257,6 +258,7 @@ def _check_refusal(service: Service, code: str, state: str) -> None:
     assert len(phone.points("step_count")) == 1
     assert service.probe() == 200
     with psycopg.connect(service.database_url) as connection:
+        connection.execute("SET search_path = health, public")
         connection.execute("DROP FUNCTION refuse CASCADE")
     attempt = 1
     if state == "failed":

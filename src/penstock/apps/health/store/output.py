@@ -50,6 +50,9 @@ class Health(Output, type="health"):
     url: SecretStr
     """The database: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`."""
 
+    schema_name: str | None = None
+    """The schema of PostgreSQL that the tables are in; it is made if it is missing."""
+
     @field_validator("url")
     @classmethod
     def _check(cls, url: SecretStr) -> SecretStr:
@@ -60,7 +63,7 @@ class Health(Output, type="health"):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Writer]:
         """Bring the tables up to date and connect."""
-        database = Database.of(self.url.get_secret_value())
+        database = Database.of(self.url.get_secret_value(), schema=self.schema_name)
         async with OwnThread(f"{context.name}-health") as thread:
             waiting = outcomes()
             store = await thread.run(_connect, database, waiting)

@@ -6,13 +6,22 @@ from pathlib import Path
 
 from .....platform import migration
 from .....platform.database import Database
+from .....platform.relocation import move_into_schema
+from ...schema import metadata
 
 SCRIPTS = Path(__file__).parent / "versions"
+SCHEMA = "health"
+"""The schema of PostgreSQL in which the tables are."""
 VERSION_TABLE = "health_schema_version"
 
 
 def migrate(database: Database, *, revision: str = "head") -> str:
-    """Bring the tables of health up to ``revision`` and return the revision they then have; raises PenstockError."""
+    """Bring the tables of health up to ``revision`` and return the revision they then have; raises PenstockError.
+
+    Tables that an older version made in the schema ``public`` are moved to the one of ``database`` before.
+    """
+    if database.schema is not None:
+        move_into_schema(database, metadata.tables, VERSION_TABLE)
     return migration.migrate(database, SCRIPTS, VERSION_TABLE, requires=["postgis"], revision=revision)
 
 

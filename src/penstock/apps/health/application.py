@@ -1,0 +1,146 @@
+"""The health service as a value: its streams, and the service that serves its API and its page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import cast
+
+from ...application import Application, Installation, Routes
+from ...clients.database import Postgres, Sqlite
+from ...config.configuration import loads
+from ...errors import TransientError
+from ...inputs.feed import feed
+from ...platform.access.gate import Gate
+from ...platform.application import Platform
+from ...platform.ownership import database_of, rows_database, space_of, url_of
+from ...platform.pages import Page
+from ...platform.relocation import is_beside, move_into_file
+from ...runtime.wal import hold
+from ...serving.asgi import Asgi, Receive, Scope, Send
+from ...stream import Stream
+from . import metrics, service
+from .acceptance import batch
+from .api.app import build
+from .raw import Raw
+from .schedule import Schedule
+from .schema import metadata
+from .settings import Settings
+from .store.migrations import SCHEMA, VERSION_TABLE, migrate
+
+PATHS = ("/api/v1/*", "/v1/ingest", "/api/data", "/health/live", "/health/ready", "/ready")
+"""Where the API is found."""
+_PATIENCE = 600.0
+"""How long the stream may take to open, in seconds."""
+log = logging.getLogger("penstock.health")
+PAGE = ("/health-data", "/health-data/*")
+
+
+class Health(Application, Settings, type="health"):
+    """Take what the app Health Auto Export sends, keep every point, and show it.
+
+    The app posts to `/api/v1/ingest` with a key. Each point is stored, updated, unchanged, or quarantined with its
+    reason. The page is at `/health-data`. Every option may also be given as a variable `PENSTOCK_HEALTH_<OPTION>`. The
+    tables are in a file of their own beside that of the rows, or in the schema `health` of PostgreSQL with PostGIS.
+
+    Example::
+
+        type: health
+        max_body_bytes: 50000000
+    """
+
+    def streams(self, installation: Installation) -> Sequence[Stream]:
+        """Return the stream of exports and that of the audit; raises ConfigError."""
+        settings = self.settings(installation)
+        variables = {
+            "PENSTOCK_DATA": str(settings.data),
+            "PENSTOCK_HEALTH_RAW_URL": settings.raw_url or "",
+            "PENSTOCK_HEALTH_MAX_BODY_BYTES": str(settings.max_body_bytes),
+            "DATABASE": settings.database_url.get_secret_value(),
+            "SCHEMA": SCHEMA if isinstance(rows_database(installation), Postgres) else "",
+        }
+        return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the API and of the page: those that today's phones use."""
+        return [*PATHS, *PAGE]
+
+    def spaces(self, installation: Installation) -> Sequence[str]:
+        """Return the file or the schema of its tables."""
+        return [space_of(installation, SCHEMA)]
+
+    def prepare(self, installation: Installation) -> None:
+        """Move the tables of older versions to where they belong, and bring them up to date; raises PenstockError."""
+        rows = rows_database(installation)
+        database = database_of(installation, SCHEMA)
+        try:
+            if isinstance(database.where, Sqlite) and isinstance(rows, Sqlite) and is_beside(rows.path, VERSION_TABLE):
+                with hold(installation.data / "wal" / "health"):  # an older version that still runs would write on
+                    move_into_file(rows.path, database.where.path, metadata.tables, VERSION_TABLE)
+            migrate(database)
+        finally:
+            database.close()
+
+    def pages(self) -> Mapping[str, str]:
+        """Return the page and the documentation of the API."""
+        return {"/health-data": "Health data", "/api/v1/docs": "The health API"}
+
+    def greeting(self, installation: Installation) -> Mapping[str, str]:
+        """Return where the page is and how a key is made."""
+        key = "a key for the phone: {penstock} health keys create{data} --name phone"
+        return {"health": f"http://{installation.address}/health-data; {key}"}
+
+    def settings(self, installation: Installation) -> Settings:
+        """Return the options, filled up from the installation; raises ConfigError naming the variable."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if name in Settings.model_fields}
+        return Settings.of(
+            installation.environment,
+            **{
+                "data": installation.data,
+                "address": installation.address,
+                "database_url": url_of(installation, SCHEMA),
+                **given,
+            },
+        )
+
+    @asynccontextmanager
+    async def open(self, platform: Platform) -> AsyncIterator[Routes]:
+        """Yield the API and the page; the data is looked after meanwhile."""
+        settings = self.settings(platform.installation)
+        database = database_of(platform.installation, SCHEMA, on_wait=metrics.waited)
+        gate = Gate.of(settings, database)
+        try:
+            async with gate.open():
+                raw = await asyncio.to_thread(Raw.of, settings)
+                health = service.Health(settings=settings, database=database, raw=raw, gate=gate)
+                api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
+                page = await asyncio.to_thread(Page)
+                platform.start(_send_again(raw))
+                platform.start(Schedule(settings, database).serve(platform.context, platform.stop))
+                yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)
+        finally:
+            await asyncio.to_thread(database.close)
+
+
+async def _send_again(raw: Raw) -> None:
+    """Hand over what a process that died had made durable, and perhaps not handed to the stream."""
+    for accepted in await asyncio.to_thread(lambda: list(raw.unsent())):
+        try:
+            await feed("health").send(batch(accepted), timeout=_PATIENCE)
+        except TransientError as error:
+            log.warning("ingest %s stays for the next start: %s", accepted.id, error)
+        else:
+            await raw.sent(accepted.id)
+
+
+def _at_the_root(app: Asgi) -> Asgi:
+    """The routes of the API are whole paths, wherever they are mounted."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["root_path"] = ""
+        await app(scope, receive, send)
+
+    return serve
