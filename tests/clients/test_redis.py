@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from redis import exceptions
 
-from penstock.clients.redis import classified, client
+from penstock.clients.redis import classify_error, client
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, TransientError
 
 URL = SecretStr("redis://user:s3cret%21@localhost:6379/3")
@@ -71,11 +71,11 @@ def test_what_is_no_url_of_a_redis_is_refused_without_its_password(url):
     ],
 )
 def test_errors_are_told_apart(error, kind):
-    assert type(classified(error, URL)) is kind
+    assert type(classify_error(error, URL)) is kind
 
 
 def test_an_error_does_not_show_the_password():
-    error = classified(exceptions.ConnectionError(f"cannot reach {URL.get_secret_value()} with s3cret!"), URL)
+    error = classify_error(exceptions.ConnectionError(f"cannot reach {URL.get_secret_value()} with s3cret!"), URL)
     assert "s3cret" not in str(error)
     assert "localhost" in str(error)
 
@@ -85,7 +85,7 @@ async def test_a_wrong_password_is_permanent(redis_url):
     made = client(url)
     with pytest.raises(exceptions.AuthenticationError) as raised:
         await made.ping()
-    assert isinstance(classified(raised.value, url), PermanentError)
+    assert isinstance(classify_error(raised.value, url), PermanentError)
     await made.aclose()
 
 
@@ -97,7 +97,7 @@ async def test_a_killed_server_is_a_lost_connection_and_comes_back(redis_server)
     for _ in range(2):
         with pytest.raises(exceptions.ConnectionError) as raised:
             await made.ping()
-        assert isinstance(classified(raised.value, url), ConnectionLost)
+        assert isinstance(classify_error(raised.value, url), ConnectionLost)
     await asyncio.to_thread(redis_server.start)
     assert await made.ping()
     await made.aclose()

@@ -515,7 +515,7 @@ async def test_sqlite_is_read_while_it_is_written(tmp_path: Path) -> None:
 
 
 async def test_a_sqlite_file_held_by_another_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.clients.sqlite._PATIENCE", 0.05)
+    monkeypatch.setattr("penstock.clients.sqlite._LOCK_TIMEOUT", 0.05)
     url = f"sqlite:///{tmp_path}/x.db"
     component = Sql(url=url, table_name="t")
     async with lend_context(tmp_path) as context, component.open(context) as writer:

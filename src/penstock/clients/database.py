@@ -100,7 +100,7 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
     raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
 
 
-def chosen(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, option: str) -> None:
+def check_choice(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, option: str) -> None:
     """Raise ValueError unless the database is named in one of the two forms, and rightly."""
     if (url is None) == (database is None):
         raise ValueError(f"expected either `url` or `{option}`")
@@ -117,20 +117,20 @@ def space(database: Postgres | Sqlite | Duckdb, schema: str = "") -> str:
     return f"{host}:{parts.port or 5432}{parts.path}/{schema or 'public'}"
 
 
-def masked(text: str, database: BaseModel | str) -> str:
+def redact(text: str, database: BaseModel | str) -> str:
     """Return ``text`` without the password of the database."""
     uri = database if isinstance(database, str) else None
     if isinstance(database, Postgres):
         uri = database.uri.get_secret_value()
     if uri is None:
         return text
-    text = text.replace(uri, shown(uri))
+    text = text.replace(uri, redact_url(uri))
     for password in {_password(uri), unquote(_password(uri))} - {""}:
         text = text.replace(password, "***")
     return text
 
 
-def shown(uri: str) -> str:
+def redact_url(uri: str) -> str:
     """Return a URL as it may be shown: without its password and its query."""
     password = _password(uri)
     base = uri.partition("?")[0]

@@ -40,7 +40,7 @@ def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
     return connection
 
 
-def classified(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
+def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
     """Return what follows from an error of the database at ``path``."""
     if isinstance(error, PenstockError):
         return error

@@ -138,7 +138,7 @@ def check_credentials(url: str | None, auth: Basic | Bearer | None, headers: Map
 Url: TypeAlias = Annotated[str, AfterValidator(check_url)]
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """The part of a URL that may stand in messages: no user, password, query or fragment."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -174,11 +174,11 @@ def failures(url: str) -> Iterator[None]:
     except aiohttp.InvalidURL as error:
         raise PermanentError("the URL is not valid") from error
     except TimeoutError as error:
-        raise TransientError(f"{shown(url)} did not answer in time") from error
+        raise TransientError(f"{redact_url(url)} did not answer in time") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
-        raise ConnectionLost(f"cannot talk to {shown(url)}: {error or type(error).__name__}") from error
+        raise ConnectionLost(f"cannot talk to {redact_url(url)}: {error or type(error).__name__}") from error
     except aiohttp.ClientError as error:
-        raise TransientError(f"{shown(url)} gave no proper answer: {type(error).__name__}") from error
+        raise TransientError(f"{redact_url(url)} gave no proper answer: {type(error).__name__}") from error
 
 
 async def read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -198,12 +198,12 @@ def meaning(status: int, url: str, headers: Mapping[str, str], body: bytes, secr
     for secret in secrets:
         text = text.replace(secret, "***")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:EXCERPT]
-    message = f"{shown(url)} answered {status}" + (f": {text}" if text else "")
+    message = f"{redact_url(url)} answered {status}" + (f": {text}" if text else "")
     if status in RETRIED or status >= 500:
         wait = retry_after(headers)
         return TransientError(message + (f" (to be tried again after {wait:.0f} s)" if wait is not None else ""))
     if 300 <= status < 400:
-        return PermanentError(f"{shown(url)} answered {status}: it has moved, redirects are not followed")
+        return PermanentError(f"{redact_url(url)} answered {status}: it has moved, redirects are not followed")
     return PermanentError(message)
 
 

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
-from .database import Postgres, masked
+from .database import Postgres, redact
 
 _SETTINGS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -67,11 +67,11 @@ def _is_race(error: Exception) -> bool:
     return error.sqlstate in _MADE_MEANWHILE or in_catalogue or changed
 
 
-def classified(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
+def classify_error(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
     """Return what follows from an error of this database, without its password."""
     if isinstance(error, PenstockError):
         return error
-    message = masked(f"postgres: {str(error).strip()}", database)
+    message = redact(f"postgres: {str(error).strip()}", database)
     state = getattr(error, "sqlstate", None) or ""
     if state.startswith(_GONE):
         return ConnectionLost(message)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ..errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
-from .database import masked, shown
+from .database import redact, redact_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -41,7 +41,7 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
     except ValueError:
         fits = False
     if not fits:
-        raise ConfigError(f"{shown(text)} is not the URL of a Redis; {_EXPECTED}")
+        raise ConfigError(f"{redact_url(text)} is not the URL of a Redis; {_EXPECTED}")
     try:
         made: Redis = Redis.from_url(
             text,
@@ -52,18 +52,18 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
             driver_info=DriverInfo(None, None),  # to find its own version it would read files on the event loop
         )
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{shown(text)}: {masked(str(error), text)}; {_EXPECTED}") from None
+        raise ConfigError(f"{redact_url(text)}: {redact(str(error), text)}; {_EXPECTED}") from None
     return made
 
 
-def classified(error: Exception, url: SecretStr) -> PenstockError:
+def classify_error(error: Exception, url: SecretStr) -> PenstockError:
     """Return what follows from an error of this Redis, without its password."""
     from redis import exceptions
 
     if isinstance(error, PenstockError):
         return error
     text = url.get_secret_value()
-    message = masked(f"redis {shown(text)}: {str(error).strip() or type(error).__name__}", text)
+    message = redact(f"redis {redact_url(text)}: {str(error).strip() or type(error).__name__}", text)
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.NoPermissionError):
         return PermanentError(message)
     if isinstance(error, exceptions.BusyLoadingError):

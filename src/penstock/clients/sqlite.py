@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
 
-_PATIENCE = 10.0
+_LOCK_TIMEOUT = 10.0
 """How long one writer waits for another, in seconds."""
 _LATER = {
     sqlite3.SQLITE_BUSY: "another process is writing",
@@ -33,7 +33,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
     mode = "ro" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
     try:
         if read_only:
             connection.execute("PRAGMA schema_version")
@@ -49,7 +49,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Two processes that switch a new file at once get an error at once: SQLite does not wait here."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -91,7 +91,7 @@ def _code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-def classified(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
+def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
     """Return what follows from an error of the database at ``path``."""
     if isinstance(error, PenstockError):
         return error

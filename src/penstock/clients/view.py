@@ -130,7 +130,7 @@ def _postgres_rows(database: Postgres, sql: str) -> Iterator[Row]:
     except psycopg.Error as error:
         if getattr(error, "sqlstate", None) == "25006":
             raise PenstockError("expected a query, such as SELECT ...; nothing can be changed here") from error
-        message = str(postgres.classified(error, database, opening=True))
+        message = str(postgres.classify_error(error, database, opening=True))
         raise PenstockError(message.removeprefix("postgres: ").partition("\nLINE")[0]) from error
 
 

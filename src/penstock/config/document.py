@@ -20,11 +20,11 @@ from ..errors import ConfigError
 
 Path_: TypeAlias = tuple[str | int, ...]
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels of nesting that are read."""
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Values that are read, those behind aliases counted each time: what stops alias bombs."""
-LARGEST = 16 << 20
+MAX_FILE_BYTES = 16 << 20
 """Bytes of a configuration that are read."""
 
 
@@ -51,8 +51,8 @@ class Document:
 def read_document(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
     """Read a file by its suffix; raises ConfigError for what cannot be read or parsed."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"the file is larger than {LARGEST >> 20} MiB", file=str(path))
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB", file=str(path))
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from error
@@ -83,7 +83,7 @@ class _Composer:
 
     def __init__(self, file: str, environment: Mapping[str, str]) -> None:
         self._document = Document(None, file)
-        self._environment, self._left = environment, MOST_VALUES
+        self._environment, self._left = environment, MAX_VALUES
         self._yaml = YAML(typ="safe", pure=True)
 
     def compose(self, text: str) -> Document:
@@ -97,7 +97,7 @@ class _Composer:
         except (YAMLError, ValueError) as error:
             raise ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", file=file) from error
         except RecursionError as error:
-            raise ConfigError(f"nested deeper than {DEEPEST} levels", file=file) from error
+            raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", file=file) from error
         if node is not None:
             self._document.value = self._build(node, ())
         return self._document
@@ -106,9 +106,9 @@ class _Composer:
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         self._left -= 1
         if self._left < 0:
-            raise self._document.error(f"more than {MOST_VALUES} values, aliases counted each time", path)
-        if len(path) > DEEPEST:
-            raise self._document.error(f"nested deeper than {DEEPEST} levels", path)
+            raise self._document.error(f"more than {MAX_VALUES} values, aliases counted each time", path)
+        if len(path) > MAX_DEPTH:
+            raise self._document.error(f"nested deeper than {MAX_DEPTH} levels", path)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -190,8 +190,8 @@ def fill_in(text: str, environment: Mapping[str, str], document: Document, path:
 
 
 def _fill_in_all(value: Any, environment: Mapping[str, str], document: Document, path: Path_ = ()) -> Any:
-    if len(path) > DEEPEST:
-        raise document.error(f"nested deeper than {DEEPEST} levels", path)
+    if len(path) > MAX_DEPTH:
+        raise document.error(f"nested deeper than {MAX_DEPTH} levels", path)
     if isinstance(value, dict):
         return {key: _fill_in_all(item, environment, document, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -214,7 +214,7 @@ def _parse_json(text: str, file: str, environment: Mapping[str, str]) -> Documen
     except json.JSONDecodeError as error:
         raise ConfigError(f"not valid JSON: {error.msg}", line=error.lineno, file=file) from error
     except RecursionError as error:
-        raise ConfigError(f"nested deeper than {DEEPEST} levels", file=file) from error
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", file=file) from error
     document = Document(value, file, _json_lines(text))
     document.value = _fill_in_all(value, environment, document)
     return document
@@ -239,7 +239,7 @@ def _parse_toml(text: str, file: str, environment: Mapping[str, str]) -> Documen
         at = re.search(r"line (\d+)", str(error))
         raise ConfigError(f"not valid TOML: {error}", line=int(at[1]) if at else None, file=file) from error
     except RecursionError as error:
-        raise ConfigError(f"nested deeper than {DEEPEST} levels", file=file) from error
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", file=file) from error
     document = Document(value, file, _toml_lines(text))
     document.value = _fill_in_all(value, environment, document)
     return document

@@ -92,7 +92,7 @@ class Database:
                     self._on_wait(time.perf_counter() - asked)
                 return action(connection)
         except DBAPIError as error:
-            raise self.classified(error) from error
+            raise self.classify_error(error) from error
 
     def connect(self, purpose: LiteralString = PLAIN) -> Connection:
         """Open a connection beside the pool, for one owner; closing it disconnects.
@@ -118,13 +118,13 @@ class Database:
             connection.commit()
         return connection
 
-    def classified(self, error: Exception) -> PenstockError:
+    def classify_error(self, error: Exception) -> PenstockError:
         """Return what follows from an error of the database, without its password."""
         if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
             error = error.orig
         if isinstance(self.where, Postgres):
-            return postgres.classified(error, self.where)
-        return sqlite.classified(error, self.where.path)
+            return postgres.classify_error(error, self.where)
+        return sqlite.classify_error(error, self.where.path)
 
     def close(self) -> None:
         """Close all connections of the pool."""

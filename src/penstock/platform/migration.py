@@ -48,7 +48,7 @@ def migrate(
     except PenstockError:
         raise
     except (DBAPIError, OSError) as error:
-        raise database.classified(error) from error
+        raise database.classify_error(error) from error
 
 
 def current(database: Database, version_table: str) -> str | None:

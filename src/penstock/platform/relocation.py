@@ -41,7 +41,7 @@ def move_into_schema(database: Database, tables: Collection[str], marker: str) -
             for name in connection.scalars(_PARTS, {"names": [*tables, marker]}).all():
                 connection.execute(text(f"ALTER TABLE public.{quoted(name)} SET SCHEMA {schema}"))
     except DBAPIError as error:
-        raise database.classified(error) from error
+        raise database.classify_error(error) from error
 
 
 def _has_table(connection: Connection, schema: str, name: str) -> bool:
@@ -58,7 +58,7 @@ def move_into_file(rows: Path, target: Path, tables: Collection[str], marker: st
     try:
         _move(rows, target, {*tables, marker}, marker)
     except (sqlite3.Error, OSError) as error:
-        raise sqlite.classified(error, rows) from error
+        raise sqlite.classify_error(error, rows) from error
 
 
 def is_beside(rows: Path, marker: str) -> bool:
@@ -66,7 +66,7 @@ def is_beside(rows: Path, marker: str) -> bool:
     try:
         return rows.exists() and marker in _tables(rows)
     except sqlite3.Error as error:
-        raise sqlite.classified(error, rows) from error
+        raise sqlite.classify_error(error, rows) from error
 
 
 def _move(rows: Path, target: Path, tables: Collection[str], marker: str) -> None:

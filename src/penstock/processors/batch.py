@@ -12,7 +12,7 @@ from ..component import Processor
 from ..delivery import Batch as Rows
 from ..duration import Duration
 
-_MOST_IN_TIME = 1 << 16
+_MAX_ROWS_BY_TIME = 1 << 16
 """How many batches are merged at most when only time limits them."""
 
 
@@ -49,7 +49,7 @@ class Batch(Processor, type="batch"):
         """Return the buffer that does what this processor is for."""
         seconds = self.timeout if self.timeout_ms is None else self.timeout_ms / 1000
         waits = {} if seconds is None else {"timeout": timedelta(seconds=seconds)}
-        return {"type": "memory", "batches": self.count or _MOST_IN_TIME, **waits}
+        return {"type": "memory", "batches": self.count or _MAX_ROWS_BY_TIME, **waits}
 
     def process(self, batch: Rows) -> Sequence[Rows]:
         """Pass the batch on."""

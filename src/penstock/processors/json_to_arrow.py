@@ -87,7 +87,7 @@ class JsonToArrow(Processor, type="json_to_arrow"):
 
     def _merged(self, batch: Batch, rows: Batch) -> Batch:
         if self.fields_to_include is not None:
-            rows = _chosen(rows, self.fields_to_include)
+            rows = _select(rows, self.fields_to_include)
         rows = rows.select([name for name in rows.schema.names if not _is_metadata(name, batch)])
         kept = [name for name in batch.schema.names if name != self.value_field and name not in rows.schema.names]
         fields = [*rows.schema, *(batch.schema.field(name) for name in kept)]
@@ -95,7 +95,7 @@ class JsonToArrow(Processor, type="json_to_arrow"):
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else rows
 
 
-def _chosen(rows: Batch, names: Sequence[str]) -> Batch:
+def _select(rows: Batch, names: Sequence[str]) -> Batch:
     """The columns named, null where no payload has had them yet."""
     present = rows.schema.names
     arrays = [rows.column(name) if name in present else pa.nulls(rows.num_rows) for name in names]

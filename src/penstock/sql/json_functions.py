@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import ScalarUDF, udf
 
-LONGEST_PATH = 4
+MAX_PATH_LENGTH = 4
 """How many keys or indexes a path may have."""
 
 _MISSING: Any = msgspec.UNSET

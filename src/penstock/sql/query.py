@@ -17,12 +17,12 @@ from ..errors import ConfigError, PermanentError
 from . import json_functions
 from .statement import Statement
 
-_SCHEMAS_KEPT = 16
-_IDLE_PLANS_KEPT = 8
-_RUNS_OF_A_PLAN = 1000
+_SCHEMA_CACHE_SIZE = 16
+_MAX_IDLE_PLANS = 8
+_MAX_RUNS_PER_PLAN = 1000
 """A physical plan keeps metrics of each run, so that it grows by 2 to 4 KB; a new one starts small."""
 _COLUMNS_MADE_UP = 32
-_LONGEST_MESSAGE = 1000
+_MAX_MESSAGE_LENGTH = 1000
 
 _REUSABLE = re.compile(
     r"(?:Projection|Filter|Aggregate|Sort|WindowAgg|BoundedWindowAgg|GlobalLimit|LocalLimit|Union|Unnest"
@@ -57,7 +57,7 @@ class PreparedQuery:
         self._lock = threading.Lock()
         self._idle: list[tuple[pa.Schema, list[_Plan]]] = []
         if not self._statement.is_query():
-            raise ConfigError(f"expected a query (SELECT ...), found {_shortened(sql)}")
+            raise ConfigError(f"expected a query (SELECT ...), found {_shorten(sql)}")
         self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
         self._planned_sql = self._with_exact_calls()
         self._asked_for = self._check()
@@ -74,7 +74,7 @@ class PreparedQuery:
             plan = self._borrow(schema) or self._plan(schema)
             found = plan.run(batch)
         except Exception as error:
-            raise PermanentError(_explained(error, schema)) from error
+            raise PermanentError(_explain(error, schema)) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise
@@ -128,19 +128,19 @@ class PreparedQuery:
         with self._lock:
             for known, idle in self._idle:
                 if known.equals(schema, check_metadata=True):
-                    if len(idle) < _IDLE_PLANS_KEPT:
+                    if len(idle) < _MAX_IDLE_PLANS:
                         idle.append(plan)
                     return
             self._idle.insert(0, (schema, [plan]))
-            del self._idle[_SCHEMAS_KEPT:]
+            del self._idle[_SCHEMA_CACHE_SIZE:]
 
     def _with_exact_calls(self) -> str:
         """Return the query with each JSON function called by the name it has for that many arguments."""
         sql = self.sql
         for name, arguments in reversed(self._statement.calls(json_functions.NAMES)):
-            if not 1 <= arguments <= json_functions.LONGEST_PATH + 1:
+            if not 1 <= arguments <= json_functions.MAX_PATH_LENGTH + 1:
                 raise ConfigError(
-                    f"{name.text}() takes a JSON text and up to {json_functions.LONGEST_PATH} keys or indexes, "
+                    f"{name.text}() takes a JSON text and up to {json_functions.MAX_PATH_LENGTH} keys or indexes, "
                     f"not {arguments} arguments"
                 )
             sql = sql[: name.start] + json_functions.arity_name(name.text, arguments) + sql[name.end :]
@@ -166,7 +166,7 @@ class PreparedQuery:
                 return made_up
             except Exception as error:
                 if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
-                    raise ConfigError(f"{_said(error)}, in the query {_shortened(self.sql)}") from error
+                    raise ConfigError(f"{_shorten_error(error)}, in the query {_shorten(self.sql)}") from error
                 missing = _missing_column(error)
                 if missing is None or missing in made_up:
                     del kinds[0]
@@ -202,7 +202,7 @@ class _Plan:
 
     def _executed(self, physical: ExecutionPlan) -> list[Batch]:
         self._runs += 1
-        if self._runs % _RUNS_OF_A_PLAN == 0 and self._frame is not None:
+        if self._runs % _MAX_RUNS_PER_PLAN == 0 and self._frame is not None:
             self._physical = self._frame.execution_plan()
         partitions = range(physical.partition_count)
         return [part.to_pyarrow() for at in partitions for part in self._session.execute(physical, at)]
@@ -278,20 +278,20 @@ def _missing_column(error: Exception) -> str | None:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _explained(error: Exception, schema: pa.Schema) -> str:
+def _explain(error: Exception, schema: pa.Schema) -> str:
     missing = _missing_column(error)
     if missing is None:
-        return _said(error)
+        return _shorten_error(error)
     cased = [name for name in schema.names if name.lower() == missing.lower()]
     hint = f'; did you mean "{cased[0]}", with the quotes?' if cased else ""
     return f"the query reads column {missing!r}, which is not among {', '.join(schema.names) or 'no columns'}{hint}"
 
 
-def _said(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     """Return the message without the layers it came through."""
-    return _NOISE.sub("", str(error)).strip()[:_LONGEST_MESSAGE]
+    return _NOISE.sub("", str(error)).strip()[:_MAX_MESSAGE_LENGTH]
 
 
-def _shortened(sql: str) -> str:
+def _shorten(sql: str) -> str:
     text = " ".join(sql.split())
     return repr(text if len(text) <= 80 else text[:77] + "...")

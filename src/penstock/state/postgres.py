@@ -12,7 +12,7 @@ import psycopg
 from pydantic import SecretStr
 
 from ..clients.database import Postgres
-from ..clients.postgres import classified, conninfo
+from ..clients.postgres import classify_error, conninfo
 from ..delivery import Position
 from ..errors import ConnectionLost
 
@@ -63,7 +63,7 @@ class PostgresStore:
                 cursor = await connection.execute(statement, values)
                 return await cursor.fetchall() if cursor.description else []
             except (psycopg.Error, OSError) as error:
-                lost = classified(error, self._database)
+                lost = classify_error(error, self._database)
                 if isinstance(lost, ConnectionLost):
                     await self._disconnect()
                 raise lost from error
@@ -84,7 +84,7 @@ class PostgresStore:
                 await connection.close()
                 raise
         except (psycopg.Error, OSError) as error:
-            raise classified(error, self._database, opening=True) from error
+            raise classify_error(error, self._database, opening=True) from error
         self._connection = connection
         return connection
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..clients.sqlite import classified, connect
+from ..clients.sqlite import classify_error, connect
 from ..delivery import Position
 from ..runtime.threads import OwnThread
 
@@ -31,7 +31,7 @@ class SqliteStore:
             try:
                 connection = await thread.run(_connect, path)
             except (sqlite3.Error, OSError) as error:
-                raise classified(error, path, opening=True) from error
+                raise classify_error(error, path, opening=True) from error
             try:
                 yield cls(path, connection, thread)
             finally:
@@ -52,7 +52,7 @@ class SqliteStore:
         try:
             row = self._connection.execute(query, (key,)).fetchone()
         except sqlite3.Error as error:
-            raise classified(error, self._path) from error
+            raise classify_error(error, self._path) from error
         return row[0] if row else None
 
     def _save(self, entries: list[tuple[str, str]]) -> None:
@@ -63,7 +63,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise classified(error, self._path) from error
+            raise classify_error(error, self._path) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -28,7 +28,7 @@ log = logging.getLogger("penstock.health.quality")
 
 WINDOW = timedelta(days=30)
 """What is looked at."""
-KEPT = timedelta(days=90)
+RETENTION = timedelta(days=90)
 """How long the results are kept; of each day the last."""
 REGULAR = 7
 """On how many days of the window a metric must have come to be expected again."""
@@ -44,7 +44,7 @@ REPEATED, REPEATS = 0.5, 10
 """From which share of identical bodies on, of how many at least, they are a finding."""
 FLAGGED = 0.01
 """From which share of points outside of the likely range on they are a finding."""
-MOST = 20
+MAX_FINDINGS = 20
 """How many findings of one kind are listed."""
 FINDINGS = ("silence", "gaps", "stale", "anomaly", "out_of_range", "duplicates", "quarantined", "unreadable")
 """All kinds of findings."""
@@ -97,7 +97,7 @@ def look(
             return found
         found[user] = seen = database.call(partial(_examine, user=user, settings=settings, now=now))
         database.call(partial(_keep, user=user, look=seen, now=now), changes=True)
-    old = delete(quality).where(quality.c.time < now - KEPT)
+    old = delete(quality).where(quality.c.time < now - RETENTION)
     database.call(lambda connection: connection.execute(old), changes=True)
     show(found.values())
     return found
@@ -231,14 +231,18 @@ def judge(sent: _Sent, days: list[_Day], quarantined: int, silence: float, now: 
         + 0.1 * (1 - flagged)
     )
     gaps = _finding(
-        "gaps", f"no data of {len(missing)} of {expected} days", missing=len(missing), of=expected, days=missing[:MOST]
+        "gaps",
+        f"no data of {len(missing)} of {expected} days",
+        missing=len(missing),
+        of=expected,
+        days=missing[:MAX_FINDINGS],
     )
     findings = [
         *silent,
         *([gaps] if missing else []),
-        *([] if silent else late[:MOST]),
+        *([] if silent else late[:MAX_FINDINGS]),
         *_anomalies(by_metric, now),
-        *unlikely[:MOST],
+        *unlikely[:MAX_FINDINGS],
         *_about_bodies(sent, quarantined, unreadable),
     ]
     return Look(round(score, 1), findings)
@@ -296,7 +300,7 @@ def _anomalies(by_metric: dict[str, list[_Day]], now: datetime) -> list[Finding]
                 message = f"{metric} was {mean:.4g} on {day}, and usually is about {usual:.4g}"
                 details = {"metric": metric, "day": str(day), "value": mean, "usual": usual, "score": round(score, 1)}
                 found.append((float(score), _finding("anomaly", message, **details)))
-    return [finding for _, finding in sorted(found, key=lambda one: -one[0])[:MOST]]
+    return [finding for _, finding in sorted(found, key=lambda one: -one[0])[:MAX_FINDINGS]]
 
 
 def _out_of_range(by_metric: dict[str, list[_Day]]) -> tuple[float, list[Finding]]:

@@ -137,7 +137,7 @@ class Schedule:
                         connection.commit()
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error
-            raise self._database.classified(original) from error
+            raise self._database.classify_error(original) from error
 
     def _refresh(self, now: datetime) -> None:
         self._database.call(lambda connection: refresh(connection, now))

@@ -35,7 +35,7 @@ _LOGICAL = {
     "local-timestamp-micros": pa.timestamp("us"),
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DEEPEST = 48
+_MAX_DEPTH = 48
 
 
 def as_arrow(schema: Any) -> pa.Schema:
@@ -45,7 +45,7 @@ def as_arrow(schema: Any) -> pa.Schema:
 
 
 def _column_type(schema: Any, named: dict[str, Any], depth: int) -> pa.DataType:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise PermanentError("the Avro schema contains itself, which no column type can")
     if isinstance(schema, list):
         return _union_type([_column_type(kind, named, depth) for kind in schema if kind != "null"])

@@ -50,7 +50,7 @@ class Decoding:
         """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read."""
         options = self._options
         if not len(payloads):
-            names = self._kept(options.columns or list(self._learned))
+            names = self._select(options.columns or list(self._learned))
             return self._typed({name: pa.nulls(0, pa.string()) for name in names})
         if options.columns is None and options.header:
             return self._documents(payloads)
@@ -116,7 +116,7 @@ class Decoding:
             raise PermanentError(f"a quote is never closed: {_excerpt(_first(payloads))}")
         blank = pc.is_in(payloads, pa.array([b"\n", b"\r\n"], pa.binary()))
         payloads = payloads.filter(pc.invert(blank))
-        kept = self._kept(names)
+        kept = self._select(names)
         if not len(payloads):
             return {name: pa.nulls(0, pa.string()) for name in kept}
         if pc.any(pc.equal(pc.binary_length(payloads), 0)).as_py():
@@ -129,7 +129,7 @@ class Decoding:
             raise PermanentError(f"records run into one another: {_excerpt(_first(payloads))}")
         return {name: table.column(name).combine_chunks() for name in kept}
 
-    def _kept(self, names: Sequence[str]) -> list[str]:
+    def _select(self, names: Sequence[str]) -> list[str]:
         if self._wanted is None:
             return list(names)
         return [name for name in names if name.lower() in self._wanted] or list(names)[:1]

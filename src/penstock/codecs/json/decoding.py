@@ -19,9 +19,9 @@ _FEW = 400
 """Below so many payloads reading objects one by one is quicker."""
 _SMALL = 4096
 """Up to so many values flat objects of known types are read one by one: pyarrow takes long to begin."""
-_MOST_FIELDS = 2000
+_MAX_FIELDS = 2000
 """How many fields are learned before all is forgotten: the keys of such objects are data."""
-_MOST_SOUGHT = 16
+_MAX_SEARCHES = 16
 """How many names may be sought in the raw bytes of each batch."""
 _WINDOW = 1 << 15
 """How many bytes are searched at once: few enough to stay in the processor's cache."""
@@ -122,7 +122,7 @@ class LearningDecoder:
 
     def _decode_new(self, found: list[Object]) -> Batch:
         present = dict.fromkeys(column_names(found))
-        names = [name for name in self._kept({**self._learned, **present}) if name in present]
+        names = [name for name in self._select({**self._learned, **present}) if name in present]
         columns = {name: column(found, name) for name in names}
         types = {name: infer(values, name) for name, values in columns.items()}
         wide, arrays = self._learn(types), []
@@ -136,7 +136,7 @@ class LearningDecoder:
                 arrays.append(build(columns[name], types[name], name))
         return _batch(arrays, dict(zip(wide, (array.type for array in arrays), strict=True)), len(found))
 
-    def _kept(self, names: Iterable[str]) -> list[str]:
+    def _select(self, names: Iterable[str]) -> list[str]:
         if self._wanted is None:
             return list(names)
         return [name for name in names if name.lower() in self._wanted] or list(names)[:1]
@@ -144,9 +144,9 @@ class LearningDecoder:
     def _learn(self, types: Types) -> Types:
         null = pa.null()
         with self._lock:
-            names = self._kept({**self._learned, **types})
+            names = self._select({**self._learned, **types})
             wide = {name: _wider(self._learned.get(name, null), types.get(name, null), name) for name in names}
-            if sum(map(_count_fields, wide.values())) > _MOST_FIELDS:
+            if sum(map(_count_fields, wide.values())) > _MAX_FIELDS:
                 wide = dict(types)
             self._learned = wide
             return wide
@@ -156,7 +156,7 @@ class LearningDecoder:
         unseen = (self._wanted or frozenset()) - {name.lower() for name in learned}
         if not unseen:
             return False
-        if len(unseen) > _MOST_SOUGHT or not all(name.isascii() for name in unseen):
+        if len(unseen) > _MAX_SEARCHES or not all(name.isascii() for name in unseen):
             return True
         raw = np.frombuffer(data, np.uint8)
         escaped = (raw == ord("\\")).any() and _ESCAPED_ASCII.search(data)

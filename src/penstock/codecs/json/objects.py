@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ...errors import PermanentError
 
-DEEPEST = 48
+MAX_DEPTH = 48
 """How many objects and arrays may lie in one another; Arrow itself exchanges no more than 64 levels."""
 EXACT = 2**53
 """Every integer nearer to zero is exact as a float64."""
@@ -99,7 +99,7 @@ def column(objects: Sequence[Object], name: str) -> list[Any]:
 
 def infer(values: Sequence[Any], path: str, depth: int = 1) -> pa.DataType:
     """Return the type that holds all the values exactly; raises Conflict naming ``path`` if there is none."""
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise _too_deep(f"at `{path[:_EXCERPT]}`")
     kinds = set(map(type, values)) - {type(None)}
     if not kinds:
@@ -200,4 +200,4 @@ def _mask(values: Sequence[Any]) -> pa.BooleanArray | None:
 
 
 def _too_deep(where: str) -> PermanentError:
-    return PermanentError(f"the JSON is nested too deeply: expected at most {DEEPEST} levels, {where}")
+    return PermanentError(f"the JSON is nested too deeply: expected at most {MAX_DEPTH} levels, {where}")

@@ -10,7 +10,7 @@ from ...component import Codec
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError
 from .content import Content
-from .payloads import LONGEST, Cut
+from .payloads import MAX_PAYLOAD_BYTES, Cut
 
 _MAGIC = b"Obj\x01"
 _SYNC = 16
@@ -32,7 +32,7 @@ class Blocks:
             end = _header_end(head)
             if end is not None:
                 break
-            if len(head) < size or size >= LONGEST:
+            if len(head) < size or size >= MAX_PAYLOAD_BYTES:
                 raise PermanentError("the header is incomplete")
             size *= 2
         self._sync = head[end - _SYNC : end]
@@ -56,7 +56,7 @@ class Blocks:
         count, after = _number(data, at)
         size, start = _number(data, after)
         end = start + size + _SYNC
-        believable = start > after > at and 0 <= size <= LONGEST and count >= 0
+        believable = start > after > at and 0 <= size <= MAX_PAYLOAD_BYTES and count >= 0
         if believable and end <= len(data) and data[end - _SYNC : end] == self._sync:
             return end, count
         if believable and end > len(data) and not final:

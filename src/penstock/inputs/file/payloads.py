@@ -20,7 +20,7 @@ from .place import TAIL, Place, mark_of
 from .values import are_lines, are_lists
 from .values import cut as cut_values
 
-LONGEST = 2 * framing.MOST_BYTES
+MAX_PAYLOAD_BYTES = 2 * framing.MOST_BYTES
 """The longest payload that is read: more than this is held at no time."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 20
@@ -76,9 +76,9 @@ class PayloadReader:
             cut = self._split(data, final and ended)
             if cut.taken or ended:
                 break
-            if size >= LONGEST:
-                raise Damaged(f"{self._path}: the payload at byte {offset} is longer than {LONGEST} bytes")
-            size = min(2 * size, LONGEST)
+            if size >= MAX_PAYLOAD_BYTES:
+                raise Damaged(f"{self._path}: the payload at byte {offset} is longer than {MAX_PAYLOAD_BYTES} bytes")
+            size = min(2 * size, MAX_PAYLOAD_BYTES)
         taken, count = cut.taken, len(cut.payloads)
         if not taken:
             self._refuse_damage()

@@ -103,7 +103,7 @@ class FilesReader:
                 self._parts.popleft()
                 await self._buckets.note(file.found.key, part.place)
                 continue
-            origin = Origin("file", offset=part.row, ext=_told(file))
+            origin = Origin("file", offset=part.row, ext=_describe(file))
             delivery = await self._buckets.deliver(file.found.key, part, origin)
             self._parts.popleft()
             self._count(file)
@@ -159,6 +159,6 @@ class FilesReader:
         await asyncio.to_thread(self._scan.close)
 
 
-def _told(file: Followed) -> dict[str, str]:
+def _describe(file: Followed) -> dict[str, str]:
     path = file.found.path
     return {"path": path, "name": path.rpartition("/")[2], **file.found.placeholders}

@@ -17,13 +17,13 @@ from .listing import Found, Listing
 from .part import FileReader, Part
 from .place import Place
 
-_MOST_OPEN = 256
+_MAX_OPEN = 256
 """How many files of a followed folder are held open, so that they can be read to the end once deleted."""
 _TURN = 8
 """How many parts of a growing file are read before the next file has its turn."""
-_MOST_PARTS = 128
+_MAX_PARTS = 128
 """How many parts are read in one go."""
-_AGAIN = Part(Place())
+_REQUEUED = Part(Place())
 """Stands for a file that is to be opened anew."""
 _PATH = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
 
@@ -173,7 +173,7 @@ class Scan:
             self.poll()
         parts: list[tuple[Followed, Part]] = []
         weight = 0
-        while self._work and weight < self._weight and len(parts) < _MOST_PARTS:
+        while self._work and weight < self._weight and len(parts) < _MAX_PARTS:
             file = self._work[0]
             try:
                 part = self._read(file)
@@ -181,7 +181,7 @@ class Scan:
                 if parts:
                     break  # it comes again with the next call
                 raise
-            if part is _AGAIN:
+            if part is _REQUEUED:
                 break
             if part is None:
                 self._work.remove(file)
@@ -234,7 +234,7 @@ class Scan:
         if file.reader is None:
             file.reader = self._open_reader(file.found, file.place)
             self._open[file.found.key] = file
-            while len(self._open) > _MOST_OPEN:
+            while len(self._open) > _MAX_OPEN:
                 self._close(next(iter(self._open.values())))
         self._open.move_to_end(file.found.key)
         return file.reader
@@ -252,7 +252,7 @@ class Scan:
         if found.version != file.found.version:
             file.changed = time.monotonic()
         file.found, file.place, file.seen = found, Place(), ""
-        return _AGAIN if not self._follow or file.grows else None
+        return _REQUEUED if not self._follow or file.grows else None
 
     def _lost(self, file: Followed) -> None:
         if file.seen != file.found.version and file.place.version != file.found.version:

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from ...checkpoint import Checkpoint
-from ...clients.http import failures, meaning, open_session, read_at_most, secrets_of, shown
+from ...clients.http import failures, meaning, open_session, read_at_most, redact_url, secrets_of
 from ...component import Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
@@ -52,7 +52,7 @@ class PollingReader:
             await asyncio.sleep(self._next - asyncio.get_running_loop().time())
             await self.ask()
         batch, position = self._ready
-        origin = Origin("http", ext={"url": shown(self._url)})
+        origin = Origin("http", ext={"url": redact_url(self._url)})
         delivery = await self._checkpoint.deliver(batch, position, origin)
         self._ready = None
         return delivery
@@ -96,7 +96,7 @@ class PollingReader:
             secrets = secrets_of(config.auth, config.headers_sent())
             raise meaning(response.status, self._url, response.headers, body, secrets)
         if len(body) > config.max_body:
-            raise PermanentError(f"{shown(self._url)} answered more than {int(config.max_body)} bytes")
+            raise PermanentError(f"{redact_url(self._url)} answered more than {int(config.max_body)} bytes")
         return body or None, media(response.headers.get("Content-Type", "").encode()), _conditions(response.headers)
 
     def _understand(self, body: bytes, kind: Media) -> tuple[Rows, Any]:
@@ -109,7 +109,7 @@ class PollingReader:
             try:
                 rows = parse(body, kind, config.framing, json, int(config.max_body))
             except Refusal as refusal:
-                raise PermanentError(f"{shown(self._url)} answered what is no good: {refusal.reason}") from refusal
+                raise PermanentError(f"{redact_url(self._url)} answered what is no good: {refusal.reason}") from refusal
         cursor = config.cursor
         if cursor is None:
             return rows, None
@@ -129,7 +129,7 @@ class PollingReader:
             if name not in fields:
                 if missing is not None:
                     return missing
-                raise PermanentError(f"{shown(self._url)} answered without {path!r}: there is no {name!r}")
+                raise PermanentError(f"{redact_url(self._url)} answered without {path!r}: there is no {name!r}")
             body = bytes(fields[name])
         return body
 
@@ -137,7 +137,7 @@ class PollingReader:
         try:
             return decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise PermanentError(f"{shown(self._url)} answered what is no good: {error}") from error
+            raise PermanentError(f"{redact_url(self._url)} answered what is no good: {error}") from error
 
 
 def _conditions(headers: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pydantic import Field as Option
 from pydantic import SecretStr, field_validator, model_validator
 
 from ...checkpoint import Checkpoint
-from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url
+from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url
 from ...component import Input, Progress, Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
@@ -86,7 +86,7 @@ class Sql(Input, type="sql"):
 
     @model_validator(mode="after")
     def _check(self) -> Sql:
-        chosen(self.url, self.input_type, "input_type")
+        check_choice(self.url, self.input_type, "input_type")
         return self
 
     def database(self) -> Postgres | Sqlite | Duckdb:
@@ -115,7 +115,7 @@ class Sql(Input, type="sql"):
             query = references.resolved(self.select_sql, database.name or "flow", source.names())
             fields = source.describe(query)
         except Exception as error:
-            raise source.classified(error) from error
+            raise source.classify_error(error) from error
         if self.codec is not None and VALUE not in (field.name for field in fields):
             raise PermanentError(f"`codec` decodes the column {VALUE}, which the query does not have")
         if self.incremental is None:
@@ -188,7 +188,7 @@ def _connect(database: Postgres | Sqlite | Duckdb) -> Source:
         try:
             return PostgresSource(database)
         except Exception as error:
-            raise postgres.classified(error, database, opening=True) from error
+            raise postgres.classify_error(error, database, opening=True) from error
     if isinstance(database, Duckdb):
         from ...clients import duckdb
         from .duckdb import DuckdbSource
@@ -196,14 +196,14 @@ def _connect(database: Postgres | Sqlite | Duckdb) -> Source:
         try:
             return DuckdbSource(database.path)
         except Exception as error:
-            raise duckdb.classified(error, database.path, opening=True) from error
+            raise duckdb.classify_error(error, database.path, opening=True) from error
     from ...clients import sqlite
     from .sqlite import SqliteSource
 
     try:
         return SqliteSource(database.path)
     except Exception as error:
-        raise sqlite.classified(error, database.path, opening=True) from error
+        raise sqlite.classify_error(error, database.path, opening=True) from error
 
 
 def _close(source: Source, reader: _SqlReader | None, context: Context) -> None:

@@ -37,8 +37,8 @@ class DuckdbSource(Source):
     def close(self) -> None:
         self.rest()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return duckdb.classified(error, self._path)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return duckdb.classify_error(error, self._path)
 
     def names(self) -> Names:
         return Names(self._schemas, self._tables)

@@ -58,8 +58,8 @@ class PostgresSource(Source):
     def close(self) -> None:
         self._connection.close()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return postgres.classified(error, self._database)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return postgres.classify_error(error, self._database)
 
     def names(self) -> Names:
         return Names(self._schemas, self._tables)

@@ -16,7 +16,7 @@ from ...delivery import Batch, Position
 from ...errors import PenstockError, PermanentError
 from .source import CURSOR, Field, Source, quoted
 
-_MOST_KNOWN = 1000
+_MAX_SEEN = 1000
 """How many rows that share the cursor's value are told apart by a hash of each; more are only counted."""
 
 
@@ -33,7 +33,7 @@ class Once:
     def _rest(self) -> Generator[tuple[Batch, Position], None, None]:
         source, skip = self._source, self._rows
         statement = source.select(self.query, self._fields)
-        with closing(_classified(source, source.stream(statement, self._fields, self._batch_rows))) as batches:
+        with closing(_classify_errors(source, source.stream(statement, self._fields, self._batch_rows))) as batches:
             for batch in batches:
                 rest = batch.slice(min(skip, batch.num_rows))
                 skip -= batch.num_rows - rest.num_rows
@@ -93,7 +93,7 @@ class Incremental:
         try:
             return self._source.count(statement)
         except Exception as error:
-            raise self._source.classified(error) from error
+            raise self._source.classify_error(error) from error
 
     def fetch(self) -> tuple[Batch, Position] | None:
         """Return the next rows and where reading resumes after them; None when there are no more for now."""
@@ -122,7 +122,7 @@ class Incremental:
         known, skip = Counter(self._seen or ()), self._to_skip(after)
         statement = source.select_after(self.query, self._fields, self._cursor, after)
         fields = [*self._fields, Field(CURSOR, pa.string(), "")]
-        with closing(_classified(source, source.stream(statement, fields, self._batch_rows))) as batches:
+        with closing(_classify_errors(source, source.stream(statement, fields, self._batch_rows))) as batches:
             for full in batches:
                 cursors = full.column(full.num_columns - 1)
                 batch = full.select(full.schema.names[:-1])
@@ -167,20 +167,20 @@ class Incremental:
         if value != self._last:
             self._last, self._seen, self._count = value, [], 0
         self._count += len(ties)
-        if self._seen is not None and self._count <= _MOST_KNOWN:
+        if self._seen is not None and self._count <= _MAX_SEEN:
             self._seen = [*self._seen, *_hashes(batch.take(pa.array(ties)))]
         else:
             self._seen = None
         return {"value": value, "count": self._count, "seen": self._seen}
 
 
-def _classified(source: Source, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+def _classify_errors(source: Source, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
     try:
         yield from batches
     except (PenstockError, GeneratorExit):
         raise
     except Exception as error:
-        raise source.classified(error) from error
+        raise source.classify_error(error) from error
 
 
 def _hashes(batch: Batch) -> list[str]:

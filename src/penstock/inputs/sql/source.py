@@ -77,7 +77,7 @@ class Source(ABC):
         """Close the connection."""
 
     @abstractmethod
-    def classified(self, error: Exception) -> PenstockError:
+    def classify_error(self, error: Exception) -> PenstockError:
         """Return what follows from an error of this database."""
 
     def select(self, query: str, fields: Sequence[Field]) -> str:

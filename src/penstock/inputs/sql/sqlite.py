@@ -38,8 +38,8 @@ class SqliteSource(Source):
     def close(self) -> None:
         self._database.close()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return sqlite.classified(error, self._path)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return sqlite.classify_error(error, self._path)
 
     def names(self) -> Names:
         return Names(self._schemas, self._tables)

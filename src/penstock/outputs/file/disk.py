@@ -30,7 +30,7 @@ _PASSING = {
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 
 
-def classified(error: OSError, path: str) -> TransientError | PermanentError:
+def classify_error(error: OSError, path: str) -> TransientError | PermanentError:
     """Say whether writing ``path`` may succeed later."""
     kind = TransientError if error.errno in _PASSING else PermanentError
     return kind(f"cannot write {path}: {error.strerror or error}")

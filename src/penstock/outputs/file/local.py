@@ -49,7 +49,7 @@ class LocalWriter:
         try:
             disk.make_folder(self.folder)
         except OSError as error:
-            if isinstance(disk.classified(error, self.folder), TransientError):
+            if isinstance(disk.classify_error(error, self.folder), TransientError):
                 raise ConnectionLost(f"cannot make the folder {self.folder}: {error.strerror}") from error
             raise ConfigError(f"cannot make the folder {self.folder}: {error.strerror}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -101,7 +101,7 @@ class LocalWriter:
                 if batches or positions:
                     self.put(batches, positions)
             except OSError as error:
-                raise disk.classified(error, error.filename or self.config.path) from error
+                raise disk.classify_error(error, error.filename or self.config.path) from error
 
     def put(self, batches: Sequence[Batch], positions: Mapping[str, Position] | None) -> None:
         """Write the batches, with their positions where given."""

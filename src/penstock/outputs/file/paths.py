@@ -17,7 +17,7 @@ from ...errors import PermanentError
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 EMPTY = "__empty__"
-LONGEST = 120
+MAX_NAME_LENGTH = 120
 _SAFE = " +,=@"
 _NUMBERED = re.compile(r"-(?=\d{6,}$)")
 
@@ -103,8 +103,8 @@ def segment(value: str | None) -> str:
     if text.startswith("."):
         text = "%2E" + text[1:]
     text = _NUMBERED.sub("%2D", text)
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - 17]}~{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+    if len(text) > MAX_NAME_LENGTH:
+        text = f"{text[: MAX_NAME_LENGTH - 17]}~{hashlib.sha256(value.encode()).hexdigest()[:16]}"
     return text
 
 

@@ -17,7 +17,9 @@ from ...metadata import VALUE, without_metadata
 if TYPE_CHECKING:
     from . import File
 
-_TOLD = "the payload has a line break within, which `framing: lines` cannot hold: expected `length_delimited`"
+_LINE_BREAK_REASON = (
+    "the payload has a line break within, which `framing: lines` cannot hold: expected `length_delimited`"
+)
 
 
 def encoded(config: File, batch: Batch) -> pa.Buffer:
@@ -30,7 +32,7 @@ def encoded(config: File, batch: Batch) -> pa.Buffer:
     payloads = config.payloads(batch)
     data = join(config.framing, payloads)
     if config.framing is Framing.LINES and config.codec is not None and _newlines(data) != len(payloads):
-        raise PermanentError(_TOLD)
+        raise PermanentError(_LINE_BREAK_REASON)
     return data
 
 
@@ -42,7 +44,7 @@ def refuse_line_breaks(config: File, batch: Batch) -> None:
     broken = pc.match_substring_regex(values, pattern=r"(?s)\n.")
     if pc.any(broken).as_py():
         rows = np.flatnonzero(broken.fill_null(False).to_numpy(zero_copy_only=False))
-        raise RowsRejected({int(row): _TOLD for row in rows})
+        raise RowsRejected({int(row): _LINE_BREAK_REASON for row in rows})
 
 
 def _newlines(data: pa.Buffer) -> int:

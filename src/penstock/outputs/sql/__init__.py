@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import SecretStr, model_validator
 
-from ...clients.database import Database, Duckdb, Postgres, Sqlite, chosen, from_url, space
+from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url, space
 from ...component import Output, TransactionalWriter
 from ...context import Context
 from ...runtime.threads import OwnThread
@@ -64,7 +64,7 @@ class Sql(Output, type="sql"):
 
     @model_validator(mode="after")
     def _check(self) -> Sql:
-        chosen(self.url, self.output_type, "output_type")
+        check_choice(self.url, self.output_type, "output_type")
         if self.key and self.upsert_keys and self.key != self.upsert_keys:
             raise ValueError("`key` and `upsert_keys` mean the same: expected one of them")
         if self.schema_name and not isinstance(self.database(), Postgres):
@@ -106,7 +106,7 @@ def _connect(database: Postgres | Sqlite | Duckdb, schema: str | None) -> Sessio
         try:
             return PostgresSession(database, schema)
         except Exception as error:
-            raise postgres.classified(error, database, opening=True) from error
+            raise postgres.classify_error(error, database, opening=True) from error
     if isinstance(database, Duckdb):
         from ...clients import duckdb
         from .duckdb import DuckdbSession
@@ -114,14 +114,14 @@ def _connect(database: Postgres | Sqlite | Duckdb, schema: str | None) -> Sessio
         try:
             return DuckdbSession(database.path)
         except Exception as error:
-            raise duckdb.classified(error, database.path, opening=True) from error
+            raise duckdb.classify_error(error, database.path, opening=True) from error
     from ...clients import sqlite
     from .sqlite import SqliteSession
 
     try:
         return SqliteSession(database.path)
     except Exception as error:
-        raise sqlite.classified(error, database.path, opening=True) from error
+        raise sqlite.classify_error(error, database.path, opening=True) from error
 
 
 def _close(session: Session, context: Context) -> None:

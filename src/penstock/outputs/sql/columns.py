@@ -44,7 +44,7 @@ def plain(values: pa.Array) -> pa.Array:
     return values
 
 
-def fit(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
+def convert(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
     """Return the values as the column takes them, and for each row whose value it cannot hold the reason."""
     bad: dict[int, str] = {}
     pieces = _fit(values, column, 0, len(values), bad)
@@ -54,17 +54,17 @@ def fit(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
 def _fit(values: pa.Array, column: Column, start: int, rows: int, bad: dict[int, str]) -> list[pa.Array]:
     piece = values.slice(start, rows)
     try:
-        return [converted(piece, column)]
+        return [cast(piece, column)]
     except _MISFITS:
         if rows > 1:
             half = rows // 2
             left = _fit(values, column, start, half, bad)
             return left + _fit(values, column, start + half, rows - half, bad)
-        bad[start] = f"column {column.name}: expected {expected(column)}, got {_shown(piece[0])}"
+        bad[start] = f"column {column.name}: expected {expected(column)}, got {_excerpt(piece[0])}"
         return [pa.nulls(1, column.type)]
 
 
-def _shown(value: pa.Scalar) -> str:
+def _excerpt(value: pa.Scalar) -> str:
     try:
         text = repr(value.as_py())
     except (ValueError, OverflowError):
@@ -90,7 +90,7 @@ def expected(column: Column) -> str:
     return next((words for fits, words in tests if fits), "text in UTF-8")
 
 
-def converted(values: pa.Array, column: Column) -> pa.Array:
+def cast(values: pa.Array, column: Column) -> pa.Array:
     """Return the values as the column's type; raises an Arrow error if any of them would lose something."""
     source, target = values.type, column.type
     if source.equals(target) and not column.json:

@@ -69,8 +69,8 @@ class DuckdbSession(Session):
     def close(self) -> None:
         self._database.close()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return duckdb.classified(error, self._path)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return duckdb.classify_error(error, self._path)
 
     def execute(self, statement: str, values: Sequence[str] = ()) -> None:
         self.begin()
@@ -97,7 +97,7 @@ class DuckdbSession(Session):
         declared = _declared(values.type)
         return _column(name, declared)
 
-    def suited(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
         """Whole numbers become ``DOUBLE`` for a fraction, and ``HUGEINT`` for what exceeds 64 bits."""
         if not (change and is_.is_integer(column.type) and is_number(values.type)) or _fits(values, column.type):
             return column

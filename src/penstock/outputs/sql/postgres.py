@@ -16,7 +16,7 @@ import pyarrow.csv as csv
 import pyarrow.types as is_
 
 from ...clients import postgres
-from ...clients.database import Postgres, masked
+from ...clients.database import Postgres, redact
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
 from .columns import Column, is_binary, is_number
@@ -92,8 +92,8 @@ class PostgresSession(Session):
     def close(self) -> None:
         self._connection.close()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return postgres.classified(error, self._database)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return postgres.classify_error(error, self._database)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         self._connection.execute(_sql(statement), values or None)
@@ -110,7 +110,7 @@ class PostgresSession(Session):
         declared, kind = _declared(values)
         return Column(name, kind, declared, json=declared == "jsonb")
 
-    def suited(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
         """Whole numbers become ``double precision`` for a fraction, and ``numeric`` for what exceeds 64 bits."""
         if not (change and is_.is_integer(column.type) and is_number(values.type)) or _fits(values, column.type):
             return column
@@ -173,7 +173,7 @@ class PostgresSession(Session):
         if not line.isdigit() or not 0 < int(line) <= rows.num_rows or _has_line_breaks(rows, int(line)):
             return None
         column = context.partition(", column ")[2].partition(":")[0]
-        message = masked(error.diag.message_primary or str(error), self._database)
+        message = redact(error.diag.message_primary or str(error), self._database)
         return RowsRejected({int(line) - 1: f"column {column}: {message}" if column else message})
 
     def load(self, key: str) -> str | None:

@@ -74,7 +74,7 @@ class Session(ABC):
         """Return the column that is to be made for such values."""
 
     @abstractmethod
-    def suited(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
         """Return the column as it takes these values; with ``change`` it may be widened if that loses nothing."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Session(ABC):
         """Save positions, within the transaction."""
 
     @abstractmethod
-    def classified(self, error: Exception) -> PenstockError:
+    def classify_error(self, error: Exception) -> PenstockError:
         """Return what follows from an error of this database."""
 
     def create(self, table: Table, columns: Sequence[Column], key: Sequence[str]) -> None:

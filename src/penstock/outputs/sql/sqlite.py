@@ -18,7 +18,7 @@ from ...errors import PenstockError
 from .columns import Column, is_binary, is_number, is_text, texts
 from .session import POSITIONS, Session, Table, listed, quoted
 
-_LARGEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 
 
 class SqliteSession(Session):
@@ -43,8 +43,8 @@ class SqliteSession(Session):
     def close(self) -> None:
         self._database.close()
 
-    def classified(self, error: Exception) -> PenstockError:
-        return sqlite.classified(error, self._path)
+    def classify_error(self, error: Exception) -> PenstockError:
+        return sqlite.classify_error(error, self._path)
 
     def execute(self, statement: str, values: Sequence[str] = ()) -> None:
         self.begin()
@@ -73,7 +73,7 @@ class SqliteSession(Session):
     def new_column(self, name: str, values: pa.Array) -> Column:
         return _column(name, _declared(values))
 
-    def suited(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
         """SQLite keeps a value with its own type: a fraction may go into a column of whole numbers as it is."""
         if column.takes == "any" and not is_.is_null(values.type):
             return replace(_column(column.name, _declared(values)), takes="any")
@@ -109,7 +109,7 @@ class SqliteSession(Session):
 def _declared(values: pa.Array) -> str:
     """Name the column's type such that SQLite keeps each value as it is given and readers know what it was."""
     kind = values.type
-    if is_.is_uint64(kind) and (pc.max(values).as_py() or 0) > _LARGEST:
+    if is_.is_uint64(kind) and (pc.max(values).as_py() or 0) > _MAX_INTEGER:
         return "DECIMAL TEXT(20,0)"
     tests = [
         (is_.is_boolean(kind), "BOOLEAN"),

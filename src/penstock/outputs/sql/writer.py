@@ -16,7 +16,7 @@ from ...errors import PenstockError, PermanentError, RowsRejected
 from ...metadata import VALUE, without_metadata
 from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
-from .columns import Column, fit, plain
+from .columns import Column, convert, plain
 from .session import Session, Table
 
 _RESERVED = ("_penstock", "sqlite_", "pg_")
@@ -134,7 +134,7 @@ class SqlWriter:
             return error
         if isinstance(error, pa.ArrowException | TypeError | ValueError):
             return PermanentError(f"the rows cannot be written: {error}")
-        return self._session.classified(error)
+        return self._session.classify_error(error)
 
     def _transact(self, batches: Sequence[Batch], entries: Sequence[tuple[str, str]]) -> None:
         if entries and batches:
@@ -154,7 +154,7 @@ class SqlWriter:
         """Write the rows, without ending the transaction."""
         parts = _merged(self._parts(batches), keep=len(batches) == 1)
         bad: dict[int, str] = {}
-        ready = [self._fitted(part, bad) for part in parts]
+        ready = [self._convert(part, bad) for part in parts]
         if bad:
             _reject(bad, len(batches))
         for rows in ready:
@@ -211,7 +211,7 @@ class SqlWriter:
         if refused:
             _reject(refused, batches)
 
-    def _fitted(self, part: Part, bad: dict[int, str]) -> Ready:
+    def _convert(self, part: Part, bad: dict[int, str]) -> Ready:
         known = self._known(part)
         session, key = self._session, self._target.key
         columns, arrays = [], []
@@ -220,10 +220,10 @@ class SqlWriter:
             if column is None:
                 continue  # It has no type yet: all of its values are null.
             values = plain(values)
-            wider = session.suited(part.table, column, values, change=self._target.create)
+            wider = session.widen(part.table, column, values, change=self._target.create)
             if wider is not column and wider.takes == column.takes == "":
                 known[session.folded(name)] = wider
-            array, reasons = fit(values, wider)
+            array, reasons = convert(values, wider)
             if name in key:
                 reasons |= {int(row): f"key column {name} is null" for row in np.flatnonzero(values.is_null())}
             bad |= {int(part.rows[row]): reason for row, reason in reasons.items() if int(part.rows[row]) not in bad}

@@ -116,7 +116,7 @@ class Lookup:
             try:
                 rows = await self._query(list(asked))
             except Exception as raised:
-                error = raised if isinstance(raised, PenstockError) else self._database.classified(raised)
+                error = raised if isinstance(raised, PenstockError) else self._database.classify_error(raised)
                 self._pause(error)
                 for future in asked.values():
                     future.set_exception(error)

@@ -120,7 +120,8 @@ class Replicas:
         except Exception as error:
             if not self.is_away:
                 log.warning(
-                    "limits and keys are not shared with other replicas for now: %s", redis.classified(error, self._url)
+                    "limits and keys are not shared with other replicas for now: %s",
+                    redis.classify_error(error, self._url),
                 )
                 self._looking = asyncio.create_task(self._look())
             return None

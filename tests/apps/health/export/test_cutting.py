@@ -234,9 +234,9 @@ def test_any_export_gives_the_same_rows_whatever_the_size_of_parts_and_windows(
     body = json.dumps(export, indent=1 if sizes[0] % 2 else None).encode()
     whole = divided(body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cutting, "MOST_ELEMENTS", sizes[0])
-        patch.setattr(division, "MOST_ELEMENTS", sizes[0])
-        patch.setattr(cutting, "MOST_BYTES", sizes[1])
+        patch.setattr(cutting, "MAX_ELEMENTS", sizes[0])
+        patch.setattr(division, "MAX_ELEMENTS", sizes[0])
+        patch.setattr(cutting, "MAX_BYTES", sizes[1])
         patch.setattr(division, "PART_BYTES", sizes[1])
         small = divided(body)
         patch.setattr(structure.Structure.__init__, "__defaults__", (sizes[2],))
@@ -294,10 +294,10 @@ def test_the_canonical_hash_of_a_large_body_is_the_same_too(monkeypatch: pytest.
 
 
 def test_an_element_too_large_to_be_looked_at_is_quarantined_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure, "LARGEST", 1000)
-    monkeypatch.setattr(cutting, "LARGEST", 1000)
-    monkeypatch.setattr(division, "LARGEST", 1000)
-    monkeypatch.setattr(cutting, "MOST_BYTES", 500)
+    monkeypatch.setattr(structure, "MAX_VALUE_BYTES", 1000)
+    monkeypatch.setattr(cutting, "MAX_VALUE_BYTES", 1000)
+    monkeypatch.setattr(division, "MAX_VALUE_BYTES", 1000)
+    monkeypatch.setattr(cutting, "MAX_BYTES", 500)
     monkeypatch.setattr(structure.Structure.__init__, "__defaults__", (64,))
     point = {"date": "2026-02-03 07:15:00 +0100", "qty": 1}
     large = point | {"note": "x" * 5000}
@@ -315,7 +315,7 @@ def test_an_element_too_large_to_be_looked_at_is_quarantined_alone(monkeypatch: 
 
 
 def test_a_body_has_a_limited_number_of_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "MOST_CUTS", 10)
+    monkeypatch.setattr(cutting, "MAX_CUTS", 10)
     assert "at most 10 lists" in error(json.dumps({"metrics": [STEPS] * 11}).encode())
 
 
@@ -333,7 +333,7 @@ def test_l2_two_hundred_thousand_points_of_one_type_are_all_there() -> None:
     parts = divided(body, limit=100_000_000)
     assert all(len(one.payload) < 1_100_000 for part in parts for one in part.slices)
     assert sum(one.count or 0 for part in parts for one in part.slices) == 200_000
-    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, cutting.MOST_ELEMENTS))
+    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, cutting.MAX_ELEMENTS))
 
 
 @pytest.mark.parametrize("coding", ["gzip", ""])

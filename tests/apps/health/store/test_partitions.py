@@ -61,7 +61,7 @@ def test_series_and_routes_have_partitions_too(stored: Stored) -> None:
 def test_rows_that_wait_in_the_default_partition_move_into_the_one_of_their_month(
     stored: Stored, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(partitions, "_MOST", 2)
+    monkeypatch.setattr(partitions, "_MAX_PARTITIONS", 2)
     rows = [point(time=at(2020, month)) for month in range(1, 6)] + [point(time=at(2020, 1, 2))]
     stored.write(part(accepted(), rows))
     assert held(stored) == {"health_points_2020_01": 2, "health_points_2020_02": 1, "health_points_default": 3}
@@ -73,7 +73,7 @@ def test_rows_that_wait_in_the_default_partition_move_into_the_one_of_their_mont
 
 def test_a_route_that_waited_keeps_its_position(stored: Stored, monkeypatch: Any) -> None:
     with monkeypatch.context() as most:
-        most.setattr(partitions, "_MOST", 0)
+        most.setattr(partitions, "_MAX_PARTITIONS", 0)
         stored.write(part(accepted(), [place(52.0, 13.0)]))
     assert held(stored, "health_routes") == {"health_routes_default": 1}
     stored.write(part(accepted(), [place(52.0, 13.0)]))
@@ -83,7 +83,7 @@ def test_a_route_that_waited_keeps_its_position(stored: Stored, monkeypatch: Any
 
 
 def test_a_reader_of_the_default_partition_holds_nobody_up(stored: Stored, monkeypatch: Any) -> None:
-    monkeypatch.setattr(partitions, "_PATIENCE", "100ms")
+    monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "100ms")
     with stored.database.pool.connect() as reader:
         reader.execute(text("SELECT count(*) FROM health_points_default"))
         stored.write(part(accepted(), [point()]))

@@ -78,7 +78,7 @@ async def show(request: Asked) -> Response[Any]:
 
     def read(connection: Connection) -> Payload:
         kept = person.load(connection, user)
-        return {"data": kept.shown() if kept else None}
+        return {"data": kept.to_json() if kept else None}
 
     return await answered(request, read)
 
@@ -88,7 +88,7 @@ async def _stored(request: Asked, values: Characteristics) -> Response[Any]:
     checked = _checked(values)
 
     def write(connection: Connection) -> Payload:
-        return {"data": person.save(connection, user, checked).shown()}
+        return {"data": person.save(connection, user, checked).to_json()}
 
     return await answered(request, write, changes=True)
 
@@ -115,7 +115,7 @@ async def change(request: Asked, data: JSONBody[Characteristics]) -> Response[An
         kept = person.load(connection, user, to_change=True)
         before = kept.values if kept else Characteristics()
         changed = msgspec.structs.replace(before, **{name: getattr(data, name) for name in given})
-        return {"data": person.save(connection, user, _checked(changed)).shown()}
+        return {"data": person.save(connection, user, _checked(changed)).to_json()}
 
     return await answered(request, write, changes=True)
 
@@ -144,7 +144,7 @@ async def verify(request: Asked) -> Response[Any]:
         kept = person.verify(connection, user)
         if kept is None:
             raise _none()
-        return {"data": kept.shown()}
+        return {"data": kept.to_json()}
 
     return await answered(request, write, changes=True)
 

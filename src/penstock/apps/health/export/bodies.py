@@ -16,8 +16,8 @@ from .structure import Malformed
 
 _BLOCK = 1 << 18
 _CODINGS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zstd": "zstd", "br": "brotli", "identity": ""}
-_MOST_CODINGS = 3
-_MOST_FILES = 1000
+_MAX_CODINGS = 3
+_MAX_FILES = 1000
 
 
 class Reader(Protocol):
@@ -184,7 +184,7 @@ def decoded(file: BinaryIO, content_encoding: str, limit: int) -> Reader:
     disk = _Disk(file)
     source: Reader = disk
     codings = [part.strip().lower() for part in content_encoding.split(",") if part.strip()]
-    if len(codings) > _MOST_CODINGS or any(coding not in _CODINGS for coding in codings):
+    if len(codings) > _MAX_CODINGS or any(coding not in _CODINGS for coding in codings):
         raise Malformed(f"expected Content-Encoding gzip, deflate, zstd or br, got {content_encoding[:80]!r}")
     named = [_CODINGS[coding] for coding in reversed(codings) if _CODINGS[coding]]
     head = source.read(4)
@@ -240,12 +240,12 @@ def files(source: Reader, boundary: str, most: int) -> list[tuple[File, IO[bytes
     found: list[tuple[File, IO[bytes]]] = []
     spool: IO[bytes] | None = None
     try:
-        with multipart.PushMultipartParser(boundary, max_segment_count=_MOST_FILES, max_segment_size=most) as parser:
+        with multipart.PushMultipartParser(boundary, max_segment_count=_MAX_FILES, max_segment_size=most) as parser:
             while not parser.closed:
                 for event in parser.parse(source.read(_BLOCK)):
                     if isinstance(event, multipart.MultipartSegment):
                         spool = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 - closed by the caller
-                        found.append((File(event.filename or event.name or "", _again(spool, most)), spool))
+                        found.append((File(event.filename or event.name or "", _reopen(spool, most)), spool))
                     elif event and spool is not None:
                         spool.write(event)
     except BaseException as error:
@@ -257,7 +257,7 @@ def files(source: Reader, boundary: str, most: int) -> list[tuple[File, IO[bytes
     return found
 
 
-def _again(spool: IO[bytes], limit: int) -> Callable[[], Reader]:
+def _reopen(spool: IO[bytes], limit: int) -> Callable[[], Reader]:
     def open() -> Reader:
         spool.seek(0)
         return decoded(spool, "", limit)  # type: ignore[arg-type]

@@ -215,7 +215,7 @@ METRICS = _read()
 """All metrics, by canonical name."""
 _BY_SPELLING = {spelling: metric for metric in METRICS.values() for spelling in (metric.name, *metric.aliases)}
 _IDENTIFIER = re.compile(r"hk(quantity|category|data|workout|correlation)?type(identifier)?_?", re.IGNORECASE)
-_LONGEST = 120
+_MAX_SPELLING_LENGTH = 120
 
 
 @lru_cache(10_000)
@@ -236,7 +236,7 @@ def canonical(name: str) -> str:
     if metric is not None:
         return metric.name
     safe = re.sub(r"[^\w.:+&-]+", "_", name.strip().lower()).strip("_")
-    return safe[:_LONGEST] or "unnamed"
+    return safe[:_MAX_SPELLING_LENGTH] or "unnamed"
 
 
 def plain(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .structure import (
     CLOSE_LIST,
-    LARGEST,
+    MAX_VALUE_BYTES,
     OPEN_LIST,
     OPEN_OBJECT,
     Malformed,
@@ -19,10 +19,10 @@ from .structure import (
 )
 from .walking import Walk
 
-MOST_ELEMENTS = 3072
-MOST_BYTES = 1_000_000
+MAX_ELEMENTS = 3072
+MAX_BYTES = 1_000_000
 """How much is in a slice at most, unless a single element has more."""
-MOST_CUTS = 100_000
+MAX_CUTS = 100_000
 """How many slices a body may have."""
 _FACT = 1000
 """A fact about a workout that is longer stays with the workout."""
@@ -70,8 +70,8 @@ class Plan(msgspec.Struct):
 
     def add(self, cut: Cut) -> None:
         """Note a slice; raises Malformed if there are too many."""
-        if len(self.cuts) >= MOST_CUTS:
-            raise Malformed(f"expected at most {MOST_CUTS} lists in a body")
+        if len(self.cuts) >= MAX_CUTS:
+            raise Malformed(f"expected at most {MAX_CUTS} lists in a body")
         self.cuts.append(cut)
 
 
@@ -80,7 +80,7 @@ class Boundaries:
 
     def __init__(self, start: int, most_elements: int | None = None, most_bytes: int | None = None) -> None:
         self.start, self.first = start, 0
-        self._elements, self._bytes = most_elements or MOST_ELEMENTS, most_bytes or MOST_BYTES
+        self._elements, self._bytes = most_elements or MAX_ELEMENTS, most_bytes or MAX_BYTES
         self._ends = np.empty(0, np.int64)
 
     def found(self, ends: np.ndarray[Any, np.dtype[np.int64]]) -> None:
@@ -222,10 +222,10 @@ class Cutter(Walk):
         end = self.text.at
         last = self._plan.cuts[-1] if self._plan.cuts else None
         joins = last is not None and last.section == section and last.path == path and last.reason is None
-        if end - start > LARGEST:
+        if end - start > MAX_VALUE_BYTES:
             self._plan.add(Cut(section, path, start, end, index, reason=too_large(end - start)))
-        elif last is not None and joins and last.first + last.count == index and last.count < MOST_ELEMENTS:
-            if end - last.start <= MOST_BYTES:
+        elif last is not None and joins and last.first + last.count == index and last.count < MAX_ELEMENTS:
+            if end - last.start <= MAX_BYTES:
                 last.end, last.count = end, last.count + 1
                 return
             self._plan.add(Cut(section, path, start, end, index))
@@ -258,7 +258,7 @@ class Cutter(Walk):
         whole.end = text.at
         if section == "workouts" and self._plan.format is None:
             self._plan.format = "v2" if "id" in facts.values else "v1"
-        if whole.end - start - sum(end - begin for _, begin, end in whole.holes) > LARGEST:
+        if whole.end - start - sum(end - begin for _, begin, end in whole.holes) > MAX_VALUE_BYTES:
             whole.reason, whole.holes = too_large(whole.end - start), []
         self._plan.add(whole)
 
@@ -288,7 +288,7 @@ class Cutter(Walk):
         """Take an object where a list was due: as the only element of one."""
         start, _ = self.skip()
         end = self.text.at
-        reason = too_large(end - start) if end - start > LARGEST else None
+        reason = too_large(end - start) if end - start > MAX_VALUE_BYTES else None
         if end - start > 2 or section in _LISTS:
             self._plan.add(Cut(section, path, start, end, name=name, reason=reason))
 
@@ -324,7 +324,7 @@ class Cutter(Walk):
                     break
                 bounds.found(np.array([closing], np.int64))
             for start, end, first, count in bounds.groups(text.at, closing is not None):
-                if oversized == start or (count == 1 and end - start > LARGEST):
+                if oversized == start or (count == 1 and end - start > MAX_VALUE_BYTES):
                     cut(start, end, first, 1, too_large(end - start))
                     oversized = None
                 else:
@@ -333,11 +333,11 @@ class Cutter(Walk):
                         text.fail(end, "an element")
                     check(b"[" + content + b"]", start - 1)
                     cut(start, end, first, count)
-            if closing is None and not bounds.pending and text.at - bounds.start > LARGEST:
+            if closing is None and not bounds.pending and text.at - bounds.start > MAX_VALUE_BYTES:
                 oversized = bounds.start
         text.kept = None
 
 
 def too_large(size: int) -> str:
     """Return why an element that is larger than may be is not stored."""
-    return f"the element has {size} bytes; expected at most {LARGEST}"
+    return f"the element has {size} bytes; expected at most {MAX_VALUE_BYTES}"

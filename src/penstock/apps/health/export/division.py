@@ -15,17 +15,17 @@ import numpy as np
 from ....errors import PermanentError
 from ..acceptance import Accepted
 from .bodies import File, Reader, decoded, files
-from .cutting import MOST_ELEMENTS, Boundaries, Cut, Cutter, Facts, Plan, too_large
+from .cutting import MAX_ELEMENTS, Boundaries, Cut, Cutter, Facts, Plan, too_large
 from .records import encode_sorted
 from .slices import Part, Slice
-from .structure import LARGEST, Malformed, Structure
+from .structure import MAX_VALUE_BYTES, Malformed, Structure
 
 PART_BYTES = 2_000_000
 """How many bytes are in a part at most, unless one slice has more."""
 CANONICAL = 8_000_000
 """Up to how many bytes the content of a body is hashed, whatever the order of its keys."""
 _BLOCK = 1 << 18
-_SHOWN = 1000
+_MAX_EXCERPT_BYTES = 1000
 _SMALL = 1 << 16
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def _lines(source: Reader, name: str, prefix: str) -> Plan:
             if not block and bounds.start < read and (not bounds.pending or bounds.last < read - 1):
                 bounds.found(np.array([read], np.int64))
             for start, end, first, count in bounds.groups(read, not block):
-                reason = too_large(end - start) if count == 1 and end - start > LARGEST else None
+                reason = too_large(end - start) if count == 1 and end - start > MAX_VALUE_BYTES else None
                 plan.add(Cut("csv", f"{prefix}row", start, end, first, count, name, about=facts, reason=reason))
         if not block:
             if not read:
@@ -201,8 +201,8 @@ def _slices(source: Reader, plan: Plan) -> Iterator[Slice]:
 
 def _segments(cut: Cut) -> Iterator[tuple[int, int, bool]]:
     """Where the bytes of a cut are: between its holes."""
-    if cut.reason is not None and cut.end - cut.start > LARGEST:
-        yield cut.start, cut.start + _SHOWN, True
+    if cut.reason is not None and cut.end - cut.start > MAX_VALUE_BYTES:
+        yield cut.start, cut.start + _MAX_EXCERPT_BYTES, True
         return
     start = cut.start
     for _, begin, end in cut.holes:
@@ -241,7 +241,7 @@ def _slice(cut: Cut, pieces: list[bytes]) -> Slice:
     payload = b"null".join(pieces)
     if cut.section == "csv":
         payload = str(about.values["header"]).encode() + b"\n" + payload.rstrip(b"\r\n") + b"\n"
-    elif cut.reason is None or cut.end - cut.start <= LARGEST:
+    elif cut.reason is None or cut.end - cut.start <= MAX_VALUE_BYTES:
         payload = b"[" + payload + b"]"
     if cut.holes:
         payload = _without(payload, {key for key, _, _ in cut.holes})
@@ -274,7 +274,7 @@ def _groups(slices: Iterator[Slice]) -> Iterator[list[Slice]]:
     elements = size = 0
     for slice in slices:
         count = slice.count or 1
-        if group and (elements + count > MOST_ELEMENTS or size + len(slice.payload) > PART_BYTES):
+        if group and (elements + count > MAX_ELEMENTS or size + len(slice.payload) > PART_BYTES):
             yield group
             group, elements, size = [], 0, 0
         group.append(slice)

@@ -23,7 +23,7 @@ from .division import divide
 from .slices import Part, pack
 
 logger = logging.getLogger(__name__)
-_WAITING = 64
+_QUEUE_SIZE = 64
 
 
 class HealthParts(Buffer, type="health_parts"):
@@ -60,7 +60,7 @@ class HealthParts(Buffer, type="health_parts"):
 
     def most_held(self) -> int | None:
         """As many as wait, the one that is cut, and the one that ``put`` has in hand."""
-        return _WAITING + 2
+        return _QUEUE_SIZE + 2
 
 
 class _Cutting:
@@ -117,7 +117,7 @@ class _Parts:
 
     async def put(self, delivery: Delivery) -> None:
         """Take what was accepted; waits while much is waiting already."""
-        while len(self._waiting) >= _WAITING and not self._ended:
+        while len(self._waiting) >= _QUEUE_SIZE and not self._ended:
             self._room.clear()
             await self._room.wait()
         self._waiting.append(delivery)

@@ -49,9 +49,9 @@ _KEYS = {
 _DEFAULTS = {"source": "", "kind": ""}
 _BOUNDED = {"type", "metric", "source", "kind", "parent"}
 """What is part of a key must fit into an index."""
-_LONGEST = 255
+_MAX_LENGTH = 255
 _JSON = {"original", "fields", "warnings"}
-_SHOWN = 100_000
+_MAX_EXCERPT_BYTES = 100_000
 """How much of an element is kept beside the reason why it cannot be stored; the raw body has all of it."""
 _NAMES = frozenset(ROWS.names)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,7 +135,7 @@ class Records:
             index=index,
             time=None,
             reason=clean(reason),
-            payload=text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…",
+            payload=text if len(text) <= _MAX_EXCERPT_BYTES else text[: _MAX_EXCERPT_BYTES - 1] + "…",
             path=clean(path or f"{slice.path}[{index}]"),
         )
 
@@ -237,7 +237,7 @@ def _checked(array: pa.Array, field: pa.Field) -> pa.Array:
             array = pc.replace_substring(array, "\x00", "\N{REPLACEMENT CHARACTER}")
         if field.name in _JSON and pc.any(pc.match_substring(array, "\\u0000")).as_py():
             array = pc.replace_substring_regex(array, r"((?:^|[^\\])(?:\\\\)*)\\u0000", r"\1\\ufffd")
-        if field.name in _BOUNDED and (pc.max(pc.binary_length(array)).as_py() or 0) > _LONGEST:
+        if field.name in _BOUNDED and (pc.max(pc.binary_length(array)).as_py() or 0) > _MAX_LENGTH:
             array = pa.array([None if text is None else _bounded(text) for text in array.to_pylist()], field.type)
     elif pa.types.is_floating(field.type):
         if pc.any(pc.is_inf(array)).as_py():
@@ -252,9 +252,9 @@ def _checked(array: pa.Array, field: pa.Field) -> pa.Array:
 def _bounded(text: str) -> str:
     """Return a key that an index can hold: what is too long ends in a hash of the whole."""
     whole = text.encode()
-    if len(whole) <= _LONGEST:
+    if len(whole) <= _MAX_LENGTH:
         return text
-    return whole[: _LONGEST - 33].decode("utf-8", "ignore") + "~" + hashlib.sha256(whole).hexdigest()[:32]
+    return whole[: _MAX_LENGTH - 33].decode("utf-8", "ignore") + "~" + hashlib.sha256(whole).hexdigest()[:32]
 
 
 def _ordinals(table: Mapping[str, pa.Array], count: int) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 _SPELLINGS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "\u00a0": " ", "\u202f": " ", "\u2007": " "})
 _KNOWN: dict[str, str] = {}
-_MOST_KNOWN = 10_000
+_CACHE_SIZE = 10_000
 
 
 def normalise(source: Any) -> str:
@@ -29,7 +29,7 @@ def normalise(source: Any) -> str:
         parts = {" ".join(part.split()) for part in source.replace("\\xa0", " ").translate(_SPELLINGS).split("|")}
         known = "|".join(sorted(parts - {""})).replace("\x00", "")
         if len(source) <= 1000:
-            if len(_KNOWN) >= _MOST_KNOWN:
+            if len(_KNOWN) >= _CACHE_SIZE:
                 _KNOWN.clear()
             _KNOWN[source] = known
     return known

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST, COMMA, COLON = b"{}[],:"
-DEPTH = 64
+MAX_DEPTH = 64
 """How deep lists and objects may be nested."""
-LARGEST = 16_000_000
+MAX_VALUE_BYTES = 16_000_000
 """How many bytes one value may have that is looked at as a whole."""
 _WINDOW = 1 << 18
 _BLANK = b" \t\r\n"
@@ -73,7 +73,7 @@ class Structure:
     def text(self, start: int, end: int) -> bytes:
         """Return the bytes from ``start`` to ``end``; raises Malformed if they are too many to be held."""
         if not self.holds(start):
-            raise Malformed(f"at byte {start}: expected a value of at most {LARGEST} bytes")
+            raise Malformed(f"at byte {start}: expected a value of at most {MAX_VALUE_BYTES} bytes")
         return self._held[start - self._held_from : end - self._held_from]
 
     def holds(self, start: int) -> bool:
@@ -137,7 +137,7 @@ class Structure:
         if not chunk:
             return False
         needed = max(self.at - 1, 0) if self.kept is None else min(self.kept, max(self.at - 1, 0))
-        if self._read - needed > LARGEST + self._window:
+        if self._read - needed > MAX_VALUE_BYTES + self._window:
             needed = self._read  # whoever wants to see it is told that it is too large
         self._held = self._held[needed - self._held_from :] + chunk
         self._held_from = needed
@@ -157,8 +157,8 @@ class Structure:
         positions = events + self._read
         self._read += len(chunk)
         if len(depths):
-            if int(depths.max()) > DEPTH:
-                self.fail(int(positions[int(np.argmax(depths > DEPTH))]), f"at most {DEPTH} levels of nesting")
+            if int(depths.max()) > MAX_DEPTH:
+                self.fail(int(positions[int(np.argmax(depths > MAX_DEPTH))]), f"at most {MAX_DEPTH} levels of nesting")
             if int(depths.min()) < 0:
                 self.fail(int(positions[int(np.argmax(depths < 0))]), "no more closing than opening brackets")
         self._set(positions, kinds.tobytes(), depths)

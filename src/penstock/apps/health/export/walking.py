@@ -12,7 +12,7 @@ from .structure import (
     CLOSE_OBJECT,
     COLON,
     COMMA,
-    LARGEST,
+    MAX_VALUE_BYTES,
     OPEN_LIST,
     OPEN_OBJECT,
     Malformed,
@@ -107,7 +107,7 @@ class Walk:
         while closing is None:
             text.kept = start if whole else None
             _, closing = text.run(depth)
-            whole = whole and text.at - start <= LARGEST
+            whole = whole and text.at - start <= MAX_VALUE_BYTES
         self.closes(closing, CLOSE_OBJECT if opened == OPEN_OBJECT else CLOSE_LIST)
         if whole:
             check(text.text(start, text.at), start)

@@ -19,7 +19,7 @@ from ....platform.web.paging import Window
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..schema import points, workouts
-from .points import alike, every, payload, shown
+from .points import alike, every, payload, select_columns
 
 WORKOUTS = "workouts"
 KINDS = (*DOMAINS, WORKOUTS)
@@ -75,7 +75,7 @@ def rows(
     """Return the points of ``names`` in the order of time, from the one at ``offset`` on."""
     if not names:
         return []
-    of = shown(asked.table)
+    of = select_columns(asked.table)
     columns = {"metric": asked.name, **{name: column for name, column in of.items() if name != "metric"}}
     named = [column.label(f"column_{place}") for place, column in enumerate(columns.values())]
     keys = [asked.table.c[name] for name in ("time", "source", "id" if asked.kind == WORKOUTS else "kind")]

@@ -17,7 +17,7 @@ from sqlalchemy import Row, Text, type_coerce
 from ....platform.columns import Moment
 from ....platform.database import Database
 from ....platform.web.paging import Key, Question
-from .points import Metric, payload, shown
+from .points import Metric, payload, select_columns
 
 CHUNK = 8192
 """How many rows are read, and held, at once."""
@@ -231,7 +231,7 @@ def parts(
 def _read(
     database: Database, metric: Metric, question: Question, size: int, after: Key | None, text_times: bool
 ) -> tuple[Part, Key | None]:
-    columns = shown(question.table, "ordinal")
+    columns = select_columns(question.table, "ordinal")
     as_text = text_times and not database.is_postgres
     wanted = [
         type_coerce(column, Text) if as_text and isinstance(column.type, Moment) else column

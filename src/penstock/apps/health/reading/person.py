@@ -57,7 +57,7 @@ class Kept(msgspec.Struct):
     updated_at: datetime
     verified_at: datetime | None
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return them as JSON shows them."""
         return {
             **msgspec.to_builtins(self.values),

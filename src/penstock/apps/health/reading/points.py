@@ -27,11 +27,11 @@ _STORED_KEYS = _KEYS | {
 }
 _NAMES = {table: record for record, table in TRACKED.items()}
 _RENAMED = {"parent_id": "parent", "id": "parent", "name": "kind"}
-_SHOWN = (
+_VISIBLE = (
     *("time", "end_time", "source", "kind", "name", "parent_id", "id", "value", "minimum", "maximum", "unit"),
     *("latitude", "longitude", "altitude", "fields", "original", "original_unit", "offset_minutes", "warnings"),
 )
-_NOTHING: dict[str, Any] = dict.fromkeys(name for name in _SHOWN if name in points.c)
+_NOTHING: dict[str, Any] = dict.fromkeys(name for name in _VISIBLE if name in points.c)
 """A point of which nothing is known."""
 
 
@@ -104,9 +104,9 @@ def skipped(connection: Connection, column: Column[Any], *conditions: ColumnElem
     return list(connection.scalars(select(every.c.value).where(every.c.value.is_not(None))))
 
 
-def shown(table: Table, *more: str) -> dict[str, Column[Any]]:
+def select_columns(table: Table, *more: str) -> dict[str, Column[Any]]:
     """Return the columns of ``table`` that a reader sees, by the names that a reader sees."""
-    wanted = (*_SHOWN, *more)
+    wanted = (*_VISIBLE, *more)
     return {_RENAMED.get(name, name): table.c[name] for name in wanted if name in table.c}
 
 
@@ -127,7 +127,7 @@ def page(
     connection: Connection, question: Question, limit: int, after: Key | None
 ) -> tuple[list[dict[str, Any]], Key | None]:
     """Return a page of points, and the key to go on after."""
-    columns = shown(question.table)
+    columns = select_columns(question.table)
     rows, following = question.page(connection, list(columns.values()), limit, after)
     return alike(payload(list(columns), rows)), following
 

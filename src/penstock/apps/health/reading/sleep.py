@@ -21,7 +21,7 @@ APART = timedelta(hours=3)
 """Longer without any stage, and another sleep begins."""
 EVENING = timedelta(hours=6)
 """How long before midnight a sleep that ends then belongs to the next morning's night."""
-LONGEST = timedelta(days=3)
+MAX_NIGHT = timedelta(days=3)
 """How much longer than the window is read, for sleeps that reach into it."""
 
 
@@ -53,8 +53,8 @@ def nights(connection: Connection, user: int, first: date, after: date, zone: tz
 
     Without a ``zone`` a night's day is that of the local time which the phone sent.
     """
-    since = datetime.combine(max(first, date.min + LONGEST), time(), UTC) - LONGEST
-    before = datetime.combine(min(after, date.max - LONGEST), time(), UTC) + LONGEST
+    since = datetime.combine(max(first, date.min + MAX_NIGHT), time(), UTC) - MAX_NIGHT
+    before = datetime.combine(min(after, date.max - MAX_NIGHT), time(), UTC) + MAX_NIGHT
     c = points.c
     statement = (
         select(c.time, c.end_time, c.kind, c.source, c.value, c.fields, c.offset_minutes)

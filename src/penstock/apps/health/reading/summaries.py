@@ -51,7 +51,7 @@ def summary(connection: Connection, asked: Asked, names: Sequence[str]) -> dict[
     for part in parts:
         for row in connection.execute(part).mappings():
             _add(found.setdefault(row["metric"], dict.fromkeys(_SUMMED)), row)
-    return {name: _told(asked, name, found[name]) for name in sorted(found)}
+    return {name: _summarize(asked, name, found[name]) for name in sorted(found)}
 
 
 _SUMMED = ("count", "measured", "first", "last", "sum", "minimum", "maximum", "unit")
@@ -116,7 +116,7 @@ def _add(total: dict[str, Any], row: RowMapping) -> None:
             total[name] = row[name] if total[name] is None else join(total[name], row[name])
 
 
-def _told(asked: Asked, name: str, total: dict[str, Any]) -> dict[str, Any]:
+def _summarize(asked: Asked, name: str, total: dict[str, Any]) -> dict[str, Any]:
     summed, measured = total["sum"], total["measured"]
     adds_up = asked.kind == WORKOUTS or overview.aggregation(name) == "sum"
     return {

@@ -78,7 +78,7 @@ def _connect(database: Database, waiting: Outcomes) -> Store:
         migrate(database)
         return Store(Session(database), waiting)
     except Exception as error:
-        raise database.classified(error) from error
+        raise database.classify_error(error) from error
 
 
 def _close(store: Store, context: Context) -> None:

@@ -15,11 +15,11 @@ from .session import Session
 
 LOCK = 0x6865616C_74680002
 """What is locked while partitions are made or dropped."""
-_MOST = 120
+_MAX_PARTITIONS = 120
 """How many partitions one call makes of a table; rows of further months wait in the default partition."""
 _FIRST, _LAST = (1900 - 1970) * 12, (2201 - 1970) * 12
 """The months that get a partition, counted from January 1970: from 1900 to 2200."""
-_PATIENCE = "3s"
+_LOCK_TIMEOUT = "3s"
 """How long readers of the default partition may hold it up."""
 
 
@@ -66,7 +66,7 @@ class Partitions:
     def missing(self, table: Table, wanted: list[int]) -> list[int]:
         """Return the months of which no partition is known."""
         known = self._known.get(table.name, set())
-        return [month for month in wanted if name_of(table, month) not in known][:_MOST]
+        return [month for month in wanted if name_of(table, month) not in known][:_MAX_PARTITIONS]
 
     def make(self, session: Session, table: Table, wanted: list[int]) -> None:
         """Make partitions, in a transaction of their own; another replica may be about to make the same.
@@ -83,7 +83,7 @@ class Partitions:
 
 
 def _make_missing(connection: Connection, table: Table, wanted: list[int]) -> set[str]:
-    connection.execute(text(f"SET LOCAL lock_timeout = '{_PATIENCE}'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     there = existing(connection, table)
     missing = [month for month in wanted if name_of(table, month) not in there]

@@ -54,12 +54,12 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
 
 
 def _recounting(user: int) -> Callable[[Connection], None]:
-    def again(connection: Connection) -> None:
+    def recount_user(connection: Connection) -> None:
         take_time(connection)
         lock(connection, [user])
         recount(connection, user)
 
-    return again
+    return recount_user
 
 
 def _old(database: Database, table: Table, before: int) -> list[str]:

@@ -17,7 +17,7 @@ from .session import moment
 from .upkeep import SUMS
 
 By = Literal["hour", "day", "week"]
-MOST_BUCKETS = 20_000
+MAX_BUCKETS = 20_000
 _QUARTER = timedelta(minutes=15)
 _SUMS_OF_QUARTERS = (
     "sum(t.count) AS count, sum(t.measured) AS measured, sum(t.sum) AS sum, "
@@ -235,14 +235,14 @@ def _zone(name: str) -> ZoneInfo:
 def _borders(low: datetime, high: datetime, by: By, zone: ZoneInfo) -> Iterator[datetime]:
     """Yield in UTC when each bucket begins, from the one in which ``low`` is to the last before ``high``."""
     border = _first(low, by, zone)
-    for _ in range(MOST_BUCKETS):
+    for _ in range(MAX_BUCKETS):
         if border >= high:
             return
         yield border
         border = _next(border, by, zone)
     if border < high:
         raise TooManyBuckets(
-            f"from {low:%Y-%m-%d} to {high:%Y-%m-%d} there are more than {MOST_BUCKETS:,} times a {by}; "
+            f"from {low:%Y-%m-%d} to {high:%Y-%m-%d} there are more than {MAX_BUCKETS:,} times a {by}; "
             "narrow the range, or sum up by longer times"
         )
 

@@ -57,7 +57,7 @@ class Session:
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise PermanentError(f"the rows cannot be written: {error}") from error
         except Exception as error:
-            raise self.database.classified(error) from error
+            raise self.database.classify_error(error) from error
 
     def load(self, table: str, rows: pa.RecordBatch) -> None:
         """Put rows into ``table``, whose name and columns are ours: nothing of it comes from data."""
