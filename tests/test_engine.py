@@ -21,6 +21,8 @@ from penstock.delivery import Batch
 from penstock.inputs.feed import feed
 from penstock.observe import logs
 from penstock.outputs import memory
+from penstock.serving.asgi import Scope
+from penstock.stream import Restart
 from penstock.testing.servers import free_port
 
 DOWN: set[str] = set()
@@ -222,8 +224,13 @@ def test_logs_are_json_with_the_stream(tmp_path: Path) -> None:
 class Answering:
     """A service that goes on to answer for a moment when it is told to end, and needs a stream for that."""
 
+    name = "answering"
+
     def __init__(self) -> None:
         self.answered = 0
+
+    def served(self) -> Sequence[tuple[str, str]]:
+        return ()
 
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -243,3 +250,99 @@ async def test_services_end_before_the_streams_they_need(tmp_path: Path) -> None
     stop.set()
     await asyncio.wait_for(task, 10)
     assert service.answered == 5
+
+
+class Breaking:
+    """A service that fails its first ``times`` starts, some time after the streams are open."""
+
+    name = "breaking"
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.up = asyncio.Event()
+
+    def served(self) -> Sequence[tuple[str, str]]:
+        return ()
+
+    async def serve(self, context: Context, stop: asyncio.Event) -> None:
+        while not memory.rows("beside"):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("the API broke")
+        self.up.set()
+        await stop.wait()
+
+
+def beside() -> Stream:
+    memory.clear("beside")
+    return Stream.model_validate({"id": "one", "input": generator(), "output": {"type": "memory", "key": "beside"}})
+
+
+async def test_a_service_that_fails_for_good_drains_the_streams(tmp_path: Path) -> None:
+    engine = Engine(
+        [beside()], [Breaking(100)], data=tmp_path, restart=Restart.model_validate({"attempts": 2, "initial": "1ms"})
+    )
+    with pytest.raises(PenstockError, match=r"^breaking: the API broke$"):
+        await asyncio.wait_for(engine.run(), 20)
+    assert [(one.name, one.state, one.restarts) for one in engine.services] == [("breaking", "failed", 2)]
+    (stream,) = engine.supervised
+    assert (stream.state, stream.failure) == ("stopped", None)
+    assert len(memory.rows("beside")) == stream.metrics.rows_in, "the stream was cut off, not drained"
+
+
+async def test_a_service_that_fails_is_started_again_alone(tmp_path: Path) -> None:
+    service, stop = Breaking(3), asyncio.Event()
+    engine = Engine([beside()], [service], data=tmp_path, restart=Restart.model_validate({"initial": "1ms"}))
+    task = asyncio.create_task(engine.run(stop))
+    await asyncio.wait_for(service.up.wait(), 20)
+    assert [(one.state, one.restarts) for one in engine.services] == [("running", 3)]
+    assert [(one.state, one.restarts) for one in engine.supervised] == [("running", 0)]
+    stop.set()
+    await asyncio.wait_for(task, 20)
+
+
+async def test_health_and_readiness_tell_of_services(tmp_path: Path) -> None:
+    port, stop = free_port(), asyncio.Event()
+    engine = Engine(
+        [beside()],
+        [Breaking(100)],
+        data=tmp_path,
+        health_check=HealthCheck(address=f"127.0.0.1:{port}"),
+        restart=Restart.model_validate({"initial": "1m"}),
+    )
+    task = asyncio.create_task(engine.run(stop))
+    while not (engine.services and engine.services[0].state == "restarting"):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.005)
+    status, body = await get(port, "/health")
+    assert status == 503
+    assert body["services"] == {"breaking": {"state": "restarting", "trouble": "the API broke"}}
+    assert body["streams"]["one"] == {"state": "running", "trouble": None}
+    assert (await get(port, "/readiness"))[0] == 503
+    stop.set()
+    await asyncio.wait_for(task, 20)
+
+
+class Mounting:
+    """A service that serves one path."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name, self._address = name, address
+
+    def served(self) -> Sequence[tuple[str, str]]:
+        return [(self._address, "/api/v1/*")]
+
+    async def serve(self, context: Context, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup(), context.listeners.mount(self._address, "/api/v1/*", nothing):
+            await stop.wait()
+
+
+async def nothing(scope: Scope, receive: Any, send: Any) -> None: ...
+
+
+async def test_two_services_at_one_path_are_one_clear_error(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    engine = Engine([beside()], [Mounting("first", address), Mounting("second", address)], data=tmp_path)
+    with pytest.raises(PenstockError, match=r"^second: 127.*/api/v1/\* is served already, as /api/v1/\*$"):
+        await asyncio.wait_for(engine.run(), 20)
+    assert engine.supervised[0].state == "stopped"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..config.configuration import Configuration
-from ..engine import Engine, Supervised
+from ..engine import Engine
+from ..supervision import SupervisedStream
 
 
 @contextmanager
@@ -72,7 +73,7 @@ class Progress:
         return rate
 
 
-def lag(supervised: Supervised) -> str:
+def lag(supervised: SupervisedStream) -> str:
     """How much is left to read, where that is known."""
     progress = supervised.flow.progress if supervised.flow is not None else None
     if progress is None or progress.total is None:

@@ -16,7 +16,7 @@ from .metrics import exposition
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How one stream is."""
+    """How one stream or service is."""
 
     id: str
     state: str
@@ -52,8 +52,13 @@ class Paths(Protocol):
 class Pages:
     """The pages of one process, each an ASGI application."""
 
-    def __init__(self, statuses: Callable[[], list[Status]], paths: Paths) -> None:
-        self._statuses, self._paths = statuses, paths
+    def __init__(
+        self,
+        statuses: Callable[[], list[Status]],
+        paths: Paths,
+        services: Callable[[], list[Status]] = lambda: [],
+    ) -> None:
+        self._statuses, self._paths, self._services = statuses, paths, services
 
     def routes(self) -> dict[str, Asgi]:
         """Return the pages by path."""
@@ -68,13 +73,14 @@ class Pages:
         }
 
     def _health(self, scope: Scope) -> tuple[int, Any]:
-        statuses = self._statuses()
-        well = all(status.is_well for status in statuses)
-        described = {status.id: {"state": status.state, "trouble": status.trouble} for status in statuses}
-        return (200 if well else 503), {"status": "well" if well else "unwell", "streams": described}
+        statuses, services = self._statuses(), self._services()
+        well = all(status.is_well for status in (*statuses, *services))
+        lines = {"streams": _described(statuses), "services": _described(services)}
+        return (200 if well else 503), {"status": "well" if well else "unwell", **lines}
 
     def _readiness(self, scope: Scope) -> tuple[int, Any]:
-        ready = all(status.state in ("running", "finished", "stopped") for status in self._statuses())
+        everything = (*self._statuses(), *self._services())
+        ready = all(status.state in ("running", "finished", "stopped") for status in everything)
         return (200 if ready else 503), {"status": "ready" if ready else "not ready"}
 
     def _streams(self, scope: Scope) -> tuple[int, Any]:
@@ -120,3 +126,7 @@ class Pages:
         if origin and origin.decode("latin-1") in self._paths.cors_origins:
             return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
         return []
+
+
+def _described(statuses: list[Status]) -> dict[str, dict[str, str | None]]:
+    return {status.id: {"state": status.state, "trouble": status.trouble} for status in statuses}

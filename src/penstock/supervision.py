@@ -1,0 +1,155 @@
+"""Start streams and services, watch them, and start them again when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from .backoff import Stopped, pause
+from .context import Context
+from .errors import ConfigError, PenstockError
+from .observe.health import Status
+from .observe.logs import correlation_id, stream_name
+from .observe.metrics import StreamMetrics
+from .runtime.flow import Flow
+from .stream import Restart, Stream
+
+log = logging.getLogger("penstock")
+
+State: TypeAlias = Literal["created", "starting", "running", "restarting", "finished", "stopped", "failed"]
+
+
+class Service(Protocol):
+    """Runs beside the streams, such as an API, until it is told to stop."""
+
+    @property
+    def name(self) -> str:
+        """Name it in logs, on the health page and in errors."""
+        ...
+
+    def served(self) -> Sequence[tuple[str, str]]:
+        """Return the addresses and paths that it serves."""
+        ...
+
+    async def serve(self, context: Context, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set; called again after it raises, unless that is a ConfigError."""
+        ...
+
+
+class Supervised:
+    """Run one thing until it ends, is stopped, or has failed as often as it may."""
+
+    def __init__(self, name: str, restart: Restart, context: Context, stop: asyncio.Event) -> None:
+        self.name, self._restart, self._context, self._stop = name, restart, context, stop
+        self.state: State = "created"
+        self.failure: str | None = None
+        self.restarts = 0
+
+    async def run(self) -> None:
+        """Run to the end, the stop, or the last failure; never raises an Exception."""
+        stream_name.set(self.name)
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            self.state, self.failure = "starting", None
+            correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
+            try:
+                await self._attempt()
+                self.state = "stopped" if self._stop.is_set() else "finished"
+                return
+            except Stopped as stopped:
+                log.warning("%s: stopped while %s", self.name, stopped)
+                self.state = "stopped"
+                return
+            except Exception as raised:
+                error = _cause(raised)
+                self.failure = str(error) or type(error).__name__
+                if not isinstance(error, PenstockError):
+                    log.exception("%s: %s", self.name, self.failure)
+                if time.monotonic() - started > self._restart.maximum:
+                    attempt = 0
+                if isinstance(error, ConfigError) or self._stop.is_set() or self._exhausted(attempt):
+                    self.state = "failed"
+                    log.error("%s failed: %s", self.name, self.failure)
+                    return
+            delay = self._restart.delay(attempt)
+            attempt, self.restarts, self.state = attempt + 1, self.restarts + 1, "restarting"
+            log.error("%s failed, starting again in %.1f s: %s", self.name, delay, self.failure)
+            self._restarting()
+            if await pause(delay, self._stop):
+                self.state = "stopped"
+                return
+
+    async def _attempt(self) -> None:
+        raise NotImplementedError
+
+    def _restarting(self) -> None:
+        """Note that it is about to be started again."""
+
+    def _exhausted(self, attempt: int) -> bool:
+        return self._restart.attempts is not None and attempt >= self._restart.attempts
+
+    def _opened(self) -> None:
+        self.state = "running"
+
+    def status(self) -> Status:
+        """Describe its state for the health pages."""
+        return Status(self.name, self.state, self.failure, 0, 0, 0, self.restarts)
+
+
+class SupervisedStream(Supervised):
+    """Run one stream under supervision."""
+
+    def __init__(self, stream: Stream, context: Context, stop: asyncio.Event) -> None:
+        super().__init__(stream.id, stream.restart, context, stop)
+        self.stream = stream
+        self.metrics = StreamMetrics(stream.id)
+        self.flow: Flow | None = None
+
+    async def run(self) -> None:
+        """Run to the end, the stop, or the last failure; never raises an Exception."""
+        await super().run()
+        self.metrics.down()
+
+    async def _attempt(self) -> None:
+        self.flow = Flow(self.stream, self._context, self._stop, self.metrics)
+        self.flow.when_open = self._opened
+        await self.flow.run()
+
+    def _restarting(self) -> None:
+        self.metrics.restarting()
+
+    def status(self) -> Status:
+        """Describe its state and how many rows it has moved, for the health pages."""
+        return Status(
+            id=self.name,
+            state=self.state,
+            trouble=self.failure or self.metrics.trouble,
+            rows_in=self.metrics.rows_in,
+            rows_out=self.metrics.rows_out,
+            rows_refused=self.metrics.refused,
+            restarts=self.restarts,
+        )
+
+
+class SupervisedService(Supervised):
+    """Run one service under supervision."""
+
+    def __init__(self, service: Service, restart: Restart, context: Context, stop: asyncio.Event) -> None:
+        super().__init__(service.name, restart, context, stop)
+        self.service = service
+
+    async def _attempt(self) -> None:
+        self._opened()
+        await self.service.serve(self._context, self._stop)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the one error inside groups of one, such as a task group makes."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
