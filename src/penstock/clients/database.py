@@ -1,4 +1,4 @@
-"""Which database: the options by which configurations name one, in the long form and as a URL."""
+"""Options that name a database: the long form and the URL."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ Database: TypeAlias = Annotated[
 
 
 def from_url(url: str) -> Postgres | Sqlite | Duckdb:
-    """Read the short form; raises ValueError for what names none of the databases.
+    """Parse a database URL; raises ValueError for an unknown scheme.
 
     ``sqlite:///data/x.db`` is relative to the working directory, ``sqlite:////data/x.db`` is absolute.
     """
@@ -101,7 +101,7 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
 
 
 def check_choice(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, option: str) -> None:
-    """Raise ValueError unless the database is named in one of the two forms, and rightly."""
+    """Raise ValueError unless exactly one of URL and options is given and the URL is valid."""
     if (url is None) == (database is None):
         raise ValueError(f"expected either `url` or `{option}`")
     if url is not None:
@@ -118,7 +118,7 @@ def space(database: Postgres | Sqlite | Duckdb, schema: str = "") -> str:
 
 
 def redact(text: str, database: BaseModel | str) -> str:
-    """Return ``text`` without the password of the database."""
+    """Replace the password of the database in ``text`` by ``***``."""
     uri = database if isinstance(database, str) else None
     if isinstance(database, Postgres):
         uri = database.uri.get_secret_value()
@@ -131,7 +131,7 @@ def redact(text: str, database: BaseModel | str) -> str:
 
 
 def redact_url(uri: str) -> str:
-    """Return a URL as it may be shown: without its password and its query."""
+    """Return a URL for messages: without its password and its query."""
     password = _password(uri)
     base = uri.partition("?")[0]
     return base.replace(f":{password}@", ":***@") if password else base

@@ -1,4 +1,4 @@
-"""Connect to DuckDB, and tell its errors apart."""
+"""Connect to DuckDB and classify its errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
 
 
 def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
-    """Return what follows from an error of the database at ``path``."""
+    """Convert an error of the database at ``path`` to one of the five kinds of errors."""
     if isinstance(error, PenstockError):
         return error
     message = f"duckdb {path}: {error}"

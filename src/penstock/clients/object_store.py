@@ -69,7 +69,7 @@ class S3(Options):
         return S3Store(self.bucket_name, config=given, client_options=client, retry_config=_RETRIES)
 
     def allows_http(self) -> bool:
-        """Whether the endpoint may be without TLS, by the option or the environment."""
+        """Tell whether the endpoint may be without TLS, by the option or the environment."""
         if self.allow_http is not None:
             return self.allow_http
         return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1", "yes", "on")

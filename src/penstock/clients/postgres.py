@@ -1,4 +1,4 @@
-"""Connect to PostgreSQL, and tell its errors apart."""
+"""Connect to PostgreSQL and classify its errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _is_race(error: Exception) -> bool:
 
 
 def classify_error(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
-    """Return what follows from an error of this database, without its password."""
+    """Convert an error of this database to one of the five kinds of errors, without its password."""
     if isinstance(error, PenstockError):
         return error
     message = redact(f"postgres: {str(error).strip()}", database)

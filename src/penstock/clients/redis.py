@@ -1,4 +1,4 @@
-"""Connect to Redis, and tell its errors apart."""
+"""Connect to Redis and classify its errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
 
 
 def classify_error(error: Exception, url: SecretStr) -> PenstockError:
-    """Return what follows from an error of this Redis, without its password."""
+    """Convert an error of this Redis to one of the five kinds of errors, without its password."""
     from redis import exceptions
 
     if isinstance(error, PenstockError):

@@ -1,4 +1,4 @@
-"""Connect to SQLite, and tell its errors apart."""
+"""Connect to SQLite and classify its errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
-    """Return what follows from an error of the database at ``path``."""
+    """Convert an error of the database at ``path`` to one of the five kinds of errors."""
     if isinstance(error, PenstockError):
         return error
     code = _code(error) if isinstance(error, sqlite3.Error) else 0

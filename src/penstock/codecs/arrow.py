@@ -64,7 +64,7 @@ def _read_stream(payload: pa.Buffer) -> pa.Table:
 
 
 def unite(tables: Sequence[pa.Table]) -> Batch:
-    """One batch of the rows of all tables, with the columns of all; raises PermanentError if their types conflict."""
+    """Concatenate tables to one batch with the columns of all; raises PermanentError if their types conflict."""
     if not tables:
         return pa.RecordBatch.from_arrays([], names=[])
     try:
@@ -78,7 +78,7 @@ def unite(tables: Sequence[pa.Table]) -> Batch:
 
 
 def single(payload: pa.Buffer, batch: Batch) -> pa.BinaryArray:
-    """The one payload of a batch, none if it has no rows; raises PermanentError if that is too long."""
+    """Return the payload of a batch, none if it has no rows; raises PermanentError if it is too long."""
     if not batch.num_rows:
         return pa.array([], pa.binary())
     if payload.size >= 2**31:

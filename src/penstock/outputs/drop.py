@@ -26,4 +26,4 @@ class Drop(Output, type="drop"):
 
 class _Nowhere:
     async def write(self, batches: Sequence[Batch]) -> None:
-        """Nothing is kept, so nothing is to be made durable."""
+        """Discard the batches."""

@@ -41,7 +41,7 @@ class Stdout(Output, type="stdout"):
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Writer]:
-        """Nothing is opened: the standard output is there."""
+        """Yield a writer to the standard output, which is always open."""
         yield _Printer(self)
 
 

@@ -41,7 +41,7 @@ class Pattern:
         return found.groupdict() if found is not None and self.takes(path) else None
 
     def takes(self, path: str) -> bool:
-        """Whether a file of this name is complete, as far as its name tells."""
+        """Tell whether the name matches and is not that of a temporary file."""
         return self._takes_unfinished or not path.endswith(_UNFINISHED)
 
     def walk(self) -> Iterator[tuple[os.DirEntry[str], Mapping[str, str]]]:

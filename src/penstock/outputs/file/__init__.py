@@ -40,7 +40,7 @@ class Rotate(Options):
         return self
 
     def is_due(self, rows: int, size: int, age: float) -> bool:
-        """Whether a file of so many rows and bytes, begun so many seconds ago, has reached a bound."""
+        """Tell whether a file of so many rows and bytes, begun so many seconds ago, has reached a bound."""
         return (
             (self.rows is not None and rows >= self.rows)
             or (self.bytes is not None and size >= self.bytes)
@@ -49,7 +49,7 @@ class Rotate(Options):
 
 
 class _Begun(set[str]):
-    """What was begun is no part of a configuration's value: it makes no two of them differ."""
+    """Runtime state; ignored when configurations are compared."""
 
     __hash__ = None
 

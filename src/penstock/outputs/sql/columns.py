@@ -45,7 +45,7 @@ def plain(values: pa.Array) -> pa.Array:
 
 
 def convert(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
-    """Return the values as the column takes them, and for each row whose value it cannot hold the reason."""
+    """Convert values to the column's type; return them and, by row index, why a value does not fit."""
     bad: dict[int, str] = {}
     pieces = _fit(values, column, 0, len(values), bad)
     return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), bad
@@ -268,17 +268,17 @@ def _is_json(text: str | None) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether it is a kind of number."""
+    """Tell whether it is a kind of number."""
     return bool(is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether it is a kind of text."""
+    """Tell whether it is a kind of text."""
     return bool(is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind))
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether it is a kind of bytes."""
+    """Tell whether it is a kind of bytes."""
     return bool(
         is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind) or is_.is_binary_view(kind)
     )

@@ -75,11 +75,11 @@ class Session(ABC):
 
     @abstractmethod
     def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
-        """Return the column as it takes these values; with ``change`` it may be widened if that loses nothing."""
+        """Return the column that takes these values; with ``change`` it may be widened if that loses nothing."""
 
     @abstractmethod
     def is_unique(self, table: Table, key: Sequence[str]) -> bool:
-        """Whether the table itself sees to it that no two rows have the same key."""
+        """Tell whether the table has a unique constraint on the key."""
 
     @abstractmethod
     def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
@@ -104,7 +104,7 @@ class Session(ABC):
 
     @abstractmethod
     def classify_error(self, error: Exception) -> PenstockError:
-        """Return what follows from an error of this database."""
+        """Convert an error of this database to one of the five kinds of errors."""
 
     def create(self, table: Table, columns: Sequence[Column], key: Sequence[str]) -> None:
         """Make the table if it is missing."""
