@@ -82,11 +82,13 @@ class Intake:
     async def _read(self, reader: Reader) -> None:
         task = asyncio.current_task()
         assert task is not None
-        reading = False
+        reading = is_interrupted = False
 
         async def interrupt() -> None:
+            nonlocal is_interrupted
             await self._stop.wait()
             if reading:
+                is_interrupted = True
                 task.cancel()
 
         watch = asyncio.ensure_future(interrupt())
@@ -110,7 +112,7 @@ class Intake:
         except EndOfInput:
             return
         except asyncio.CancelledError:
-            if not self._stop.is_set() or task.uncancel() > 0:
+            if not is_interrupted or task.uncancel() > 0:
                 raise
         finally:
             watch.cancel()
