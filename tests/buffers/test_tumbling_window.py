@@ -24,6 +24,7 @@ from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PenstockError, PermanentError
 from penstock.metadata import without_metadata
 from penstock.stream import Stream
+from penstock.testing.clock import run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -569,3 +570,24 @@ def test_the_input_need_not_look_for_the_columns_that_are_added() -> None:
         "output": {"type": "drop"},
     }
     assert Stream.model_validate(stream).columns_read() == {"a", "at"}
+
+
+def test_the_time_a_full_buffer_waits_is_no_silence_of_any_source() -> None:
+    """Two sources, one slow reader: the source that waits its turn for a minute is not taken for idle."""
+
+    async def main() -> list[list[Any]]:
+        fast, slow = Checkpoint("fast"), Checkpoint("slow")
+        async with opened(idle_timeout="10s") as queue:
+            await queue.put(await fast.deliver(at(1), 1))
+            await queue.put(await slow.deliver(at(12), 1))
+            await queue.put(await fast.deliver(at(23), 2))  # the window to 10 is ready, and nobody takes it yet
+            putting = asyncio.ensure_future(queue.put(await fast.deliver(at(35), 3)))
+            await asyncio.sleep(60)
+            found = [times(await take(queue))]
+            await putting
+            await asyncio.wait_for(queue.put(await slow.deliver(at(13), 2)), 5)
+            assert queue.late_rows == 0
+            queue.end()
+            return [*found, *(times(delivery) for delivery in await take_all(queue))]
+
+    assert run_jumping(main()) == [[1], [12, 13], [23], [35]]
