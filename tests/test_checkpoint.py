@@ -272,3 +272,33 @@ async def test_flush_raises_what_the_save_raised_and_keeps_what_moved() -> None:
         await asyncio.wait_for(ledger.flush(), 5)
     await ledger.flush()
     assert store.saves == [{"a": 1}]
+
+
+async def test_two_flushes_do_not_save_at_once() -> None:
+    """A save that began earlier and finished later would move positions back."""
+    saving, gate = 0, asyncio.Event()
+    saves: list[dict[str, Position]] = []
+
+    async def save(positions: Mapping[str, Position]) -> None:
+        nonlocal saving
+        saving += 1
+        assert saving == 1
+        await gate.wait()
+        saves.append(dict(positions))
+        saving -= 1
+
+    ledger = Ledger(save, interval=3600)
+    flushing = []
+    for position in (1, 2):
+        flushing.append(asyncio.ensure_future(ledger.flush()))
+        ledger.move("a", position)
+        await _until_idle()
+    gate.set()
+    await asyncio.wait_for(asyncio.gather(*flushing), 10)
+    assert saves == [{"a": 1}, {"a": 2}]
+
+
+async def _until_idle() -> None:
+    """Let every task that can go on go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -13,8 +13,20 @@ from typing import Any
 import aiohttp
 import pyarrow as pa
 import pytest
+from pydantic import PrivateAttr
 
-from penstock import Context, Engine, Output, PenstockError, Stream, TransientError, loads, run, run_sync
+from penstock import (
+    Context,
+    Engine,
+    Output,
+    PenstockError,
+    PermanentError,
+    Stream,
+    TransientError,
+    loads,
+    run,
+    run_sync,
+)
 from penstock.component import Writer
 from penstock.config.configuration import HealthCheck
 from penstock.delivery import Batch
@@ -346,3 +358,31 @@ async def test_two_services_at_one_path_are_one_clear_error(tmp_path: Path) -> N
     with pytest.raises(PenstockError, match=r"^second: 127.*/api/v1/\* is served already, as /api/v1/\*$"):
         await asyncio.wait_for(engine.run(), 20)
     assert engine.supervised[0].state == "stopped"
+
+
+class BreakingOutput(Output, type="test_breaking_after_a_while"):
+    """Work for longer than ``restart.maximum`` and break then, as often as ``times`` says."""
+
+    times: int
+    _opened: list[None] = PrivateAttr(default_factory=list)
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        self._opened.append(None)
+        await asyncio.sleep(0.01)
+        if len(self._opened) <= self.times:
+            raise PermanentError("it broke")
+        async with Output.parse({"type": "memory", "key": "breaking"}).open(context) as writer:
+            yield writer
+
+
+async def test_a_stream_that_ran_for_long_has_all_its_attempts_again(tmp_path: Path) -> None:
+    """Five failures in a year are not five in a row."""
+    output = BreakingOutput(times=6)
+    restart = {"attempts": 2, "initial": "1ms", "maximum": "2ms"}
+    stream = Stream.model_validate(
+        {"input": {"type": "memory", "messages": ["x"]}, "output": output, "restart": restart}
+    )
+    engine = Engine([stream], data=tmp_path)
+    await engine.run()
+    assert engine.supervised[0].restarts == 6

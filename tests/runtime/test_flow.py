@@ -31,6 +31,7 @@ from penstock.component import Process, Writer
 from penstock.delivery import Batch, Delivery
 from penstock.errors import ConnectionLost, EndOfInput
 from penstock.outputs import memory
+from penstock.runtime import flow as module
 
 
 class Numbers(Input, type="test_numbers"):
@@ -495,3 +496,57 @@ async def test_a_stream_is_well_again_once_a_processor_has_recovered(tmp_path: P
     engine = Engine([stream], data=tmp_path)
     await engine.run()
     assert engine.supervised[0].status().trouble is None
+
+
+class Gated(Output, type="test_gated"):
+    """Write nothing until the gate is open; how many rows each call wrote is kept."""
+
+    _gate: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+    _writing: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+    _rows: list[int] = PrivateAttr(default_factory=list)
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        yield self
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        self._writing.set()
+        await self._gate.wait()
+        self._rows.append(sum(batch.num_rows for batch in batches))
+
+
+async def test_a_write_has_a_bounded_number_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GROUP_ROWS", 10)
+    output = Gated()
+    source = {"type": "test_numbers", "count": 100, "rows": 5}
+    stream = Stream.model_validate({"input": source, "output": output, "max_in_flight": 8})
+    engine = Engine([stream], data=tmp_path)
+    running = asyncio.create_task(engine.run())
+    async with asyncio.timeout(10):
+        while not engine.supervised or engine.supervised[0].metrics.rows_in < 45:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        output._gate.set()
+        await running
+    assert sum(output._rows) == 100
+    assert max(output._rows) == 10
+
+
+async def test_a_stop_does_not_wait_longer_than_the_shutdown_timeout(tmp_path: Path) -> None:
+    output, stop = Gated(), asyncio.Event()
+    stream = Stream.model_validate({"input": "test_numbers", "output": output, "shutdown_timeout": "10ms"})
+    running = asyncio.create_task(Engine([stream], data=tmp_path).run(stop))
+    async with asyncio.timeout(10):
+        await output._writing.wait()
+        stop.set()
+        with pytest.raises(PenstockError, match="within the shutdown timeout"):
+            await running
+
+
+async def test_metadata_is_kept_through_the_log(tmp_path: Path) -> None:
+    rows = await flow(
+        tmp_path,
+        input={"type": "memory", "messages": ['{"n": 1}'], "codec": "json"},
+        durability={},
+        pipeline=[{"type": "sql", "query": "SELECT n, __meta_source AS source, __meta_offset AS at FROM flow"}],
+    )
+    assert rows == [{"n": 1, "source": "memory", "at": 0}]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -242,3 +245,72 @@ async def test_a_missing_entry_is_an_error_not_a_gap(tmp_path: Path) -> None:
     async with opened(tmp_path, store) as wal:
         with pytest.raises(PenstockError, match="missing or damaged"):
             await everything(wal)
+
+
+async def test_what_is_not_acked_outlasts_pruning_and_a_crash(tmp_path: Path) -> None:
+    """A segment is deleted once its last entry is written downstream, not already once its first is."""
+    store = MemoryStore()
+    async with opened(tmp_path / "whole", store, segment_bytes=2000) as wal:
+        deliveries = []
+        for n in range(12):
+            await wal.append(batch(n))
+            deliveries.append(await wal.read())
+        first, second = sorted(wal._segments)[:2]
+        assert second - first > 1
+        for delivery in deliveries[: second - 2]:  # all of the first segment but its last entry
+            await delivery.ack()
+        await wal.prune()
+        shutil.copytree(tmp_path / "whole", tmp_path / "crashed")
+        position = wal._checkpoint.committed
+    assert position == second - 2
+    async with opened(tmp_path / "crashed", store) as wal:
+        assert await everything(wal) == list(range(position, 12))
+
+
+async def test_data_and_folder_are_on_disk_before_the_ack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, int]] = []
+    sync_data, sync = os.fdatasync, os.fsync
+
+    def note_data(file: int) -> None:
+        sync_data(file)
+        synced.append(("data", os.fstat(file).st_size))
+
+    def note(file: int) -> None:
+        sync(file)
+        synced.append(("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file", 0))
+
+    monkeypatch.setattr(os, "fdatasync", note_data)
+    monkeypatch.setattr(os, "fsync", note)
+    async with opened(tmp_path, MemoryStore(), segment_bytes=1) as wal:
+        for n in range(3):  # each entry begins a segment
+            await wal.append(batch(n))
+            size = (tmp_path / "wal" / "test" / f"{n + 1:020d}.wal").stat().st_size
+            assert synced[-2:] == [("folder", 0), ("data", size)]
+            assert len(synced) == 2 * (n + 1)
+
+
+async def test_order_is_kept_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, failing = MemoryStore(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path, store) as wal:
+        flush, failures = wal._flush, iter([OSError(28, "No space left on device")])
+
+        def full(parts: Any) -> None:
+            if (failure := next(failures, None)) is not None:
+                # What arrives while the disk is full waits behind what could not be written.
+                asyncio.run_coroutine_threadsafe(append_later(), loop).result()
+                raise failure
+            flush(parts)
+
+        async def append_later() -> None:
+            later.append(asyncio.create_task(wal.append(batch(1))))
+            await asyncio.sleep(0)
+            failing.set()
+
+        later: list[asyncio.Task[None]] = []
+        monkeypatch.setattr(wal, "_flush", full)
+        await wal.append(batch(0))
+        assert failing.is_set()
+        await asyncio.gather(*later)
+    async with opened(tmp_path, store) as wal:
+        assert await everything(wal) == [0, 1]

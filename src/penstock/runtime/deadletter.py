@@ -14,7 +14,7 @@ from ..component import Codec
 from ..delivery import Batch, Delivery
 from ..metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
 
-LONGEST_REASON = 2000
+MAX_REASON_LENGTH = 2000
 """Characters of a reason that are kept."""
 
 DEAD_LETTERS = pa.schema(
@@ -51,7 +51,7 @@ def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -
     rows: list[dict[str, Any]] = []
     for refusal in refusals:
         original = _as_read(delivery, refusal)
-        fixed = {"time": now, "stream": stream, "stage": refusal.stage, "reason": refusal.reason[:LONGEST_REASON]}
+        fixed = {"time": now, "stream": stream, "stage": refusal.stage, "reason": refusal.reason[:MAX_REASON_LENGTH]}
         for payload, metadata in zip(_payloads(original), _metadata(original, delivery.origin), strict=True):
             rows.append({**fixed, **_readable(payload), "metadata": metadata})
     # Column by column, since times made of Python's would have the zone looked up on disk.

@@ -22,7 +22,7 @@ from ..observe import tracing
 from ..observe.metrics import StreamMetrics
 from ..stream import MOST_HELD, Stream, regroups
 from .intake import Intake
-from .sink import KeptPositions, Reopening, Sink
+from .sink import KeptPositions, ReconnectingWriter, Sink
 from .threads import Threads
 from .transform import Piece, Stage, Transformation, Transformed
 from .wal import Wal, open_wal
@@ -86,10 +86,10 @@ class Flow:
                 for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
                     await ledger.flush()
 
-    async def _open_output(self, stack: AsyncExitStack) -> Reopening:
+    async def _open_output(self, stack: AsyncExitStack) -> ReconnectingWriter:
         stream = self._stream
         lent = replace(self._context, name=f"{stream.id}/output")
-        output = Reopening(stream.output, lent, stream.retry, self._stop, self._metrics)
+        output = ReconnectingWriter(stream.output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(output.close)
         if self._accepts_first:
             return output
@@ -101,12 +101,12 @@ class Flow:
             )
         return output
 
-    async def _open_errors(self, stack: AsyncExitStack) -> Reopening | None:
+    async def _open_errors(self, stack: AsyncExitStack) -> ReconnectingWriter | None:
         stream = self._stream
         if stream.error_output is None:
             return None
         lent = replace(self._context, name=f"{stream.id}/error_output")
-        errors = Reopening(stream.error_output, lent, stream.retry, self._stop, self._metrics)
+        errors = ReconnectingWriter(stream.error_output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(errors.close)
         if not self._accepts_first:
             await errors.ready()
@@ -118,7 +118,7 @@ class Flow:
         durability = self._stream.durability
         return durability is not None and durability.enabled and self._stream.checkpoint == "state"
 
-    def _lend(self, output: Reopening) -> Context:
+    def _lend(self, output: ReconnectingWriter) -> Context:
         """What the input and the buffers are lent: checkpoints kept where the stream wants them."""
         stream = self._stream
         buffers = [stream.buffer, *(regroups(processor) for processor in stream.pipeline.processors)]

@@ -25,7 +25,7 @@ _PATIENCE = 1.0
 """How long an output may still take to open once the stream is stopped, in seconds."""
 
 
-class Reopening:
+class ReconnectingWriter:
     """An output kept open: reopened when its connection is lost, retried while it fails for a while."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Reopening:
 class KeptPositions:
     """The positions that an output keeps, wherever it is open at the moment."""
 
-    def __init__(self, output: Reopening) -> None:
+    def __init__(self, output: ReconnectingWriter) -> None:
         self._output = output
 
     async def load(self, key: str) -> Position | None:
@@ -127,8 +127,8 @@ class Sink:
     def __init__(
         self,
         name: str,
-        output: Reopening,
-        errors: Reopening | None,
+        output: ReconnectingWriter,
+        errors: ReconnectingWriter | None,
         metrics: StreamMetrics,
         *,
         saves: bool,

@@ -1,0 +1,31 @@
+"""Backoff: delays that grow to a ceiling, attempts that end, pauses that a stop cuts short."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from penstock.backoff import Backoff, pause
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 5, 9, 60, 10_000])
+def test_delays_double_up_to_the_maximum(attempt: int) -> None:
+    backoff = Backoff.model_validate({"initial": "100ms", "maximum": "30s"})
+    longest = min(0.1 * 2 ** min(attempt, 60), 30.0)
+    for _ in range(100):
+        assert longest / 2 <= backoff.delay(attempt) <= longest
+
+
+def test_attempts_end() -> None:
+    backoff = Backoff(attempts=3)
+    assert [backoff.exhausted(attempt) for attempt in range(4)] == [False, False, True, True]
+    assert not Backoff().exhausted(1_000_000)
+
+
+async def test_a_stop_cuts_a_pause_short() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(10):
+        assert await pause(3600, stop)
+    assert not await pause(0.001, asyncio.Event())
