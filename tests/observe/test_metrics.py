@@ -38,7 +38,7 @@ async def run(tmp_path: Path, id: str, **options: Any) -> None:
         ("in_flight_plain", {}),
         ("in_flight_buffer", {"buffer": {"type": "memory", "capacity": 10}}),
         ("in_flight_merged", {"pipeline": [{"type": "batch", "count": 7, "timeout": "10s"}]}),
-        ("in_flight_log", {"durability": {"path": "log"}}),
+        ("in_flight_log", {"durability": {}}),
         ("in_flight_filtered", {"pipeline": [{"type": "sql", "query": "SELECT * FROM flow WHERE id < 0"}]}),
     ],
 )
