@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.checkpoint import Checkpoint, Ledger
+from penstock.context import Context
 from penstock.delivery import Delivery, Position, merge
-from penstock.errors import PenstockError, PermanentError
+from penstock.errors import ConnectionLost, PenstockError, PermanentError
+from penstock.state.memory import MemoryStore
 
 BATCH = pa.record_batch({"n": [1, 2]})
 
@@ -302,3 +304,77 @@ async def _until_idle() -> None:
     """Let every task that can go on go on."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+# -- Connections and partitions ----------------------------------------------------------------------------------------
+
+
+class Connection:
+    """Takes commits until it is closed."""
+
+    def __init__(self) -> None:
+        self.committed: list[Position] = []
+        self.is_open = True
+
+    async def commit(self, position: Position) -> None:
+        if not self.is_open:
+            raise ConnectionLost("the connection is closed")
+        self.committed.append(position)
+
+
+def lent() -> Context:
+    store = MemoryStore()
+    return Context("stream", store, Ledger(store.save, interval=3600))
+
+
+async def flush(context: Context) -> None:
+    for ledger in context.ledgers:
+        await ledger.flush()
+
+
+async def test_commits_go_to_the_connection_that_is_open() -> None:
+    context, first, second = lent(), Connection(), Connection()
+    checkpoint = await context.checkpoint("0", commit=first.commit)
+    before, after = await checkpoint.deliver(BATCH, 1), await checkpoint.deliver(BATCH, 2)
+    await before.ack()
+    await flush(context)
+    first.is_open = False
+    assert await context.checkpoint("0", commit=second.commit) is checkpoint
+    await after.ack()
+    await flush(context)
+    assert (first.committed, second.committed) == ([1], [2])
+
+
+async def test_nothing_is_committed_after_a_partition_was_released() -> None:
+    context, connection = lent(), Connection()
+    checkpoint = await context.checkpoint("0", commit=connection.commit)
+    acked, in_flight = await checkpoint.deliver(BATCH, 1), await checkpoint.deliver(BATCH, 2)
+    await acked.ack()
+    await context.release("0")
+    await in_flight.ack()
+    await flush(context)
+    assert connection.committed == [1]
+
+
+async def test_a_partition_is_released_though_its_connection_is_lost() -> None:
+    context, lost, live = lent(), Connection(), Connection()
+    lost.is_open = False
+    delivery = await (await context.checkpoint("0", commit=lost.commit)).deliver(BATCH, 1)
+    await delivery.ack()
+    await context.release("0")
+    await context.checkpoint("0", commit=live.commit)
+    await flush(context)
+    assert live.committed == []
+
+
+async def test_a_released_partition_starts_from_the_store_when_assigned_again() -> None:
+    context = lent()
+    checkpoint = await context.checkpoint("0")
+    acked, in_flight = await checkpoint.deliver(BATCH, 1), await checkpoint.deliver(BATCH, 2)
+    await acked.ack()
+    await context.release("0")
+    again = await context.checkpoint("0")
+    assert (again.position, again.rows) == (1, 2)
+    await in_flight.ack()
+    await flush(context)
+    assert (await context.store.load("stream/0")) == {"position": 1, "rows": 2}

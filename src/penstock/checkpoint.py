@@ -83,6 +83,15 @@ class Ledger:
             self._hurry.clear()
         await self._save_moved()
 
+    def rebind(self, save: Callable[[Mapping[str, Position]], Awaitable[None]]) -> None:
+        """Save with ``save`` from now on, also what has moved already."""
+        self._save = save
+
+    async def forget(self, key: str) -> None:
+        """Drop a position that has moved and is not saved; a save that is under way ends first."""
+        async with self._one_at_a_time:
+            self._moved.pop(key, None)
+
 
 class Checkpoint:
     """Follows the deliveries of one input, or of one of its partitions, in read order.
@@ -114,6 +123,14 @@ class Checkpoint:
         self._pending: deque[Loan] = deque()
         self._limit, self._settled = limit, asyncio.Event()
         self.failure: Exception | None = None
+        self.released = False
+        """Whether its partition was given up: nothing moves any more."""
+
+    def release(self) -> None:
+        """Forget what is in flight, so that settling it moves nothing."""
+        self.released = True
+        self._pending.clear()
+        self._settled.set()
 
     async def deliver(
         self, batch: Batch, position: Position, origin: Origin | None = None, decoder: Decoder | None = None
@@ -132,6 +149,8 @@ class Checkpoint:
         self.position = position
 
         async def settle(error: Exception | None) -> None:
+            if self.released:
+                return
             if error is not None:
                 self.failure = self.failure or error
             else:
@@ -139,7 +158,8 @@ class Checkpoint:
             self._settled.set()
 
         loan = Loan(settle, tracker=self, position=position, rows_end=self.rows)
-        self._pending.append(loan)
+        if not self.released:
+            self._pending.append(loan)
         return loan
 
     def _advance(self) -> None:

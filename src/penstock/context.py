@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Context:
     """How many deliveries of one checkpoint may be unsettled."""
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     """The checkpoints followed so far, by key."""
+    kept_by: dict[str, Ledger] = field(default_factory=dict)
+    """The ledger of each checkpoint, by key."""
     ledgers: list[Ledger] = field(default_factory=list)
     """What saves their positions, to be flushed at the end."""
     clock: Clock = field(default_factory=Clock)
@@ -48,12 +50,45 @@ class Context:
         """Follow this component's deliveries, or those of one partition, from where they were last saved.
 
         Opened again within one run, reading goes on behind what was delivered, whether it is settled or not.
-        With ``commit`` the position is kept by the source itself (a broker's consumer group) and passed to it.
+        With ``commit`` the position is kept by the source itself (a broker's consumer group) and passed to it; the
+        ``commit`` of the last call is used, so that a source that is opened again gets what its connection before did
+        not.
         """
-        key = f"{self.name}/{partition}" if partition else self.name
+        key = self._key(partition)
+
+        async def save(moved: Mapping[str, Position]) -> None:
+            if commit is not None:
+                await commit(moved[key]["position"])
+
         if key not in self.checkpoints:
             saved = await self.store.load(key) if commit is None else None
-            ledger = self.ledger if commit is None else Ledger(lambda moved: commit(moved[key]["position"]))
+            ledger = self.ledger if commit is None else Ledger(save)
             self.ledgers.append(ledger)
             self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None)
+            self.kept_by[key] = ledger
+        elif commit is not None:
+            self.kept_by[key].rebind(save)
         return self.checkpoints[key]
+
+    async def release(self, partition: str = "") -> None:
+        """Give up a partition that was revoked: save what is acked, and commit nothing of it afterwards.
+
+        What is in flight is delivered again by whoever reads the partition next. Followed again, it starts from where
+        it was last saved.
+        """
+        key = self._key(partition)
+        checkpoint = self.checkpoints.pop(key, None)
+        if checkpoint is None:
+            return
+        checkpoint.release()
+        ledger = self.kept_by.pop(key)
+        try:
+            await ledger.flush()
+        except Exception as error:  # whoever reads the partition next reads a little more than once
+            self.log.warning("%s: its position could not be saved before it was released: %s", key, error)
+        await ledger.forget(key)
+        if ledger is not self.ledger:
+            self.ledgers.remove(ledger)
+
+    def _key(self, partition: str) -> str:
+        return f"{self.name}/{partition}" if partition else self.name

@@ -67,7 +67,7 @@ async def _examine(configuration: Configuration, folder: Path, width: int) -> in
         context = Context("", store, Ledger(store.save), folder)
         for stream in configuration.all_streams():
             for path, component in stream.components():
-                lent = replace(context, name=f"{stream.id}/{path}", checkpoints={}, ledgers=[])
+                lent = replace(context, name=f"{stream.id}/{path}", checkpoints={}, kept_by={}, ledgers=[])
                 name = f"{stream.id}.{path}".ljust(width)
                 failures += _say(f"{name} {component.type_name}", await _timed(_opened(component, lent)))
     return failures

@@ -129,6 +129,7 @@ class Flow:
             columns=stream.columns_read(),
             limit=MOST_HELD if holds else max(1024, stream.max_in_flight * 4),
             checkpoints={},
+            kept_by={},
             ledgers=[],
         )
         if stream.checkpoint == "state":
