@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -22,20 +22,3 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Of the client; behind a trusted proxy, as that says."""
     user_agent: str = ""
     request_id: str = ""
-
-
-class Refused(Exception):
-    """A request is answered with an error; raised anywhere below the API and turned into JSON by it."""
-
-    def __init__(
-        self,
-        status: int,
-        error: str,
-        message: str,
-        *,
-        headers: dict[str, str] | None = None,
-        details: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.error, self.message = status, error, message
-        self.headers, self.details = headers or {}, details or {}

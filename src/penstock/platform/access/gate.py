@@ -18,9 +18,10 @@ from ...apps.health.schema import keys
 from ...apps.health.settings import Limit, Settings
 from ...errors import PenstockError
 from ..database import Database
+from ..web.errors import ApiError
 from . import addresses
 from .audit import Audit, Outcome, entry
-from .caller import SCOPES, Caller, Refused
+from .caller import SCOPES, Caller
 from .hashing import Verifier
 from .keys import prefix_of
 from .limits import Demand, Limits, MemoryLimits, Usage
@@ -87,7 +88,7 @@ class Gate:
                 await self._replicas.close()
 
     async def admit(self, visit: Visit) -> Passed:
-        """Let a request in, or raise Refused: 401, 403 or 429. Raises TransientError if keys cannot be checked."""
+        """Let a request in, or raise ApiError: 401, 403 or 429. Raises TransientError if keys cannot be checked."""
         state = await self._known(visit)
         caller = visit.caller(state)
         usages = await self.limits.admit(self._demands(caller, state.limits, visit.limit, 1, visit.bytes or 0))
@@ -98,7 +99,7 @@ class Gate:
             metrics.authenticated("forbidden")
             await self._write(visit, caller, "access_refused", "refused", missing=visit.scope)
             message = f"this key lacks the scope {visit.scope!r}; it has {', '.join(sorted(state.scopes))}"
-            raise Refused(403, "forbidden", message, headers=limit_headers(usages[0]), details={"scope": visit.scope})
+            raise ApiError(403, "forbidden", message, headers=limit_headers(usages[0]), details={"scope": visit.scope})
         self._note_use(state.key)
         metrics.authenticated("success")
         audited = asyncio.create_task(self._write(visit, caller, "authentication_success", "success"))
@@ -126,7 +127,7 @@ class Gate:
         ]
 
     async def _known(self, visit: Visit) -> State:
-        """Return the key of a request; raises Refused unless it is a right one that works."""
+        """Return the key of a request; raises ApiError unless it is a right one that works."""
         if visit.key is None:
             raise await self._unknown(visit, "missing", "this needs a key: Authorization: Bearer hea_...")
         prefix = prefix_of(visit.key)
@@ -155,7 +156,7 @@ class Gate:
             usages = await self.limits.admit([self._failure(visit, 1)])
             raise await self._beyond(visit, usages, "authentication_failed", visit.caller())
 
-    async def _unknown(self, visit: Visit, reason: str, message: str, state: State | None = None) -> Refused:
+    async def _unknown(self, visit: Visit, reason: str, message: str, state: State | None = None) -> ApiError:
         """Return why a request is not let in: 401, or 429 for an address that shows too many wrong keys."""
         metrics.authenticated("unknown" if reason == "wrong" else reason, "none" if reason == "missing" else "hea")
         wrong = reason in ("malformed", "unknown", "wrong")
@@ -174,12 +175,12 @@ class Gate:
             key=state.key if state is not None else None,
         )
         await self.audit.write(row)
-        return Refused(401, "authentication", message, headers=_CHALLENGE | limit_headers(usages[0]))
+        return ApiError(401, "authentication", message, headers=_CHALLENGE | limit_headers(usages[0]))
 
     def _failure(self, visit: Visit, requests: int) -> Demand:
         return Demand(f"failures:{addresses.group(visit.address)}", self.settings.failures, requests)
 
-    async def _beyond(self, visit: Visit, usages: Sequence[Usage], action: str, caller: Caller) -> Refused:
+    async def _beyond(self, visit: Visit, usages: Sequence[Usage], action: str, caller: Caller) -> ApiError:
         """Return that a limit is reached, and write it down, once a minute for each that goes on."""
         usage = next(usage for usage in usages if not usage.fits)
         metrics.authenticated("limited")
@@ -188,7 +189,7 @@ class Gate:
         details = {"reason": "rate_limit_exceeded", "limit": visit.limit}
         await self.audit.write_rarely(entry(action, "refused", caller=caller, resource=visit.route, details=details))
         seconds = max(1, -int(-usage.retry // 1))
-        return Refused(
+        return ApiError(
             429,
             "rate_limit_exceeded",
             f"too much within the hour, and no allowance of the day is left; try again in {seconds} s",

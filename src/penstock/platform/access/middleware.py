@@ -9,7 +9,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from .caller import Refused
+from ..web.errors import ApiError
 from .visit import Visit, request_id
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GateMiddleware:
-    """Lets requests in to their handler, or raises Refused; says in each answer what is left of the limits.
+    """Lets requests in to their handler, or raises ApiError; says in each answer what is left of the limits.
 
     The handler's ``opt`` says what a key must be good for (``{"scope": "read", "limit": "read"}``, ``"any"`` for any
     key) or that none is needed (``{"public": True}``). A handler of ours that says nothing needs ``admin``.
@@ -28,7 +28,7 @@ class GateMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
-            raise Refused(403, "forbidden", "only HTTP is served here")
+            raise ApiError(403, "forbidden", "only HTTP is served here")
         if _is_public(scope):
             given = (value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-request-id")
             await self.app(scope, receive, _Answer(send, {"x-request-id": request_id(given)}))
@@ -38,7 +38,7 @@ class GateMiddleware:
         identified = {"x-request-id": visit.request_id}
         try:
             passed = await gate.admit(visit)
-        except Refused as refused:
+        except ApiError as refused:
             refused.headers.update(identified)
             raise
         scope["user"], scope["auth"] = passed.caller, passed

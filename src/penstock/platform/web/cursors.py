@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, Text
 
-from ...apps.health.api.queries import wrong
-from ...platform.columns import Moment
+from ..columns import Moment
 from .paging import Key
+from .parameters import wrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def written(key: Key | None, *question: object) -> str | None:
 
 
 def read(cursor: str | None, columns: Sequence[Column[Any]], *question: object) -> Key | None:
-    """Return the key of a cursor; raises Refused if it is none, or of another question.
+    """Return the key of a cursor; raises ApiError if it is none, or of another question.
 
     It needs no signature: it says where to go on, not whose rows, and every value is checked against its column.
     """

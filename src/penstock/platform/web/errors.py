@@ -1,4 +1,4 @@
-"""Errors of the API: JSON, always in the same envelope."""
+"""Errors of an HTTP API: JSON, always in the same envelope."""
 
 from __future__ import annotations
 
@@ -11,10 +11,26 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from ...errors import ConnectionLost, PenstockError, TransientError
-from ..access.caller import Refused
 from ..access.visit import masked
 
-log = logging.getLogger("penstock.health")
+log = logging.getLogger("penstock.web")
+
+
+class ApiError(Exception):
+    """Refuse a request with a status and a name; raised anywhere below a route and answered as JSON."""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.error, self.message = status, error, message
+        self.headers, self.details = headers or {}, details or {}
 
 
 def envelope(error: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -37,8 +53,8 @@ def answer(
     return Response(body, status_code=status, headers=headers or {}, media_type="application/json")
 
 
-def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, Any]]:
-    """Answer what a part of the service refused."""
+def refused(_: Request[Any, Any, Any], error: ApiError) -> Response[dict[str, Any]]:
+    """Answer an ApiError."""
     return answer(error.status, error.error, error.message, headers=error.headers, details=error.details)
 
 
@@ -71,7 +87,7 @@ def failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
 
 
 HANDLERS = {
-    Refused: refused,
+    ApiError: refused,
     HTTPException: wrong,
     ConnectionLost: unavailable,
     TransientError: unavailable,

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.apps.health.api import bodies
 from penstock.apps.health.settings import Settings
-from penstock.platform.access.caller import Refused
+from penstock.platform.web.errors import ApiError
 
 SETTINGS = Settings(wait_bytes=100, wait="5s")  # type: ignore[arg-type]
 
@@ -40,7 +40,7 @@ async def test_a_body_is_what_arrives() -> None:
 @pytest.mark.parametrize("length", ["11", "99999999999", None, "garbage", "-5", "²"])
 async def test_more_than_the_limit_is_413(length: str | None) -> None:
     accepting = bodies.Accepting(100)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApiError) as refused:
         await read(Request(piece(b"x" * 6), piece(b"x" * 5), length=length), accepting)
     assert (refused.value.status, refused.value.details) == (413, {"limit": 10})
     assert accepting.bytes == 0
@@ -48,14 +48,14 @@ async def test_more_than_the_limit_is_413(length: str | None) -> None:
 
 async def test_what_is_announced_as_too_large_is_not_read() -> None:
     request = Request(piece(b"x"), length="11")
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await read(request, bodies.Accepting(100))
     assert request.events
 
 
 async def test_a_body_that_breaks_off_is_told_so() -> None:
     accepting = bodies.Accepting(100)
-    with pytest.raises(Refused, match="ended before"):
+    with pytest.raises(ApiError, match="ended before"):
         await read(Request(piece(b"x"), {"type": "http.disconnect"}, length="5"), accepting)
     assert accepting.bytes == 0
 
@@ -64,7 +64,7 @@ async def test_there_is_room_for_so_many_bytes_at_once() -> None:
     accepting = bodies.Accepting(12)
     first = bodies.chunks(Request(piece(b"x" * 8), piece(b"", False), length="8"), accepting, 10)  # type: ignore[arg-type]
     await anext(first)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApiError) as refused:
         await read(Request(piece(b"y" * 5, False)), accepting)
     assert refused.value.status == 503
     assert "retry-after" in refused.value.headers
@@ -99,7 +99,7 @@ def test_codings_that_can_be_read(value: str, name: str) -> None:
 
 @pytest.mark.parametrize("value", ["compress", "gzip, br", "gzip\x00", "x" * 10_000])
 def test_codings_that_cannot_be_read(value: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApiError) as refused:
         bodies.encoding(value)
     assert refused.value.status == 415
     assert len(refused.value.message) < 500

@@ -16,9 +16,12 @@ from sqlalchemy import Connection, select, tuple_
 from ....duration import seconds
 from ....errors import ConfigError
 from ....platform.access import gate, keys
-from ....platform.access.caller import Refused, Scope
+from ....platform.access.caller import Scope
 from ....platform.access.gate import Passed
 from ....platform.web import cursors
+from ....platform.web.answers import Answer, documented
+from ....platform.web.errors import ApiError
+from ....platform.web.parameters import Cursor, Limit, wrong
 from ..schema import audit, characteristics
 from .administered import (
     AuditRow,
@@ -35,7 +38,7 @@ from .administered import (
     RateLimit,
     Rotation,
 )
-from .queries import Answer, Asked, Cursor, Limit, answered, documented, health, wrong
+from .queries import Asked, answered, health
 
 T = TypeVar("T")
 
@@ -66,19 +69,19 @@ def _answer(data: Any, status: int = 200) -> Response[Any]:
 
 
 async def _changed(request: Asked, action: str, resource: str | None, change: Callable[[Connection], T]) -> T:
-    """Run a change of keys; raises Refused for what is wrong with it, and writes that down too."""
+    """Run a change of keys; raises ApiError for what is wrong with it, and writes that down too."""
     of = health(request)
     try:
         return await of.database.run(change, changes=True)
     except keys.NoSuchKey as error:
         await of.gate.audit.record(f"{action}_failed", "refused", caller=request.user, resource=resource)
-        raise Refused(404, "not_found", str(error)) from None
+        raise ApiError(404, "not_found", str(error)) from None
     except ConfigError as error:
         details = {"reason": str(error)}
         await of.gate.audit.record(
             f"{action}_failed", "refused", caller=request.user, resource=resource, details=details
         )
-        raise Refused(400, "validation_error", str(error)) from None
+        raise ApiError(400, "validation_error", str(error)) from None
 
 
 def _made(made: keys.Made) -> dict[str, Any]:

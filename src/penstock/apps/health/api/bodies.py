@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Request
 
-from ....platform.access.caller import Refused
+from ....platform.web.errors import ApiError
 from .. import metrics
 from ..settings import Settings
 
@@ -30,11 +30,11 @@ class Accepting:
         self.bytes = 0
 
     def take(self, count: int) -> None:
-        """Count ``count`` more bytes; raises Refused if that is too many."""
+        """Count ``count`` more bytes; raises ApiError if that is too many."""
         if self.bytes + count > self._limit:
             metrics.refused("accepting")
             message = f"more than {self._limit} bytes of bodies are arriving at once; try again in a moment"
-            raise Refused(503, "unavailable", message, headers={"retry-after": "5"})
+            raise ApiError(503, "unavailable", message, headers={"retry-after": "5"})
         self.bytes += count
 
     def give_back(self, count: int) -> None:
@@ -45,7 +45,7 @@ class Accepting:
 async def chunks(request: Request[Any, Any, Any], accepting: Accepting, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives.
 
-    Raises Refused: 413 if it is larger than ``limit``, 400 if it ends before it is complete, 503 if too much arrives
+    Raises ApiError: 413 if it is larger than ``limit``, 400 if it ends before it is complete, 503 if too much arrives
     at once.
     """
     announced = _announced(request)
@@ -57,7 +57,7 @@ async def chunks(request: Request[Any, Any, Any], accepting: Accepting, limit: i
         while True:
             event: Any = await request.receive()
             if event["type"] == "http.disconnect":
-                raise Refused(400, "incomplete", "the body ended before it was complete; nothing of it is kept")
+                raise ApiError(400, "incomplete", "the body ended before it was complete; nothing of it is kept")
             came += len(event.get("body", b""))
             if came > limit:
                 raise too_large(limit)
@@ -72,10 +72,10 @@ async def chunks(request: Request[Any, Any, Any], accepting: Accepting, limit: i
         accepting.give_back(taken)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> ApiError:
     """Return the refusal of a body of more than ``limit`` bytes."""
     message = f"the body is larger than {limit} bytes; send it in parts"
-    return Refused(413, "too_large", message, details={"limit": limit})
+    return ApiError(413, "too_large", message, details={"limit": limit})
 
 
 def _announced(request: Request[Any, Any, Any]) -> int:
@@ -92,13 +92,13 @@ def form(content_type: str) -> str:
 
 
 def encoding(value: str) -> str:
-    """Return the coding of a body; raises Refused, 415, for one that cannot be read."""
+    """Return the coding of a body; raises ApiError, 415, for one that cannot be read."""
     name = value.strip().lower()
     if name in ENCODINGS:
         return "" if name == "identity" else name.removeprefix("x-")
     known = ", ".join(sorted(ENCODINGS - {"", "identity", "x-gzip"}))
     message = f"a body with content-encoding {shown(value)!r} cannot be read; expected none, or one of {known}"
-    raise Refused(415, "unsupported_media_type", message, headers={"accept-encoding": known})
+    raise ApiError(415, "unsupported_media_type", message, headers={"accept-encoding": known})
 
 
 def told(headers: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from .queries import known_parameters
+from ....platform.web.parameters import known_parameters
 
 PATH = "/api/v1/docs"
 SCHEMA = "/api/v1/openapi.json"

@@ -9,23 +9,13 @@ from litestar import Response
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
+from ....platform.web.answers import Payload, reads
 from ....platform.web.paging import Window
+from ....platform.web.parameters import Before, Since, listed, missing, window
 from ..reading import domains, summaries
 from ..reading.domains import KINDS
 from . import shapes
-from .queries import (
-    Asked,
-    Before,
-    Payload,
-    Since,
-    Source,
-    Types,
-    answered,
-    listed,
-    missing,
-    reads,
-    window,
-)
+from .queries import Asked, Source, Types, answered
 
 DAYS = timedelta(days=30)
 SUMMED = ("heart-rate", "blood-pressure", "sleep", "activity", "workouts")

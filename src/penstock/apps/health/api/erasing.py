@@ -15,7 +15,8 @@ from litestar.params import PathParameter
 from sqlalchemy import Connection, func, or_, select, text
 
 from ....errors import PenstockError
-from ....platform.access.caller import Refused
+from ....platform.web.answers import Answer
+from ....platform.web.errors import ApiError
 from ..acceptance import Accepted
 from ..schema import TRACKED, history, ingests, parts, points, quarantine, quarters
 from ..service import Health
@@ -23,7 +24,7 @@ from ..store.session import lock, moment
 from ..store.upkeep import SUMS, recount
 from .ingest import accepted_of, failures, hand_over
 from .jobs import CONFLICT, noted
-from .queries import Answer, Asked, answered, health
+from .queries import Asked, answered, health
 
 log = logging.getLogger("penstock.health")
 
@@ -82,12 +83,12 @@ async def _kept(health: Health, ingests: Sequence[str]) -> list[Accepted]:
 
 
 def _replaced(connection: Connection, accepted: Accepted) -> list[str]:
-    """The ingests of which values were replaced; raises Refused while ``accepted`` is not processed."""
+    """The ingests of which values were replaced; raises ApiError while ``accepted`` is not processed."""
     state = connection.execute(
         select(ingests.c.state, ingests.c.attempt).where(ingests.c.id == accepted.id)
     ).one_or_none()
     if state is None or state.state not in _DONE or state.attempt < accepted.attempt:
-        raise Refused(409, "conflict", "the ingest is still being processed; delete it afterwards")
+        raise ApiError(409, "conflict", "the ingest is still being processed; delete it afterwards")
     replaced = select(history.c.ingest_id).where(
         history.c.user_id == accepted.user, history.c.replaced_by == accepted.id, history.c.ingest_id != accepted.id
     )

@@ -13,26 +13,15 @@ from litestar.params import Parameter
 from sqlalchemy import Connection
 
 from ....platform.web import cursors
+from ....platform.web.answers import attachment, flowing, reads
 from ....platform.web.paging import Key, Question
+from ....platform.web.parameters import Before, Since, listed, missing, window
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..reading import files, points
 from ..reading.files import Encoder, Part
 from ..reading.points import Metric
-from .queries import (
-    Asked,
-    Before,
-    Name,
-    Since,
-    Types,
-    attachment,
-    flowing,
-    health,
-    listed,
-    missing,
-    reads,
-    window,
-)
+from .queries import Asked, Name, Types, health
 
 NAMED = {"activity-analytics": "activity"}
 """Other names of domains."""
@@ -90,7 +79,7 @@ async def export(
 
 
 def chosen(connection: Connection, user: int, what: str, types: list[str]) -> list[Metric]:
-    """Return the metrics of the user that are in ``what``; raises Refused if that is nothing known."""
+    """Return the metrics of the user that are in ``what``; raises ApiError if that is nothing known."""
     mine = points.every(connection, user)
     wanted = {catalogue.canonical(name) for name in types} | set(types)
     domain = NAMED.get(what, what)

@@ -19,7 +19,8 @@ from litestar.params import FromPath, QueryParameter
 
 from ....errors import PenstockError
 from ....inputs.feed import feed
-from ....platform.access.caller import Refused
+from ....platform.web.answers import Failure
+from ....platform.web.errors import ApiError
 from .. import acceptance, metrics
 from ..acceptance import Accepted, Outcome
 from ..export.domains import DOMAINS
@@ -27,7 +28,7 @@ from ..service import Health
 from ..store import accounting
 from . import answers, bodies
 from .answers import Answer
-from .queries import Asked, Failure, health
+from .queries import Asked, health
 
 log = logging.getLogger("penstock.health")
 
@@ -133,7 +134,7 @@ async def ingest_unknown(ingest_id: FromPath[str]) -> NoReturn:
     """Say which domains there are."""
     known = ", ".join(DOMAIN_NAMES)
     message = f"there is no domain {bodies.shown(ingest_id)!r}; expected one of {known}, or none: POST /api/v1/ingest"
-    raise Refused(404, "not_found", message)
+    raise ApiError(404, "not_found", message)
 
 
 @get(
@@ -155,7 +156,7 @@ ROUTES = [ingest, ingest_domain, ingest_unknown, status]
 
 
 async def accepted_of(health: Health, user: int, ingest: str) -> Accepted:
-    """Return what was accepted as ``ingest`` from ``user``; raises Refused, 404, where there is no such one.
+    """Return what was accepted as ``ingest`` from ``user``; raises ApiError, 404, where there is no such one.
 
     What is another user's is not there either: nobody is to know of it. Nor is what a replica took that keeps its
     bodies for itself.
@@ -167,7 +168,7 @@ async def accepted_of(health: Health, user: int, ingest: str) -> Accepted:
 
 
 async def outcome_of(health: Health, user: int, ingest: str) -> Outcome:
-    """Return how far ``ingest`` is, whichever replica took it; raises Refused, 404, where ``user`` has no such one."""
+    """Return how far ``ingest`` is, whichever replica took it; raises ApiError, 404, where ``user`` has no such one."""
     accepted = await _accepted(health, user, ingest)
     outcome = await health.database.run(lambda connection: accounting.outcome(connection, user, ingest))
     if accepted is not None and (outcome is None or outcome.attempt < accepted.attempt):
@@ -182,8 +183,8 @@ async def _accepted(health: Health, user: int, ingest: str) -> Accepted | None:
     return accepted if accepted is not None and accepted.user == user else None
 
 
-def _missing(ingest: str) -> Refused:
-    return Refused(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
+def _missing(ingest: str) -> ApiError:
+    return ApiError(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
 
 
 async def _take(request: Asked, form: str, wait: float | None) -> Response[Answer]:
@@ -213,7 +214,7 @@ async def _take(request: Asked, form: str, wait: float | None) -> Response[Answe
 
 
 async def _kept(request: Asked, health: Health, form: str, ingest: str) -> Accepted:
-    """Take the body into the raw store; raises Refused, and then nothing of it is kept."""
+    """Take the body into the raw store; raises ApiError, and then nothing of it is kept."""
     headers, limit = request.headers, health.settings.max_body_bytes
     promise = Accepted(
         id=ingest,
@@ -234,12 +235,12 @@ async def _kept(request: Asked, health: Health, form: str, ingest: str) -> Accep
                 async for chunk in chunks:
                     await writing.write(chunk)
             if not writing.bytes:
-                raise Refused(400, "empty_body", "the body is empty; expected an export of the app, as JSON or CSV")
+                raise ApiError(400, "empty_body", "the body is empty; expected an export of the app, as JSON or CSV")
             accepted = await writing.keep(promise)
     except PenstockError as error:
         log.error("a body of user %d could not be kept: %s", promise.user, error)
         full = getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        raise Refused(
+        raise ApiError(
             507 if full else 503,
             "storage_full" if full else "unavailable",
             "there is no room for the body; nothing of it is kept" if full else "the body could not be kept; try again",
@@ -265,7 +266,7 @@ async def hand_over(health: Health, accepted: Accepted) -> None:
 
 
 async def _handed_over(health: Health, accepted: Accepted) -> None:
-    """Hand over a new body; raises Refused, 503. It stays kept if the stream may have taken it nevertheless."""
+    """Hand over a new body; raises ApiError, 503. It stays kept if the stream may have taken it nevertheless."""
     again = {"retry-after": "5"}
     try:
         await hand_over(health, accepted)
@@ -273,12 +274,12 @@ async def _handed_over(health: Health, accepted: Accepted) -> None:
         log.error("the stream did not say in time whether it took ingest %s", accepted.id)
         message = "the body is kept, but the stream did not take it in time; it will be processed after a restart"
         details = {"id": accepted.id, "status_url": answers.status_url(accepted.id)}
-        raise Refused(503, "unavailable", message, headers=again, details=details) from None
+        raise ApiError(503, "unavailable", message, headers=again, details=details) from None
     except PenstockError as error:
         log.error("the stream refused ingest %s: %s", accepted.id, error)
         await health.raw.remove(accepted.id)
         message = "the stream takes nothing now; nothing of the body is kept, send it again"
-        raise Refused(503, "unavailable", message, headers=again) from error
+        raise ApiError(503, "unavailable", message, headers=again) from error
 
 
 async def _outcome(expected: asyncio.Future[Outcome], patience: float) -> Outcome | None:

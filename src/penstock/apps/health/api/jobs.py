@@ -18,9 +18,11 @@ from litestar.response import Stream
 from sqlalchemy import Connection, Row, func, select
 
 from ....errors import PenstockError, PermanentError
-from ....platform.access.caller import Refused
 from ....platform.web import cursors
+from ....platform.web.answers import attachment, documented, reads
+from ....platform.web.errors import ApiError
 from ....platform.web.paging import Question
+from ....platform.web.parameters import wrong
 from .. import metrics
 from ..acceptance import Accepted, Counts, Outcome, State
 from ..raw import identified
@@ -28,7 +30,7 @@ from ..schema import ingests, quarantine
 from ..service import Health
 from . import answers
 from .ingest import accepted_of, announce, failures, hand_over, outcome_of
-from .queries import Asked, answered, attachment, documented, health, reads, wrong
+from .queries import Asked, answered, health
 
 log = logging.getLogger("penstock.health")
 
@@ -191,7 +193,7 @@ async def raw(request: Asked, ingest_id: FromPath[str]) -> Stream:
     try:
         body = await asyncio.to_thread(parts.raw.open, accepted.raw)
     except PermanentError as error:
-        raise Refused(410, "gone", f"the body of ingest {accepted.id} is not kept any more") from error
+        raise ApiError(410, "gone", f"the body of ingest {accepted.id} is not kept any more") from error
     metrics.volume("raw", "read", accepted.bytes)
     kind = {"csv": ".csv", "multipart": ".form"}.get(accepted.form, ".json")
     headers = attachment(f"{accepted.id}{kind}{_SUFFIXES.get(accepted.content_encoding, '')}")
@@ -265,7 +267,7 @@ async def retry(request: Asked, point: Number) -> Response[answers.Answer]:
     wanted = select(quarantine.c.ingest_id).where(quarantine.c.user_id == request.user.user, quarantine.c.id == point)
     found = await health(request).database.run(lambda connection: connection.execute(wanted).scalar())
     if found is None:
-        raise Refused(404, "not_found", f"there is no quarantined point {point}")
+        raise ApiError(404, "not_found", f"there is no quarantined point {point}")
     return await _again(request, found)
 
 
@@ -281,7 +283,7 @@ async def _again(request: Asked, ingest: str) -> Response[answers.Answer]:
             await parts.raw.again(accepted)
             await parts.raw.sent(accepted.id)
         message = "the stream takes nothing now; try again"
-        raise Refused(503, "unavailable", message, headers={"retry-after": "5"}) from error
+        raise ApiError(503, "unavailable", message, headers={"retry-after": "5"}) from error
     await parts.gate.audit.record("ingest_reprocessed", caller=request.user, resource=again.id)
     answer = answers.answer(answers.waiting(again), 0.0)
     return Response(
@@ -345,7 +347,7 @@ async def cancel(request: Asked, ingest_id: FromPath[str]) -> None:
     """Refuse to cancel: what was accepted is processed."""
     accepted = await accepted_of(health(request), request.user.user, ingest_id)
     message = f"what was accepted is never dropped; once it is processed, DELETE /api/v1/data/{accepted.id} deletes it"
-    raise Refused(409, "conflict", message)
+    raise ApiError(409, "conflict", message)
 
 
 ROUTES = [ingests_list, raw, reprocess, quarantined, retry, jobs, statistics, job, cancel]

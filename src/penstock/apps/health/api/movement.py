@@ -10,31 +10,15 @@ from litestar.params import Parameter
 from sqlalchemy import Connection, select
 
 from ....platform.web import cursors
+from ....platform.web.answers import Page, Payload, attachment, flowing, reads
 from ....platform.web.paging import Window
+from ....platform.web.parameters import Cursor, End, Limit, Start, missing, window, wrong
 from ..reading import points, tracks, workouts
 from ..schema import routes, series
 from ..schema import workouts as table
 from ..store import places
 from . import shapes
-from .queries import (
-    Asked,
-    Cursor,
-    End,
-    Limit,
-    Name,
-    Page,
-    Payload,
-    Source,
-    Start,
-    answered,
-    attachment,
-    flowing,
-    health,
-    missing,
-    reads,
-    window,
-    wrong,
-)
+from .queries import Asked, Name, Source, answered, health
 
 GEOJSON = "application/geo+json"
 GPX = "application/gpx+xml"
@@ -150,7 +134,7 @@ async def route(
 
 
 def _properties(connection: Connection, user: int, workout: str) -> Payload:
-    """Say whose route it is; raises Refused if there is none."""
+    """Say whose route it is; raises ApiError if there is none."""
     statement = select(table.c.name, table.c.time).where(table.c.user_id == user, table.c.id == workout)
     found = connection.execute(statement).first()
     mine = select(routes.c.time).where(routes.c.user_id == user, routes.c.parent_id == workout)

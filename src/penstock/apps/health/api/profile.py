@@ -11,22 +11,13 @@ from litestar import Request, Response, delete, patch, post, put
 from litestar.params import JSONBody, Parameter
 from sqlalchemy import Connection
 
-from ....platform.access.caller import Refused
+from ....platform.web.answers import Payload, documented, reads
+from ....platform.web.errors import ApiError
+from ....platform.web.parameters import known_parameters, meant, missing, wrong
 from ..export import catalogue
 from ..reading import person
 from ..reading.person import EARLIEST, Characteristics, Kept
-from .queries import (
-    Asked,
-    Name,
-    Payload,
-    answered,
-    documented,
-    known_parameters,
-    meant,
-    missing,
-    reads,
-    wrong,
-)
+from .queries import Asked, Name, answered
 
 PATH = "/api/v1/user/characteristics"
 LARGEST_BODY = 100_000
@@ -39,9 +30,9 @@ async def known_fields(request: Request[Any, Any, Any]) -> None:
     try:
         given = msgspec.json.decode(await request.body())
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise Refused(400, "validation_error", f"the body is not JSON: {error}") from None
+        raise ApiError(400, "validation_error", f"the body is not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise Refused(400, "validation_error", "the body is no JSON object")
+        raise ApiError(400, "validation_error", "the body is no JSON object")
     known = Characteristics.__struct_fields__
     for name in given:
         if name not in known:
@@ -67,8 +58,8 @@ def _checked(values: Characteristics) -> Characteristics:
     return values
 
 
-def _none() -> Refused:
-    return Refused(404, "not_found", f"there are no characteristics; POST {PATH} gives some")
+def _none() -> ApiError:
+    return ApiError(404, "not_found", f"there are no characteristics; POST {PATH} gives some")
 
 
 @reads(PATH, Characteristics | None, "The characteristics; null if none were given.")
@@ -203,7 +194,7 @@ async def zones(
         own = _own(person.load(connection, user))
         age = own.age(_today()) if own else None
         if age is None:
-            raise Refused(404, "not_found", f"the date of birth is not known; PATCH {PATH} with date_of_birth")
+            raise ApiError(404, "not_found", f"the date of birth is not known; PATCH {PATH} with date_of_birth")
         resting = resting_hr if resting_hr is not None else person.resting_heart_rate(connection, user)
         greatest = person.greatest_heart_rate(age)
         if resting is not None and resting >= greatest:

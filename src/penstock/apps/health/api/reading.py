@@ -11,30 +11,15 @@ from litestar.params import Parameter
 from sqlalchemy import Connection, select
 
 from ....platform.web import cursors
+from ....platform.web.answers import Page, Payload, reads
 from ....platform.web.paging import Question
+from ....platform.web.parameters import Cursor, End, Limit, Start, Zone, missing, window, wrong, zone_of
 from ..reading import overview, points, sleep
 from ..reading.points import Metric
 from ..schema import quality
 from ..store import rollups
 from . import exporting, movement, shapes
-from .queries import (
-    Asked,
-    Cursor,
-    End,
-    Limit,
-    Name,
-    Page,
-    Payload,
-    Source,
-    Start,
-    Zone,
-    answered,
-    missing,
-    reads,
-    window,
-    wrong,
-    zone_of,
-)
+from .queries import Asked, Name, Source, answered
 
 Sort = Annotated[Literal["asc", "desc"], Parameter(description="By time: the oldest or the newest first.")]
 Format = Annotated[
