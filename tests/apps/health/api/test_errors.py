@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from penstock.apps.health.api import app as module
 from penstock.apps.health.api import ingest
 from penstock.errors import ConnectionLost
 from penstock.observe.logs import correlation_id
+from penstock.platform.web import exchange
 
 ORIGIN = {"origin": "https://health.example"}
 
@@ -128,7 +128,7 @@ async def test_a_request_id_that_is_not_fit_is_replaced(served: Any, given: str)
 
 async def test_log_lines_of_a_request_share_its_id(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(module.Exchange, "finish", lambda _: seen.append(correlation_id.get()))
+    monkeypatch.setattr(exchange.RequestScope, "finish", lambda _: seen.append(correlation_id.get()))
     await served.client.get("/api/v1/ingests", headers={"x-request-id": "r-1"})
     assert seen == ["r-1"]
     assert correlation_id.get() is None
