@@ -1,4 +1,4 @@
-"""The ASGI application of the page: a fixed table of files, read once at the start."""
+"""Pages of an application: the files of a package, read once at the start."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import NamedTuple
 
 from ..serving.asgi import Receive, Scope, Send
 from ..serving.listener import answer
-
-PATH = "/health-data"
-"""Where the page is: mount it at ``/health-data`` and at ``/health-data/*``."""
 
 INDEX = "index.html"
 TYPES = {
@@ -28,8 +25,7 @@ POLICY = (
 )
 """Nothing but files of our own, no inline script or style, no text that becomes markup."""
 
-SECURITY = (
-    (b"content-security-policy", POLICY.encode()),
+_SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -47,11 +43,16 @@ class File(NamedTuple):
     etag: bytes
 
 
-class Page:
-    """Serves the files of the page. Making one reads them all, so it is made in a thread."""
+class StaticPages:
+    """Serve the files of ``package`` at ``prefix`` and beneath it; ``policy`` is their Content-Security-Policy.
 
-    def __init__(self) -> None:
-        self._files = _read()
+    Reads all files when it is made, so make it in a thread.
+    """
+
+    def __init__(self, package: str, prefix: str, policy: str = POLICY) -> None:
+        self._prefix = prefix
+        self._headers = ((b"content-security-policy", policy.encode()), *_SECURITY_HEADERS)
+        self._files = _read(package)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request beneath ``root_path``; what is not in the table is 404, whatever its path looks like."""
@@ -59,28 +60,34 @@ class Page:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["method"] not in ("GET", "HEAD"):
-            await answer(send, 405, {"error": "expected GET, HEAD"}, [(b"allow", b"GET, HEAD"), *SECURITY])
+            await answer(send, 405, {"error": "expected GET, HEAD"}, [(b"allow", b"GET, HEAD"), *self._headers])
             return
-        name = scope["path"].removeprefix(scope.get("root_path") or PATH)
+        name = scope["path"].removeprefix(scope.get("root_path") or self._prefix)
         if name == "/":  # The page's own addresses are relative to the one without the slash.
-            where = b".." + PATH.encode()
-            await _respond(scope, send, 308, b"", [(b"location", where), (b"content-length", b"0")])
+            where = b".." + self._prefix.encode()
+            await self._respond(scope, send, 308, b"", [(b"location", where), (b"content-length", b"0")])
             return
         file = self._files.get(name.removeprefix("/") or INDEX)
         if file is None:
-            await answer(send, 404, {"error": "nothing is served at this path"}, SECURITY)
+            await answer(send, 404, {"error": "nothing is served at this path"}, self._headers)
             return
         headers = [(b"etag", file.etag), (b"cache-control", b"no-cache")]
         if _known(scope, file.etag):
-            await _respond(scope, send, 304, b"", headers)
+            await self._respond(scope, send, 304, b"", headers)
             return
         length = (b"content-length", b"%d" % len(file.content))
-        await _respond(scope, send, 200, file.content, [(b"content-type", file.type), length, *headers])
+        await self._respond(scope, send, 200, file.content, [(b"content-type", file.type), length, *headers])
+
+    async def _respond(
+        self, scope: Scope, send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def _read() -> dict[str, File]:
+def _read(package: str) -> dict[str, File]:
     table = {}
-    for entry in files("penstock.apps.health.page").iterdir():
+    for entry in files(package).iterdir():
         suffix = entry.name[entry.name.rfind(".") :]
         if suffix in TYPES:
             content = entry.read_bytes()
@@ -92,8 +99,3 @@ def _read() -> dict[str, File]:
 def _known(scope: Scope, etag: bytes) -> bool:
     given = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
     return any(one.strip().removeprefix(b"W/") in (etag, b"*") for one in given.split(b","))
-
-
-async def _respond(scope: Scope, send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *SECURITY]})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -17,7 +17,7 @@ from ...inputs.feed import feed
 from ...platform.access.gate import Gate
 from ...platform.application import Platform
 from ...platform.ownership import database_of, rows_database, space_of, url_of
-from ...platform.pages import Page
+from ...platform.pages import StaticPages
 from ...platform.relocation import is_beside, move_into_file
 from ...runtime.wal import hold
 from ...serving.asgi import Asgi, Receive, Scope, Send
@@ -117,7 +117,7 @@ class Health(Application, Settings, type="health"):
                 raw = await asyncio.to_thread(Raw.of, settings)
                 health = service.Health(settings=settings, database=database, raw=raw, gate=gate)
                 api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
-                page = await asyncio.to_thread(Page)
+                page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
                 platform.start(_send_again(raw))
                 platform.start(Schedule(settings, database).serve(platform.context, platform.stop))
                 yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)

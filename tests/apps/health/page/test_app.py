@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from penstock.platform.pages import PATH, Page
+from penstock.platform.pages import StaticPages
 from penstock.testing.servers import ServerMissing
 
 from . import conftest
+
+PATH = "/health-data"
 
 
 class Answer(NamedTuple):
@@ -20,7 +22,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def ask(page: Page, path: str, method: str = "GET", *, root: str = PATH, **headers: str) -> Answer:
+async def ask(page: StaticPages, path: str, method: str = "GET", *, root: str = PATH, **headers: str) -> Answer:
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -37,12 +39,12 @@ async def ask(page: Page, path: str, method: str = "GET", *, root: str = PATH, *
 
 
 @pytest.fixture
-async def page() -> Page:
-    return await asyncio.to_thread(Page)
+async def page() -> StaticPages:
+    return await asyncio.to_thread(StaticPages, "penstock.apps.health.page", PATH)
 
 
 @pytest.mark.parametrize("root", [PATH, ""])
-async def test_the_page_is_at_its_address(page: Page, root: str) -> None:
+async def test_the_page_is_at_its_address(page: StaticPages, root: str) -> None:
     answer = await ask(page, PATH, root=root)
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -58,12 +60,12 @@ async def test_the_page_is_at_its_address(page: Page, root: str) -> None:
         ("icon.svg", "image/svg+xml"),
     ],
 )
-async def test_files_have_their_types(page: Page, name: str, type: str) -> None:
+async def test_files_have_their_types(page: StaticPages, name: str, type: str) -> None:
     answer = await ask(page, f"{PATH}/{name}")
     assert (answer.status, answer.headers["content-type"]) == (200, type)
 
 
-async def test_a_slash_at_the_end_leads_to_the_page(page: Page) -> None:
+async def test_a_slash_at_the_end_leads_to_the_page(page: StaticPages) -> None:
     answer = await ask(page, f"{PATH}/")
     assert (answer.status, answer.headers["location"]) == (308, "../health-data")
 
@@ -72,13 +74,13 @@ async def test_a_slash_at_the_end_leads_to_the_page(page: Page) -> None:
     "path",
     ["/app.py", "/__init__.py", "/../app.py", "/../../service.py", "//etc/passwd", "/./page.css", "/page.css/", "/x\0"],
 )
-async def test_nothing_but_the_files_of_the_page_is_served(page: Page, path: str) -> None:
+async def test_nothing_but_the_files_of_the_page_is_served(page: StaticPages, path: str) -> None:
     answer = await ask(page, f"{PATH}{path}")
     assert answer.status == 404
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_what_a_browser_has_is_not_sent_again(page: Page) -> None:
+async def test_what_a_browser_has_is_not_sent_again(page: StaticPages) -> None:
     first = await ask(page, f"{PATH}/page.css")
     tag = first.headers["etag"]
     for known in (tag, f'"other", W/{tag}', "*"):
@@ -88,19 +90,19 @@ async def test_what_a_browser_has_is_not_sent_again(page: Page) -> None:
     assert (await ask(page, f"{PATH}/main.js")).headers["etag"] != tag
 
 
-async def test_head_has_no_body(page: Page) -> None:
+async def test_head_has_no_body(page: StaticPages) -> None:
     whole, head = await ask(page, PATH), await ask(page, PATH, "HEAD")
     assert (head.status, head.body) == (200, b"")
     assert head.headers == whole.headers
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-async def test_other_methods_are_refused(page: Page, method: str) -> None:
+async def test_other_methods_are_refused(page: StaticPages, method: str) -> None:
     answer = await ask(page, PATH, method)
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_the_browser_is_told_to_trust_nothing_else(page: Page) -> None:
+async def test_the_browser_is_told_to_trust_nothing_else(page: StaticPages) -> None:
     for path in (PATH, f"{PATH}/main.js", f"{PATH}/nothing"):
         headers = (await ask(page, path)).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
@@ -110,7 +112,7 @@ async def test_the_browser_is_told_to_trust_nothing_else(page: Page) -> None:
         assert (headers["x-frame-options"], headers["referrer-policy"]) == ("DENY", "no-referrer")
 
 
-async def test_a_websocket_is_closed(page: Page) -> None:
+async def test_a_websocket_is_closed(page: StaticPages) -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
