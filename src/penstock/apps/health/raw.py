@@ -19,8 +19,8 @@ import obstore
 from obstore.store import ObjectStore
 
 from ...clients import object_store
+from ...clients.disk import make_folder, sync_folder, write_all
 from ...errors import ConfigError, PenstockError, PermanentError, TransientError
-from ...outputs.file.disk import make_folder, sync_folder, write_all
 from .acceptance import Accepted
 from .settings import Settings
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from . import disk, tails
+from ...clients import disk
+from . import tails
 from .formats import Compression, Format
 
 HEADER_BYTES = 1 << 16

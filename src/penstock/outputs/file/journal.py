@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...clients import disk
 from ...delivery import Position
 from ...errors import ConnectionLost, TransientError
-from . import disk
 
 COMPACT_BYTES = 1 << 20
 """How long the journal grows before it is written anew."""

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from ...clients import disk
 from ...delivery import Batch, Position
 from ...errors import ConfigError, ConnectionLost, TransientError
-from . import disk
 from .journal import Journal
 from .paths import Template, numbered, numbers
 

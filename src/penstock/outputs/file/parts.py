@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ...clients import disk
 from ...delivery import Batch, Position
 from ...errors import TransientError
 from ...metadata import without_metadata
-from . import disk, formats
+from . import formats
 from .local import LocalWriter
 from .paths import last_number, numbered
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 
-from ...errors import PermanentError, TransientError
+from ..errors import PermanentError, TransientError
 
 LOCK_TIMEOUT = 5.0
 """How long to wait for another process that writes the same file, in seconds."""
