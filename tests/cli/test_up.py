@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -230,6 +231,15 @@ def test_queries_cannot_change_anything_and_say_what_is_wrong(penstock, tmp_path
     assert json.loads(rows[999]) == {"n": 999, "text": "a\nb\x1b[2J"}
     empty = penstock("query", "SELECT * FROM readings WHERE n < 0")
     assert (empty.returncode, empty.stdout) == (0, "n  text\n-  ----\n")
+
+
+def test_a_page_of_another_origin_plants_no_rows(up) -> None:
+    running = up()
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
+        request = urllib.request.Request(f"{running.url}/ingest/planted", b'{"a": 1}', headers)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=20)
+    assert running.post("/ingest/readings", {"a": 1}, "application/x-www-form-urlencoded") == 200, "as curl -d sends it"
 
 
 def test_logs_are_json_where_that_is_asked_for(up) -> None:

@@ -537,6 +537,27 @@ async def test_pages_of_other_origins_may_post_where_that_is_wanted(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example", "Content-Type": "text/plain"},
+        {"Origin": "null", "Content-Type": "application/x-www-form-urlencoded"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Host": "evil.example"},
+    ],
+)
+async def test_pages_of_other_origins_and_foreign_hosts_plant_no_rows(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with serving(tmp_path, same_origin=True) as service:
+        async with service.session.post(service.url + "/events", data=b"{}", headers=headers) as response:
+            assert response.status == 403
+            assert "error" in await response.json()
+        posting = asyncio.create_task(service.post({"from": "curl"}))
+        delivery = await service.reader.read()
+        await delivery.ack()
+        await posting
+    assert delivery.batch.num_rows == 1
+
+
+@pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({}, "expected either `address` and `path`"),

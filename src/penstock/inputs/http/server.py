@@ -17,6 +17,7 @@ from ...delivery import Batch, Delivery
 from ...errors import PermanentError, TransientError
 from ...metadata import VALUE, Origin
 from ...serving.asgi import Receive, Scope, Send
+from ...serving.guard import refusal
 from ...serving.listener import Tls, answer
 from .bodies import ENCODINGS, Refusal, Rows, decompress, media, parse
 
@@ -173,6 +174,8 @@ class Endpoint:
     async def _take(self, scope: Scope, receive: Receive) -> int | None:
         """Return how many rows are durable now; None if the client went away before its body was whole."""
         headers = dict(scope["headers"])
+        if self._config.same_origin and (reason := refusal(scope, self._config.address or "")):
+            raise Refusal(403, reason)
         encoding = self._admit(headers)
         held = _Held(self)
         try:

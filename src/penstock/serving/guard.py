@@ -1,0 +1,49 @@
+"""Refuse requests that a web page of another origin can make a browser send."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from .asgi import Scope
+from .listener import split_address
+
+_OWN = (b"same-origin", b"none")
+"""Values of Sec-Fetch-Site for pages of our own, and for what a person typed."""
+
+
+def refusal(scope: Scope, address: str) -> str | None:
+    """Return why a request to the listener at ``address`` is refused, or None.
+
+    A browser sends Origin with every POST, and Sec-Fetch-Site where it is up to date; both must say that the page is
+    of our own origin. curl and devices send neither. On a loopback address Host must name this machine, too: a foreign
+    name there is one that somebody pointed at it (DNS rebinding), whose page has the same origin as that name.
+    """
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value.strip().lower())
+    host = headers.get(b"host", [b""])[-1]
+    if host and _is_loopback(split_address(address)[0]) and not _is_loopback(_name(host)):
+        return "this host is not served here; use 127.0.0.1 or localhost"
+    if any(site not in _OWN for site in headers.get(b"sec-fetch-site", ())):
+        return "pages of other origins may not post here"
+    expected = b"%s://%s" % (str(scope.get("scheme", "http")).encode(), host)
+    if any(origin != expected for origin in headers.get(b"origin", ())):
+        return "pages of other origins may not post here"
+    return None
+
+
+def _name(host: bytes) -> str:
+    """Return the name in a Host header, without the port."""
+    text = host.decode("latin-1")
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
