@@ -36,6 +36,9 @@ LEGACY_TABLES = frozenset(
 )
 """Tables that older versions kept beside the rows of the inbox; no row may be posted into them before they moved."""
 
+LEGACY_PARTITIONS = ("health_points_*", "health_series_*", "health_routes_*")
+"""How their partitions in PostgreSQL were called."""
+
 
 def rows_database(installation: Installation) -> Postgres | Sqlite | Duckdb:
     """Return the database of the rows of an installation; raises ConfigError for a URL that names none."""

@@ -15,7 +15,7 @@ from ...clients.view import Tables, tables
 from ...config.configuration import loads
 from ...errors import PenstockError
 from ...platform.application import Platform
-from ...platform.ownership import LEGACY_TABLES, rows_database
+from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, rows_database
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.listener import answer
 from ...stream import Stream
@@ -49,7 +49,7 @@ class Inbox(Application, type="inbox"):
             "DATABASE": installation.rows_url,
             "SCHEMA": SCHEMA if isinstance(rows, Postgres) else "",
             "FOLDER": str(self.folder),
-            "RESERVED": ", ".join(f"'{name}'" for name in sorted(LEGACY_TABLES)),
+            "RESERVED": ",".join(["_*", *sorted(LEGACY_TABLES), *LEGACY_PARTITIONS]),
         }
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url, space
 from ...component import Output, TransactionalWriter
@@ -53,6 +53,8 @@ class Sql(Output, type="sql"):
     """The table, or an expression that gives it for each row."""
     schema_name: str | None = None
     """The schema of PostgreSQL that tables are in whose names say none; it is made if it is missing."""
+    reserved_names: list[str] = []
+    """Names that no table has whose name comes from the rows; `health_*` stands for all that begin so."""
     key: list[str] = []
     """The columns that tell rows apart: a row takes the place of the one with the same key. Without it, rows add up."""
     upsert: bool = False
@@ -79,6 +81,11 @@ class Sql(Output, type="sql"):
             return self.output_type
         return from_url(self.url.get_secret_value() if self.url is not None else "")
 
+    @field_validator("reserved_names", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
     def spaces(self) -> Sequence[str]:
         """Return the schema or the file that its tables are in."""
         schema, dot, _ = (self.table_name.constant or "").rpartition(".")
@@ -88,7 +95,9 @@ class Sql(Output, type="sql"):
     async def open(self, context: Context) -> AsyncIterator[TransactionalWriter]:
         """Connect; the writer keeps positions too."""
         payloads = self.payloads if self.codec is not None else None
-        target = Target(self.table_name, tuple(self.key or self.upsert_keys), self.create, payloads)
+        target = Target(
+            self.table_name, tuple(self.key or self.upsert_keys), self.create, payloads, tuple(self.reserved_names)
+        )
         async with OwnThread(f"{context.name}-sql") as thread:
             session = await thread.run(_connect, self.database(), self.schema_name)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -52,6 +53,8 @@ class Target:
     create: bool
     payloads: Callable[[Batch], pa.BinaryArray] | None
     """Set if the table keeps payloads instead of columns."""
+    reserved: tuple[str, ...] = ()
+    """Names that no table has, besides those of the database itself, whose name comes from the rows."""
 
 
 class SqlWriter:
@@ -204,6 +207,8 @@ class SqlWriter:
                 reason = "has a dot"
             if reason is None and name.lower().startswith(_RESERVED):
                 reason = "is a name for the database itself"
+            if reason is None and any(fnmatchcase(name.casefold(), one) for one in self._target.reserved):
+                reason = "belongs to Penstock or to an application: choose another name"
             if reason is not None:
                 refused |= {int(row): f"the table {name[:80]!r} {reason}" for row in rows}
             elif not refused:
