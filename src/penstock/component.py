@@ -18,6 +18,7 @@ from pydantic_core import core_schema
 from .checkpoint import CheckpointStore
 from .context import Context
 from .delivery import Batch, Decoder, Delivery, Position
+from .extras import MissingPackage
 from .metadata import PREFIX, VALUE, without_metadata
 from .options import Options
 
@@ -29,6 +30,8 @@ class Component(Options):
     _package: ClassVar[str]
     type_name: ClassVar[str] = ""
     """The ``type`` by which configurations name it."""
+    extra: ClassVar[str] = ""
+    """The extra that brings the packages which all uses of it import; empty if the core is enough."""
 
     name: str | None = None
     """A name of your own for logs, metrics and joins."""
@@ -53,12 +56,12 @@ class Component(Options):
                 if not absent and str(missing.name).startswith("penstock."):
                     raise
                 if not absent:
-                    raise ValueError(cls._needs(type, missing)) from missing
+                    raise cls._lacks(type, missing) from missing
                 for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}", name=type):
                     try:
                         entry.load()
                     except ModuleNotFoundError as lacking:
-                        raise ValueError(cls._needs(type, lacking)) from lacking
+                        raise cls._lacks(type, lacking, entry) from lacking
         if type not in cls._known:
             close = difflib.get_close_matches(type, cls.names(), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(cls.names())}"
@@ -66,11 +69,12 @@ class Component(Options):
         return cls._known[type]  # type: ignore[return-value]
 
     @classmethod
-    def _needs(cls, type: str, missing: ModuleNotFoundError) -> str:
-        return (
-            f"{cls._package[:-1]} {type!r} needs the package {missing.name!r}, which is not installed: "
-            f"pip install 'penstock[{type}]' or 'penstock[all]'"
-        )
+    def _lacks(
+        cls, type: str, missing: ModuleNotFoundError, entry: importlib.metadata.EntryPoint | None = None
+    ) -> MissingPackage:
+        package = str(missing.name).partition(".")[0]
+        distribution = entry.dist.name if entry is not None and entry.dist is not None else "penstock"
+        return MissingPackage(package, f"{cls._package[:-1]} {type!r}", distribution)
 
     @classmethod
     def installed(cls) -> dict[str, type[Component]]:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
+from ..extras import require
 from ..options import Options
 
 
@@ -38,6 +39,7 @@ class Postgres(Options):
 
     @model_validator(mode="after")
     def _expect_postgres(self) -> Postgres:
+        require("psycopg", "a PostgreSQL database")
         scheme = self.uri.get_secret_value().partition("://")[0]
         if scheme not in ("postgresql", "postgres"):
             raise ValueError("expected a uri of the form postgresql://user:password@host:5432/database")
@@ -65,6 +67,11 @@ class Duckdb(Options):
     name: str | None = None
     """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
 
+    @model_validator(mode="after")
+    def _expect_duckdb(self) -> Duckdb:
+        require("duckdb", "a DuckDB database")
+        return self
+
 
 def _refuse_mysql(value: Any) -> Any:
     if isinstance(value, dict) and value.get("type") == "mysql":
@@ -89,6 +96,7 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
     """
     scheme, _, rest = url.partition("://")
     if scheme in ("postgresql", "postgres"):
+        require("psycopg", "a PostgreSQL database")
         return Postgres(uri=SecretStr(url))
     if scheme == "mysql":
         _no_mysql()
@@ -96,6 +104,8 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
         if not rest.startswith("/") or len(rest) < 2:
             raise ValueError(f"expected {scheme}:///relative/path or {scheme}:////absolute/path")
         path = Path(unquote(rest[1:]))
+        if scheme == "duckdb":
+            require("duckdb", "a DuckDB database")
         return Sqlite(path=path) if scheme == "sqlite" else Duckdb(path=path)
     raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
 

@@ -7,25 +7,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotFoundError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
-from obstore.store import AzureStore, GCSStore, HTTPStore, ObjectStore, S3Store
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from ..errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
+from ..extras import require
 from ..options import Options
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
 
@@ -40,7 +32,14 @@ def _given(**settings: str | SecretStr | None) -> Any:
     return {key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in given.items()}
 
 
-class S3(Options):
+class _Store(Options):
+    @model_validator(mode="after")
+    def _expect_obstore(self) -> Self:
+        require("obstore", "an object store")
+        return self
+
+
+class S3(_Store):
     """A bucket of S3, or of a server that speaks its protocol. Keys left out come from ``AWS_*`` variables."""
 
     type: Literal["s3"] = "s3"
@@ -59,6 +58,8 @@ class S3(Options):
 
     def connect(self) -> ObjectStore:
         """Return the live store; nothing is sent yet."""
+        from obstore.store import S3Store
+
         given = _given(
             access_key_id=self.access_key_id,
             secret_access_key=self.secret_access_key,
@@ -75,7 +76,7 @@ class S3(Options):
         return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1", "yes", "on")
 
 
-class Gs(Options):
+class Gs(_Store):
     """A bucket of Google Cloud Storage. Credentials left out come from ``GOOGLE_*`` variables."""
 
     type: Literal["gs"] = "gs"
@@ -96,6 +97,8 @@ class Gs(Options):
 
     def connect(self) -> ObjectStore:
         """Return the live store; nothing is sent yet."""
+        from obstore.store import GCSStore
+
         base_url = self.url if self.url is not None and not self.url.startswith("gs://") else None
         given = _given(
             service_account=self.service_account_path,
@@ -106,7 +109,7 @@ class Gs(Options):
         return GCSStore(self.bucket_name, config=given, client_options=client, retry_config=_RETRIES)
 
 
-class Az(Options):
+class Az(_Store):
     """A container of Azure Blob Storage. Credentials left out come from ``AZURE_*`` variables."""
 
     type: Literal["az"] = "az"
@@ -123,6 +126,8 @@ class Az(Options):
 
     def connect(self) -> ObjectStore:
         """Return the live store; nothing is sent yet."""
+        from obstore.store import AzureStore
+
         given = _given(account_name=self.account, account_key=self.access_key, endpoint=self.endpoint)
         client = _client(self.endpoint is not None)
         if self.url is not None:
@@ -130,7 +135,7 @@ class Az(Options):
         return AzureStore(self.container_name, config=given, client_options=client, retry_config=_RETRIES)
 
 
-class Http(Options):
+class Http(_Store):
     """Files of a web server."""
 
     type: Literal["http"] = "http"
@@ -148,6 +153,8 @@ class Http(Options):
 
     def connect(self) -> ObjectStore:
         """Return the live store; nothing is sent yet."""
+        from obstore.store import HTTPStore
+
         client = _client(self.url.startswith("http://"))
         return HTTPStore.from_url(self.url.rstrip("/"), client_options=client, retry_config=_RETRIES)
 
@@ -196,17 +203,19 @@ def translated(action: str) -> Iterator[None]:
     Refused credentials are a ConnectionLost: they may be renewed, and no row is at fault. A server that is
     unreachable, overloaded or failing is a TransientError; all else a PermanentError.
     """
+    from obstore import exceptions
+
     try:
         yield
     except PenstockError:
         raise
-    except (NotFoundError, FileNotFoundError) as error:
+    except (exceptions.NotFoundError, FileNotFoundError) as error:
         raise PermanentError(f"{action}: not found ({_short(error)})") from None
-    except (AlreadyExistsError, FileExistsError, PreconditionError) as error:
+    except (exceptions.AlreadyExistsError, FileExistsError, exceptions.PreconditionError) as error:
         raise PermanentError(f"{action}: {_short(error)}") from None
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
         raise ConnectionLost(f"{action}: permission denied ({_short(error)})") from None
-    except BaseError as error:
+    except exceptions.BaseError as error:
         kind = TransientError if _may_pass(str(error)) else PermanentError
         raise kind(f"{action}: {_short(error)}") from None
     except OSError as error:

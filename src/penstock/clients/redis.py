@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ..errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
+from ..extras import MissingPackage
 from .database import redact, redact_url
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def client(url: SecretStr, *, timeout: float = 1.0) -> Redis:
         from redis.backoff import NoBackoff
         from redis.driver_info import DriverInfo
     except ImportError:
-        raise ConfigError("redis is not installed; install penstock[health]") from None
+        raise MissingPackage("redis", "a Redis URL") from None
     text = url.get_secret_value()
     try:
         parts = urlsplit(text)

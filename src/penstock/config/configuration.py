@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationI
 
 from ..application import Application, Installation
 from ..errors import ConfigError
+from ..extras import require
 from ..options import Options
 from ..stream import Stream
 from .document import Document, Path_, parse_document, read_document
@@ -97,6 +98,16 @@ class Configuration(Options):
         if url is not None and url.get_secret_value() and "://" not in url.get_secret_value():
             raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
         return url
+
+    @model_validator(mode="after")
+    def _expect_packages(self) -> Configuration:
+        if self.health_check.enabled:
+            require("uvicorn", "`health_check`, unless it has `enabled: false`,")
+        if self.tracing is not None:
+            require("opentelemetry", "`tracing`")
+        if self.state is not None and self.state.startswith(("postgresql://", "postgres://")):
+            require("psycopg", "`state` in PostgreSQL")
+        return self
 
     @model_validator(mode="after")
     def _belongs_together(self, info: ValidationInfo) -> Configuration:

@@ -8,7 +8,7 @@ import io
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import aiohttp
 import pyarrow as pa
@@ -71,6 +71,8 @@ class Http(Output, type="http"):
         auth: {type: bearer, token: not-a-secret}
         batch: {rows: 500, format: ndjson}
     """
+
+    extra: ClassVar[str] = "http"
 
     url: Annotated[Expr, AfterValidator(_checked)]
     """Where to send; spaces around it are ignored. An expression gives each row its own; rows whose URL is null or not

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import cast
+from typing import ClassVar, cast
 
 from ...application import Application, Installation, Routes
 from ...clients.database import Postgres, Sqlite
@@ -51,6 +51,8 @@ class Health(Application, Settings, type="health"):
         type: health
         max_body_bytes: 50000000
     """
+
+    extra: ClassVar[str] = "health"
 
     def streams(self, installation: Installation) -> Sequence[Stream]:
         """Return the stream of exports and that of the audit; raises ConfigError."""

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import fastavro
 import pyarrow as pa
@@ -38,6 +38,8 @@ class Avro(Codec, type="avro"):
         type: avro
         compression: deflate
     """
+
+    extra: ClassVar[str] = "avro"
 
     schema_: Any = Field(default=None, alias="schema")
     """The Avro schema of each payload, as a mapping or as JSON text."""

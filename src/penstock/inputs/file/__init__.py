@@ -14,6 +14,7 @@ from ...component import Input, Reader
 from ...context import Context
 from ...duration import Duration
 from ...errors import ConfigError, ConnectionLost, PermanentError, TransientError
+from ...extras import require
 from ...framing import Framing
 from ...options import Options
 from .listing import Found, Listing, LocalListing, StoredListing
@@ -143,6 +144,10 @@ class File(Input, type="file"):
             self.codec.check_lines()
         if self.start == "end" and not self.follow:
             raise ValueError("start: end needs follow: true")
+        if self.format == "avro":
+            require("fastavro", "format avro")
+        if self.store is not None or "://" in self.path:
+            require("obstore", "an object store")
         return self
 
     @asynccontextmanager

@@ -7,9 +7,7 @@ import os
 import tempfile
 from typing import IO, Any, Protocol
 
-import obstore
 import pyarrow as pa
-from obstore.exceptions import NotSupportedError, PreconditionError
 
 from ...clients.object_store import translated
 from ...errors import PermanentError, TransientError
@@ -115,6 +113,9 @@ class StoredContent:
         return copy
 
     def _get(self, options: dict[str, Any]) -> Any:
+        import obstore
+        from obstore.exceptions import NotSupportedError, PreconditionError
+
         if self._etag is not None:
             options["if_match"] = self._etag
         with translated(f"reading {self._path}"):

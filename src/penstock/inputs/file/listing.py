@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import obstore
-
 from ...clients.object_store import translated
 from ...errors import ConfigError, TransientError
 from .content import COMPRESSIONS, Content, LocalContent, Removed, StoredContent, Unreadable
@@ -176,6 +174,8 @@ class StoredListing:
 
     def find(self) -> list[Found]:
         """Return the objects there are now, by name; raises TransientError or ConnectionLost."""
+        import obstore
+
         text = self._pattern.text.strip("/")
         with translated(f"listing {text or 'the bucket'}"):
             if self._pattern.is_plain and text and not self._pattern.text.endswith("/"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from ...clients.http import Auth, Headers, Url, check_credentials
 from ...component import Input, Reader
 from ...context import Context
 from ...duration import Duration
+from ...extras import require
 from ...options import Options
 from ...serving.listener import split_address
 from .bodies import BodyFraming
@@ -133,12 +134,15 @@ class Http(Input, type="http"):
             raise ValueError("expected a path like '/events' or '/events/{table}'")
         return path
 
+    extra: ClassVar[str] = "http"
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.url is None) == (self.address is None):
             raise ValueError("expected either `address` and `path`, to take posts, or `url`, to ask")
         if self.url is None and self.path is None:
             raise ValueError("expected a `path` beside `address`")
+        require("uvicorn" if self.url is None else "aiohttp", "input 'http'")
         ways = (_POLLING, "address") if self.url is None else (_SERVING, "url")
         wrong = [name for name in ways[0] if name in self.model_fields_set and getattr(self, name) is not None]
         if wrong:

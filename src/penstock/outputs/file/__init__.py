@@ -14,6 +14,7 @@ from ...clients.object_store import Store, locate
 from ...component import Output, Writer
 from ...context import Context
 from ...duration import Duration
+from ...extras import require
 from ...framing import Framing
 from ...options import Options
 from .formats import GROWING, Compression, Format, tell
@@ -118,6 +119,10 @@ class File(Output, type="file"):
     def _agrees(self) -> File:
         Template(self.path)
         format, _, _ = self.resolved()
+        if format is Format.AVRO:
+            require("fastavro", "format avro")
+        if self.store is not None or "://" in self.path:
+            require("obstore", "an object store")
         if format not in GROWING and self.rotate is not None:
             raise ValueError(f"`rotate` is for json, csv and text: each write makes a {format} file of its own")
         if self.framing is Framing.WHOLE:

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import obstore
 import pyarrow as pa
-from obstore.store import ObjectStore
 
 from ...clients.object_store import translated
 from ...delivery import Batch
@@ -23,6 +21,8 @@ from .paths import Template
 from .payloads import encoded, refuse_line_breaks
 
 if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
     from . import File
 
 
@@ -38,6 +38,8 @@ class ObjectWriter:
         self._put: list[str] = []
 
     async def write(self, batches: Sequence[Batch]) -> None:
+        import obstore
+
         batches = [batch for batch in batches if batch.num_rows]
         if not batches:
             return
@@ -55,6 +57,8 @@ class ObjectWriter:
 
     async def _withdraw(self) -> None:
         """Remove what a failed call had put before it was given up: its rows come again in other calls."""
+        import obstore
+
         for name in self._put:
             with translated(f"deleting {name}"):
                 await obstore.delete_async(self._store, name)
