@@ -242,6 +242,19 @@ def test_a_page_of_another_origin_plants_no_rows(up) -> None:
     assert running.post("/ingest/readings", {"a": 1}, "application/x-www-form-urlencoded") == 200, "as curl -d sends it"
 
 
+def test_tables_of_an_application_can_be_read_and_not_changed(penstock, tmp_path: Path) -> None:
+    (tmp_path / "penstock-data").mkdir()
+    for name, table in (("penstock.db", "readings"), ("penstock-health.db", "health_points")):
+        with closing(sqlite3.connect(tmp_path / "penstock-data" / name)) as connection:
+            connection.execute(f"CREATE TABLE {table} (n)")
+            connection.execute(f"INSERT INTO {table} VALUES (7)")
+            connection.commit()
+    joined = "SELECT p.n + r.n AS sum FROM health.health_points p CROSS JOIN readings r"
+    assert penstock("query", "--format", "csv", joined).stdout.splitlines() == ["sum", "14"]
+    assert penstock("query", "DELETE FROM health.health_points").returncode == 1
+    assert penstock("query", "--format", "csv", joined).stdout.splitlines() == ["sum", "14"]
+
+
 def test_logs_are_json_where_that_is_asked_for(up) -> None:
     running = up(PENSTOCK_LOG_FORMAT="json")
     request = urllib.request.Request(f"{running.url}/api/v1/openapi.json", headers={"x-request-id": "call-4711"})

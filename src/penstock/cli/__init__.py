@@ -211,7 +211,8 @@ def query(
     """Query what `penstock up` has stored, also while it runs.
 
     The SQL is that of the database: SQLite, or PostgreSQL if PENSTOCK_DATABASE_URL names one. Nothing can be changed.
-    Rows are written as they come, so a large result needs no memory.
+    Rows are written as they come, so a large result needs no memory. Tables of an application are read with its name
+    before theirs, as in `SELECT * FROM health.health_points`.
 
     Examples: `penstock query`, `penstock query "SELECT * FROM readings LIMIT 10"`,
     `penstock query --format csv "SELECT * FROM readings" > readings.csv`

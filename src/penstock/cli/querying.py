@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..application import Installation
-from ..clients.database import Duckdb, Postgres, Sqlite
 from ..clients.view import Selection, select, tables
 from ..errors import PenstockError
-from ..platform.ownership import rows_database
+from ..platform.ownership import files_beside, rows_database
 
 _SAMPLE = 200
 """How many rows decide how wide the columns of a table are."""
@@ -25,9 +24,10 @@ _WIDEST = 60
 
 def print_rows(data: Path, sql: str, format: str) -> None:
     """Print the result of a query; raises PenstockError, naming the tables there are where one is missing."""
-    where = _database(data)
+    installation = _installation(data)
+    where = rows_database(installation)
     try:
-        _print(select(where, sql), format)
+        _print(select(where, sql, beside=files_beside(installation)), format)
     except PenstockError as error:
         message = str(error)
         if message.startswith("there is no database"):
@@ -39,7 +39,7 @@ def print_rows(data: Path, sql: str, format: str) -> None:
 def print_tables(data: Path, format: str) -> None:
     """Print the tables and their columns."""
     try:
-        found = tables(_database(data))
+        found = tables(rows_database(_installation(data)))
     except PenstockError as error:
         if not str(error).startswith("there is no database"):
             raise
@@ -47,8 +47,8 @@ def print_tables(data: Path, format: str) -> None:
     _print(Selection(["table", "columns"], iter([(name, ", ".join(found[name])) for name in found])), format)
 
 
-def _database(data: Path) -> Postgres | Sqlite | Duckdb:
-    return rows_database(Installation(data, database=os.environ.get("PENSTOCK_DATABASE_URL", "")))
+def _installation(data: Path) -> Installation:
+    return Installation(data, database=os.environ.get("PENSTOCK_DATABASE_URL", ""))
 
 
 def _print(selection: Selection, format: str) -> None:

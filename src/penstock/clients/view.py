@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ..errors import PenstockError
@@ -70,18 +71,27 @@ def tables(database: Postgres | Sqlite | Duckdb) -> Tables:
     return columns
 
 
-def select(database: Postgres | Sqlite | Duckdb, sql: str) -> Selection:
-    """Run one query that changes nothing; raises PenstockError, also while the rows are taken."""
-    rows = _READERS[type(database)](database, sql)
+def select(
+    database: Postgres | Sqlite | Duckdb, sql: str, *, beside: Mapping[str, Path] = MappingProxyType({})
+) -> Selection:
+    """Run one query that changes nothing; raises PenstockError, also while the rows are taken.
+
+    ``beside`` are further SQLite files that it may read, by the names of their schemas: ``health.health_points``.
+    """
+    rows = (
+        _sqlite_rows(database, sql, beside) if isinstance(database, Sqlite) else _READERS[type(database)](database, sql)
+    )
     return Selection(list(next(rows)), rows)
 
 
-def _sqlite_rows(database: Sqlite, sql: str) -> Iterator[Row]:
+def _sqlite_rows(database: Sqlite, sql: str, beside: Mapping[str, Path]) -> Iterator[Row]:
     path = database.path
     if not path.exists():
         raise PenstockError(f"there is no database {path}")
     try:
         with closing(sqlite.connect(path, read_only=True)) as connection:
+            for name, file in beside.items():
+                connection.execute(f'ATTACH ? AS "{name}"', (f"{file.absolute().as_uri()}?mode=ro",))
             connection.set_authorizer(_allow_reading)
             cursor = connection.execute(sql)
             if cursor.description is None:
@@ -154,4 +164,4 @@ def _duckdb_rows(database: Duckdb, sql: str) -> Iterator[Row]:
         raise PenstockError(str(error).partition("\n\nLINE")[0]) from error
 
 
-_READERS: dict[type, Any] = {Sqlite: _sqlite_rows, Postgres: _postgres_rows, Duckdb: _duckdb_rows}
+_READERS: dict[type, Any] = {Postgres: _postgres_rows, Duckdb: _duckdb_rows}

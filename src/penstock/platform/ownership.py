@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -65,6 +66,16 @@ def own(rows: Postgres | Sqlite | Duckdb, owner: str) -> Postgres | Sqlite | Duc
     if isinstance(rows, Sqlite):
         return Sqlite(path=rows.path.with_name(f"{rows.path.stem}-{owner}{rows.path.suffix}"))
     return rows
+
+
+def files_beside(installation: Installation) -> dict[str, Path]:
+    """Return the SQLite files of the owners beside that of the rows, by owner; none in PostgreSQL."""
+    rows = rows_database(installation)
+    if not isinstance(rows, Sqlite):
+        return {}
+    start = f"{rows.path.stem}-"
+    found = rows.path.parent.glob(f"{start}*{rows.path.suffix}")
+    return {file.stem.removeprefix(start): file for file in found if file.stem.removeprefix(start).isidentifier()}
 
 
 def url_of(installation: Installation, owner: str) -> str:
