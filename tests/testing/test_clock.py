@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -48,6 +49,24 @@ def test_no_time_passes_while_a_thread_works() -> None:
         return "worker" if worker in done else "timer", asyncio.get_running_loop().time()
 
     assert run_jumping(main()) == ("worker", 0.0)
+
+
+def test_no_time_passes_while_a_cancelled_job_still_works() -> None:
+    working, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        working.set()
+        time.sleep(0.1)
+        ended.set()
+
+    async def main() -> bool:
+        job = asyncio.ensure_future(asyncio.to_thread(work))
+        await asyncio.to_thread(working.wait)
+        job.cancel()
+        await asyncio.sleep(1000)
+        return ended.is_set()
+
+    assert run_jumping(main())
 
 
 def test_a_socket_that_is_ready_comes_before_a_timer() -> None:

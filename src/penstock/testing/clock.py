@@ -70,13 +70,22 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run ``func`` in a thread; the time stands still meanwhile."""
-        self._jumping.in_threads += 1
-        future = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(self._returned)
-        return future
 
-    def _returned(self, _: object) -> None:
-        self._jumping.in_threads -= 1
+        def work() -> T:
+            try:
+                return func(*args)
+            finally:  # Not when the future is done: a job that was cancelled still works.
+                self.call_soon_threadsafe(self._count, -1)
+
+        self._count(1)
+        try:
+            return super().run_in_executor(executor, work)
+        except BaseException:
+            self._count(-1)
+            raise
+
+    def _count(self, change: int) -> None:
+        self._jumping.in_threads += change
 
 
 def run_jumping(main: Coroutine[Any, Any, T]) -> T:
