@@ -67,7 +67,9 @@ def penstock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 class Running:
     """A command that runs on: it can be signalled, killed and asked over HTTP."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], *, umask: int = -1
+    ) -> None:
         self._log = folder / f"stderr-{time.monotonic_ns()}"
         command = [sys.executable, "-m", "penstock", *arguments]
         with self._log.open("w") as log:
@@ -78,6 +80,7 @@ class Running:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                umask=umask,
             )
 
     @property
@@ -121,10 +124,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 class Up(Running):
-    """``penstock up`` on a port of its own."""
+    """``penstock up`` on a port of its own, under the umask that protects nothing."""
 
     def __init__(self, folder: Path, port: int, environment: dict[str, str]) -> None:
-        super().__init__(folder, ("up", "--address", f"127.0.0.1:{port}"), environment)
+        super().__init__(folder, ("up", "--address", f"127.0.0.1:{port}"), environment, umask=0)
         self.url = f"http://127.0.0.1:{port}"
 
     def ready(self) -> Self:

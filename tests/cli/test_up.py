@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import sqlite3
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -240,6 +241,20 @@ def test_a_page_of_another_origin_plants_no_rows(up) -> None:
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request, timeout=20)
     assert running.post("/ingest/readings", {"a": 1}, "application/x-www-form-urlencoded") == 200, "as curl -d sends it"
+
+
+def test_what_is_kept_is_closed_to_other_users(up, penstock, tmp_path: Path) -> None:
+    data = tmp_path / "penstock-data"
+    data.mkdir(mode=0o755)
+    (data / "penstock.db").touch(mode=0o644)  # as older versions left it
+    running = up()
+    assert penstock("health", "keys", "create", "--name", "phone").returncode == 0
+    assert running.post("/ingest/_hidden", {"celsius": 1}) == 200
+    _count(running, penstock, "_quarantine", 1)
+    assert running.end() == 0
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (data, *data.rglob("*"))}
+    assert {path.name for path in found} >= {"penstock.db", "penstock-health.db", "state.db", "wal"}
+    assert {path: oct(mode) for path, mode in found.items() if mode & 0o077} == {}
 
 
 def test_tables_of_an_application_can_be_read_and_not_changed(penstock, tmp_path: Path) -> None:

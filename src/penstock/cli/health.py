@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .privacy import keep_private
+
 if TYPE_CHECKING:
     from ..application import Installation
     from ..platform.database import Database
@@ -27,20 +29,20 @@ HERE = Path("penstock-data")
 
 
 @contextmanager
-def _database(data: Path, *, migrated: bool = True) -> Iterator[Database]:
+def _database(data: Path) -> Iterator[Database]:
     """Yield the database that ``penstock up`` uses, with its tables."""
     from ..apps.health.application import Health
     from ..apps.health.store.migrations import SCHEMA
     from ..platform.ownership import database_of
 
     installation = _installation(data)
-    if migrated:
+    with keep_private(data):
         Health().prepare(installation)
-    database = database_of(installation, SCHEMA)
-    try:
-        yield database
-    finally:
-        database.close()
+        database = database_of(installation, SCHEMA)
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 def _installation(data: Path) -> Installation:

@@ -25,6 +25,7 @@ from ..engine import Engine
 from ..errors import ConfigError, ConnectionLost, PenstockError, TransientError
 from ..platform.application import services_of
 from ..serving.listener import split_address
+from .privacy import keep_private
 from .running import run_engine
 
 log = logging.getLogger("penstock")
@@ -78,8 +79,6 @@ def _wanted(listed: Sequence[Any], only: Sequence[str]) -> Iterator[Any]:
 def serve(wanted: Configuration, file: Path | None = None) -> int:
     """Run a configuration until it is stopped; returns the exit code."""
     _require_free(wanted.health_check.address)
-    for application in wanted.applications:
-        _prepare(application, wanted.installation)
     _give_memory_back()
 
     async def announce(engine: Engine) -> None:
@@ -88,7 +87,10 @@ def serve(wanted: Configuration, file: Path | None = None) -> int:
         sys.stderr.write(_greeting(wanted) if file is None else f"{file} is up\n")
         sys.stderr.flush()
 
-    return run_engine(Engine.of(wanted, services_of(wanted)), wanted, announce)
+    with keep_private(wanted.data):
+        for application in wanted.applications:
+            _prepare(application, wanted.installation)
+        return run_engine(Engine.of(wanted, services_of(wanted)), wanted, announce)
 
 
 def _prepare(application: Application, installation: Installation) -> None:
