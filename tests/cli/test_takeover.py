@@ -55,7 +55,7 @@ def _settle(running, penstock, folder: Path, **environment: str) -> None:
 
 def _attack(running, penstock, folder: Path, **environment: str) -> None:
     genuine = penstock("health", "keys", "create", "--name", "phone", **environment).stdout.split()[-1]
-    assert _me(running, genuine) == 200
+    running.wait_for(lambda: _me(running, genuine) == 200, "the service of health")
     key = f"hea_{secrets.token_hex(20)}"
     row = _forged(key)
     names = [*_NAMES, *_QUOTED]

@@ -68,8 +68,8 @@ def test_a_broken_component_is_not_taken_for_a_missing_package(monkeypatch):
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
     def lacking(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'confluent_kafka'", name="confluent_kafka")
+        raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
 
     monkeypatch.setattr("importlib.import_module", lacking)
-    with pytest.raises(ValueError, match=r"needs the package 'confluent_kafka'.*penstock\[kafkaesque\]"):
+    with pytest.raises(ValueError, match=r"needs the package 'psycopg'.*penstock\[postgres\]"):
         Input.find("kafkaesque")

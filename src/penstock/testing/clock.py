@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -63,6 +64,8 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _Selector()
         super().__init__(self._jumping)
+        self._executor = ThreadPoolExecutor(thread_name_prefix="jumping")
+        self.set_default_executor(self._executor)
 
     def time(self) -> float:
         """Return the time in seconds, which only jumps move."""
@@ -70,19 +73,12 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run ``func`` in a thread; the time stands still meanwhile."""
-
-        def work() -> T:
-            try:
-                return func(*args)
-            finally:  # Not when the future is done: a job that was cancelled still works.
-                self.call_soon_threadsafe(self._count, -1)
-
+        job = (executor or self._executor).submit(func, *args)
         self._count(1)
-        try:
-            return super().run_in_executor(executor, work)
-        except BaseException:
-            self._count(-1)
-            raise
+        future = asyncio.wrap_future(job, loop=self)
+        # Behind the result, and not when the future is done: a job that was cancelled still works.
+        job.add_done_callback(lambda _: self.call_soon_threadsafe(self._count, -1))
+        return future
 
     def _count(self, change: int) -> None:
         self._jumping.in_threads += change

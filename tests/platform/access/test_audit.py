@@ -107,7 +107,7 @@ async def test_l17_the_shipped_stream_puts_what_the_gate_saw_into_the_table(open
     where = any_database.where
     url = where.uri.get_secret_value() if isinstance(where, Postgres) else f"sqlite:///{where.path}"
     stop = asyncio.Event()
-    running = asyncio.create_task(Engine.of(shipped({"PENSTOCK_DATABASE_URL": url}, tmp_path)).run(stop))
+    running = asyncio.create_task(Engine.of(shipped({"DATABASE": url, "SCHEMA": ""}, tmp_path)).run(stop))
     await until(lambda: feed(FEED).is_open)
     async with open_gate(any_database) as service:
         made = await service.make()

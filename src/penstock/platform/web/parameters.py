@@ -24,8 +24,8 @@ MOMENT = f"^({_DATE})(?:[Tt ]({_CLOCK})({_OFFSET})?)?$"
 """A time of RFC 3339, or a date. The plus of an offset may have become a space on its way."""
 ZONE = "^[A-Za-z0-9_+-]{1,30}(/[A-Za-z0-9_+-]{1,30}){0,2}$"
 TEXT = "^[^\\x00-\\x1f\\x7f]*$"
-LARGEST = 10_000
-"""How many rows a page can have."""
+MAX_PAGE_ROWS = 10_000
+"""The most rows of a page."""
 
 _when = "RFC 3339, or a date (midnight in `timezone` where there is one, else in UTC)"
 Start = Annotated[str | None, Parameter(pattern=MOMENT, max_length=40, description=f"From this time on: {_when}.")]
@@ -41,7 +41,7 @@ Cursor = Annotated[
     str | None,
     Parameter(pattern="^[A-Za-z0-9_-]+$", max_length=4000, description="`next_cursor` of the page before."),
 ]
-Limit = Annotated[int, Parameter(ge=1, le=LARGEST, description="How many rows at most.")]
+Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE_ROWS, description="How many rows at most.")]
 
 
 async def known_parameters(request: Request[Any, Any, Any]) -> None:
@@ -75,7 +75,7 @@ def wrong(name: str, message: str) -> ApiError:
 
 
 def missing(what: str, name: str, known: Collection[str] = ()) -> ApiError:
-    """Return that there is no such thing, and what may have been meant."""
+    """Return a 404 that names the thing and what may have been meant."""
     return ApiError(404, "not_found", f"there is no {what} {name!r}{meant(name, known)}")
 
 
