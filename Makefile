@@ -29,6 +29,10 @@ test: $(VENV)/dev ## Run all tests, in as many processes as there are processors
 	@$(PYTHON) -m penstock.testing.servers install || echo "Tests that need this server are skipped."
 	$(PYTHON) -m pytest -n auto --dist worksteal -q $(ARGS)
 
+.PHONY: quick
+quick: $(VENV)/dev ## Run the tests that need no server and kill nothing (ARGS="-k file")
+	$(PYTHON) -m pytest -n auto --dist worksteal -q -m "not server and not crash and not slow" $(ARGS)
+
 .PHONY: check
 check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
 	$(VENV)/bin/ruff check
@@ -36,6 +40,7 @@ check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m penstock.config.reference docs/reference --check
+	.ci/check-commits
 
 .PHONY: format
 format: $(VENV)/dev ## Format the code, and mend what the linter can mend
