@@ -25,10 +25,11 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.clients import disk
 from penstock.component import Output, TransactionalWriter
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, RowsRejected, TransientError
 from penstock.metadata import Origin, attach
-from penstock.outputs.file import File, disk, journal, lines, paths, tails
+from penstock.outputs.file import File, journal, lines, paths, tails
 from penstock.outputs.file.objects import ObjectWriter
 from penstock.outputs.file.paths import Template, segment
 from penstock.testing.batches import rows_of

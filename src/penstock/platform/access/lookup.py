@@ -14,8 +14,6 @@ from typing import Any, cast
 
 import msgspec
 
-from ...clients import postgres, sqlite
-from ...clients.database import Postgres
 from ...errors import PenstockError, TransientError
 from ...runtime.threads import Threads
 from ..database import Database
@@ -148,7 +146,7 @@ class _Channel:
     """A connection and the thread that uses it."""
 
     def __init__(self, database: Database) -> None:
-        self._where = database.where
+        self._database = database
         self._threads = Threads(1, "keys")
         self._connection: Any = None
 
@@ -165,14 +163,14 @@ class _Channel:
         self._threads.shutdown()
 
     def _select(self, prefixes: Sequence[str]) -> list[tuple[Any, ...]]:
-        if isinstance(self._where, Postgres):
+        if self._database.is_postgres:
             if self._connection is None:
-                self._connection = postgres.connect(self._where, "SET statement_timeout = '2s'")
+                self._connection = self._database.open("SET statement_timeout = '2s'")
                 self._connection.autocommit = True
                 self._connection.prepare_threshold = 0
             return cast(list[tuple[Any, ...]], self._connection.execute(_POSTGRES, [list(prefixes)]).fetchall())
         if self._connection is None:
-            self._connection = sqlite.connect(self._where.path)
+            self._connection = self._database.open()
         found = (self._connection.execute(_SQLITE, (prefix,)).fetchone() for prefix in prefixes)
         return [row for row in found if row is not None]
 
