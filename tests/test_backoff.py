@@ -29,3 +29,10 @@ async def test_a_stop_cuts_a_pause_short() -> None:
     async with asyncio.timeout(10):
         assert await pause(3600, stop)
     assert not await pause(0.001, asyncio.Event())
+
+
+def test_what_the_other_side_asks_for_is_waited_for_up_to_the_maximum() -> None:
+    backoff = Backoff.model_validate({"initial": "100ms", "maximum": "30s"})
+    assert backoff.delay(0, after=7.0) == 7.0
+    assert backoff.delay(0, after=3600.0) == 30.0
+    assert 0.05 <= backoff.delay(0, after=0.0) <= 0.1

@@ -22,10 +22,13 @@ class Backoff(Options):
     maximum: Duration = 30.0
     """The longest wait."""
 
-    def delay(self, attempt: int) -> float:
-        """The wait in seconds after failed attempt number ``attempt``, counted from 0: half of it is chance."""
+    def delay(self, attempt: int, after: float | None = None) -> float:
+        """The wait in seconds after failed attempt number ``attempt``, counted from 0: half of it is chance.
+
+        It is at least ``after``, which the other side asked for, but never longer than ``maximum``.
+        """
         longest = min(self.initial * 2.0 ** min(attempt, 60), self.maximum)
-        return longest * (0.5 + random.random() / 2)
+        return max(longest * (0.5 + random.random() / 2), min(after or 0.0, self.maximum))
 
     def exhausted(self, attempt: int) -> bool:
         """Whether failed attempt number ``attempt``, counted from 0, was the last."""

@@ -32,7 +32,14 @@ class ConnectionLost(PenstockError):
 
 
 class TransientError(PenstockError):
-    """The same call may succeed later: retry it, with backoff."""
+    """The same call may succeed later: retry it, with backoff.
+
+    ``after`` is how many seconds the other side asked to be left alone, if it did.
+    """
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(message)
 
 
 class PermanentError(PenstockError):

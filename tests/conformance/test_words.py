@@ -45,7 +45,7 @@ NOT_YET: dict[str, str] = {
     "inputs/http": "constants, first lines",
     "inputs/sql": "first lines, phrases",
     "observe": "first lines",
-    "outputs": "constants, first lines",
+    "outputs": "first lines",
     "outputs/file": "first lines",
     "outputs/sql": "first lines, phrases",
     "platform/access": "constants, first lines, functions, phrases",

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from penstock import Engine, Stream
 from penstock.component import Output, Writer
 from penstock.delivery import Batch
 from penstock.errors import ConnectionLost, PermanentError, RowsRejected, TransientError
@@ -245,14 +246,58 @@ async def test_a_refused_request_of_many_rows_can_be_halved(receiver: Receiver, 
     assert sorted(b"".join(receiver.bodies).split()) == [b"1", b"2", b"3", b"5", b"6"]
 
 
-async def test_a_failing_request_is_tried_again_a_few_times(receiver: Receiver, tmp_path: Path) -> None:
+async def test_the_writer_slept_and_tried_again_by_itself(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.respond = lambda request, body: web.Response(status=503, headers={"Retry-After": "3"})
+    async with writing(tmp_path, receiver, retry_count=5) as writer:
+        with pytest.raises(TransientError) as raised:
+            await writer.write([raw(b"1")])
+    assert (len(receiver.requests), raised.value.after) == (1, 3.0)
+
+
+async def test_the_stream_tries_again_whatever_retry_count_says(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.respond = lambda request, body: web.Response(status=500 if len(receiver.requests) < 4 else 200)
+    await Engine([_stream(receiver, retry_count=1)], data=tmp_path).run()
+    assert (len(receiver.requests), receiver.bodies) == (5, [b'{"n":1}'])
+
+
+async def test_a_lost_connection_made_the_stream_send_what_had_arrived_again(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    lost = False
+
     def respond(request: web.Request, body: bytes) -> web.Response:
-        return web.Response(status=500 if len(receiver.requests) < 2 else 200)
+        nonlocal lost
+        if body == b'{"n":2}' and not lost:
+            lost = True
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response(status=500)
+        return web.Response()
 
     receiver.respond = respond
-    async with writing(tmp_path, receiver, retry_count=2) as writer:
-        await writer.write([raw(b"1")])
-    assert (len(receiver.requests), receiver.bodies) == (3, [b"1"])
+    await Engine([_stream(receiver, '{"n": 1}\n{"n": 2}', concurrency=1)], data=tmp_path).run()
+    assert lost
+    assert receiver.bodies == [b'{"n":1}', b'{"n":2}']
+
+
+def _stream(receiver: Receiver, payload: str = '{"n": 1}', **options: Any) -> Stream:
+    return Stream.model_validate(
+        {
+            "input": {"type": "memory", "messages": [payload], "codec": "json"},
+            "retry": {"initial": "1ms", "maximum": "5ms"},
+            "restart": {"attempts": 0},
+            "output": {"type": "http", "url": receiver.url, **options},
+        }
+    )
+
+
+async def test_equal_rows_of_other_batches_were_taken_for_a_repetition(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.respond = lambda request, body: web.Response(status=503 if body == b"b" else 200)
+    async with writing(tmp_path, receiver, concurrency=1) as writer:
+        with pytest.raises(TransientError):
+            await writer.write([raw(b"a", b"b")])
+        await writer.write([raw(b"a")])
+    assert receiver.bodies == [b"a", b"a"]
 
 
 async def test_r11_nobody_there_is_a_lost_connection(tmp_path: Path) -> None:

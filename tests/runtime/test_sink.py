@@ -14,7 +14,7 @@ from penstock import Context, Output
 from penstock.backoff import Backoff
 from penstock.component import Writer
 from penstock.delivery import Batch
-from penstock.errors import ConnectionLost
+from penstock.errors import ConnectionLost, TransientError
 from penstock.observe.metrics import StreamMetrics
 from penstock.runtime.sink import ReconnectingWriter
 from penstock.testing.batches import sample
@@ -58,3 +58,20 @@ async def test_a_lost_writer_is_closed_and_opened_again(error: Exception, tmp_pa
         await writer.call(lambda opened: opened.write([sample()]))
         await writer.close()
     assert output._events == ["open", "close", "open", "write", "close"]
+
+
+async def test_the_wait_that_the_other_side_asked_for_was_not_respected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backoff = Backoff.model_validate({"initial": "1ms", "maximum": "20ms"})
+    errors = [TransientError("busy", after=60.0)]
+
+    async def fail_once(_: Writer) -> None:
+        if errors:
+            raise errors.pop()
+
+    async with lend_context(tmp_path) as context, asyncio.timeout(10):
+        writer = ReconnectingWriter(Breaking(), context, backoff, asyncio.Event(), StreamMetrics("test_sink"))
+        await writer.call(fail_once)
+        await writer.close()
+    assert "again in 0.02 s" in caplog.text

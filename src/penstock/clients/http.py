@@ -201,7 +201,8 @@ def meaning(status: int, url: str, headers: Mapping[str, str], body: bytes, secr
     message = f"{redact_url(url)} answered {status}" + (f": {text}" if text else "")
     if status in RETRIED or status >= 500:
         wait = retry_after(headers)
-        return TransientError(message + (f" (to be tried again after {wait:.0f} s)" if wait is not None else ""))
+        asked = f" (to be tried again after {wait:.0f} s)" if wait is not None else ""
+        return TransientError(message + asked, after=wait)
     if 300 <= status < 400:
         return PermanentError(f"{redact_url(url)} answered {status}: it has moved, redirects are not followed")
     return PermanentError(message)

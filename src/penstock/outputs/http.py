@@ -23,7 +23,6 @@ from ..clients.http import (
     meaning,
     open_session,
     read_at_most,
-    retry_after,
     secrets_of,
 )
 from ..component import Output, Writer
@@ -35,8 +34,6 @@ from ..metadata import VALUE
 from ..options import Options
 from ..sql.expression import Expr
 
-_PATIENCE = 5.0
-"""The longest ``Retry-After`` that is waited for within a write; the stream waits for longer ones."""
 _ANSWER_BYTES = 4096
 
 
@@ -58,10 +55,10 @@ class Http(Output, type="http"):
 
     Each row is one request whose body is its payload, or with `batch` many rows are. Up to `concurrency` requests
     run at once, so the order of arrival is not the order of the rows unless it is 1. A row is written once its
-    request is answered 2xx. 408, 425, 429, 5xx and time-outs are tried again `retry_count` times at once and then
-    by the stream; other answers refuse the row, with the status and the start of the answer as reason. Requests
-    that succeeded are not repeated when others of the same write are; after a restart they may be, which
-    `idempotency_key` lets the server notice. Redirects are not followed.
+    request is answered 2xx. After 408, 425, 429, 5xx and time-outs the stream waits and tries again, as long as its
+    `retry` says and not before `Retry-After` unless that exceeds the longest wait; other answers refuse the row, with
+    the status and the start of the answer as reason. Requests that succeeded are not repeated when others of the same
+    write are; after a restart they may be, which `idempotency_key` lets the server notice. Redirects are not followed.
 
     Example::
 
@@ -84,7 +81,7 @@ class Http(Output, type="http"):
     timeout: Duration | None = Field(None, gt=0)
     """How long a request may take; instead of `timeout_ms`."""
     retry_count: int = Field(3, ge=0)
-    """How often a request that failed for a while is tried again before the stream waits and retries."""
+    """Accepted but without effect: the stream's `retry` says how often to try again."""
     headers: Headers = {}
     """Headers to send; `Content-Type` is `application/json` unless given."""
     auth: Auth | None = None
@@ -161,19 +158,25 @@ class _Request(NamedTuple):
 class _Memory:
     """Which rows of a failed write arrived, so that its repetitions do not send them again.
 
-    The stream repeats a failed write whole, in halves or without some of its rows. A write with any other row is a
-    new one, before which all is forgotten.
+    The stream repeats a write that failed for a while with the very same batches, and one that was refused in halves
+    or without some of its rows. Any other write is a new one, before which all is forgotten.
     """
 
     def __init__(self) -> None:
         self._awaited: Counter[_Row] = Counter()
         self._arrived: Counter[_Row] = Counter()
+        self._batches: Sequence[Batch] | None = None
+        """What the next write must consist of; None if any of the awaited rows may come."""
 
-    def left(self, rows: dict[int, _Row]) -> dict[int, _Row]:
+    def __bool__(self) -> bool:
+        """Whether rows of a failed write have arrived."""
+        return bool(self._arrived)
+
+    def left(self, batches: Sequence[Batch], rows: dict[int, _Row]) -> dict[int, _Row]:
         """Return the rows that have not arrived."""
         if not self._awaited:
             return rows
-        if Counter(rows.values()) - self._awaited:
+        if Counter(rows.values()) - self._awaited or not self._may_follow(batches):
             self._awaited, self._arrived = Counter(), Counter()
             return rows
         arrived, left = self._arrived.copy(), {}
@@ -183,6 +186,17 @@ class _Memory:
             else:
                 left[index] = row
         return left
+
+    def _may_follow(self, batches: Sequence[Batch]) -> bool:
+        """Whether ``batches`` may repeat the failed write; equal rows in others are rows of their own."""
+        return self._batches is None or (
+            len(batches) == len(self._batches)
+            and all(one is other for one, other in zip(batches, self._batches, strict=True))
+        )
+
+    def expect(self, batches: Sequence[Batch] | None) -> None:
+        """Take only a write of the very ``batches`` for the repetition; None for one of any of their rows."""
+        self._batches = batches
 
     def settle(self, rows: dict[int, _Row], left: dict[int, _Row], unsent: dict[int, _Row]) -> None:
         """Note a write of ``rows``: ``left`` were to be sent, and ``unsent`` of these were not."""
@@ -203,7 +217,7 @@ class _HttpWriter:
     async def write(self, batches: Sequence[Batch]) -> None:
         """Send all rows; returns once each was answered 2xx."""
         rows = await asyncio.to_thread(self._rows, batches)
-        left = self._memory.left(rows)
+        left = self._memory.left(batches, rows)
         failed: list[tuple[_Request, PenstockError]] = []
         requests = self._requests(left)
         async with asyncio.TaskGroup() as group:
@@ -212,8 +226,13 @@ class _HttpWriter:
         skipped = [request for request, _ in failed] + list(requests)
         unsent = {index: row for request in skipped for index, row in zip(request.indexes, request.rows, strict=True)}
         self._memory.settle(rows, left, unsent)
-        if failed:
-            raise _verdict(failed)
+        error = _verdict(failed) if failed else None
+        self._memory.expect(None if error is None or isinstance(error, PermanentError) else list(batches))
+        if isinstance(error, ConnectionLost) and self._memory:
+            # The session connects again by itself, and a new writer would not know what has arrived.
+            raise TransientError(str(error)) from error
+        if error is not None:
+            raise error
 
     def _rows(self, batches: Sequence[Batch]) -> dict[int, _Row]:
         """The rows to send by their index in the write."""
@@ -264,33 +283,17 @@ class _HttpWriter:
                 return
 
     async def _send(self, request: _Request) -> None:
-        attempt = 0
-        while True:
-            error, wait = await self._try(request)
-            if error is None:
-                return
-            if isinstance(error, PermanentError) or attempt == self._config.retry_count or wait > _PATIENCE:
-                raise error
-            await asyncio.sleep(max(wait, 0.1 * 2**attempt))
-            attempt += 1
-
-    async def _try(self, request: _Request) -> tuple[PenstockError | None, float]:
-        """Send once; returns why that failed and how long the server wants to be left alone."""
+        """Send once; raises what a failure or a refusing answer means."""
         config = self._config
-        try:
-            with failures(request.url):
-                body = self._body(request)
-                data = io.BytesIO(body) if body is not None else None
-                async with self._session.request(
-                    config.method, request.url.strip(), data=data, headers=_key(request), allow_redirects=False
-                ) as response:
-                    answer = await read_at_most(response, _ANSWER_BYTES)
-        except (TransientError, ConnectionLost) as failure:
-            return failure, 0.0
-        if 200 <= response.status < 300:
-            return None, 0.0
-        error = meaning(response.status, request.url, response.headers, answer, self._secrets)
-        return error, retry_after(response.headers) or 0.0
+        with failures(request.url):
+            body = self._body(request)
+            data = io.BytesIO(body) if body is not None else None
+            async with self._session.request(
+                config.method, request.url.strip(), data=data, headers=_key(request), allow_redirects=False
+            ) as response:
+                answer = await read_at_most(response, _ANSWER_BYTES)
+        if not 200 <= response.status < 300:
+            raise meaning(response.status, request.url, response.headers, answer, self._secrets)
 
     def _body(self, request: _Request) -> bytes | None:
         if not self._config.sends_body():
@@ -313,9 +316,9 @@ def _key(request: _Request) -> dict[str, str]:
 
 def _verdict(failed: Sequence[tuple[_Request, PenstockError]]) -> PenstockError:
     """What many failures mean: try again if that may help any, else refuse the rows, by name where they are known."""
-    for _, error in failed:
-        if not isinstance(error, PermanentError):
-            return error
+    passing = [error for _, error in failed if not isinstance(error, PermanentError)]
+    if passing:
+        return max(passing, key=lambda error: getattr(error, "after", None) or 0.0)
     if any(len(request.rows) > 1 for request, _ in failed):
         return failed[0][1]
     return RowsRejected({request.indexes[0]: str(error) for request, error in failed})

@@ -57,6 +57,7 @@ class ReconnectingWriter:
     async def call(self, action: Callable[[Writer], Awaitable[T]]) -> T:
         """Do ``action`` until it succeeds; raises Stopped, PermanentError, or the last error once out of attempts."""
         attempt = 0
+        failure: ConnectionLost | TransientError
         while True:
             try:
                 async with self._one_at_a_time:
@@ -70,7 +71,7 @@ class ReconnectingWriter:
                 raise Stopped(str(failure)) from failure
             if self._backoff.exhausted(attempt):
                 raise failure
-            delay = self._backoff.delay(attempt)
+            delay = self._backoff.delay(attempt, failure.after if isinstance(failure, TransientError) else None)
             self._metrics.retrying(str(failure))
             self._context.log.warning(
                 "%s: writing failed, attempt %d, again in %.2f s: %s", self._context.name, attempt + 1, delay, failure
