@@ -14,8 +14,8 @@ from penstock.application import Application, Installation, Job
 from penstock.config.configuration import loads
 from penstock.config.schema import json_schema
 from penstock.engine import Engine
-from penstock.errors import ConfigError
-from penstock.platform.application import Platform, services_of
+from penstock.errors import ConfigError, ConnectionLost
+from penstock.platform.application import Platform, prepare, services_of
 from penstock.platform.ownership import own, rows_database
 from penstock.serving.listener import answer
 from penstock.stream import Stream
@@ -103,6 +103,28 @@ def test_two_that_serve_one_path_are_refused_with_both_names() -> None:
     stream = "streams:\n  - input: {type: http, address: '127.0.0.1:8080', path: /old/say}\n    output: drop"
     with pytest.raises(ConfigError, match="the stream 'stream-0' and the application 'greeter' both serve /old/say"):
         loads(f"applications: [greeter]\n{stream}")
+
+
+def test_a_database_that_is_away_keeps_no_other_application_from_being_prepared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepared: list[str] = []
+
+    class Away(Application, type="away"):
+        """Have a database that does not answer."""
+
+        def prepare(self, installation: Installation) -> None:
+            raise ConnectionLost("no answer")
+
+    class There(Application, type="there"):
+        """Have one that does."""
+
+        def prepare(self, installation: Installation) -> None:
+            prepared.append(self.type_name)
+
+    prepare(loads("applications: [away, there]"))
+    assert prepared == ["there"]
+    assert "away: its tables are prepared later: no answer" in caplog.text
 
 
 def test_the_schema_of_configurations_knows_applications() -> None:

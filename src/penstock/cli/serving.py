@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import os
 import shlex
 import shutil
@@ -18,17 +17,16 @@ from typing import Any
 
 import pyarrow
 
-from ..application import Application, Installation
+from ..application import Application
 from ..config.configuration import Configuration, build, load
 from ..config.document import parse_document
 from ..engine import Engine
-from ..errors import ConfigError, ConnectionLost, PenstockError, TransientError
-from ..platform.application import services_of
+from ..errors import ConfigError, PenstockError
+from ..platform.application import prepare, services_of
 from ..serving.listener import split_address
 from .privacy import keep_private
 from .running import run_engine
 
-log = logging.getLogger("penstock")
 _M_ARENA_MAX = -8
 """The number of this setting in glibc's malloc.h."""
 
@@ -88,17 +86,8 @@ def serve(wanted: Configuration, file: Path | None = None) -> int:
         sys.stderr.flush()
 
     with keep_private(wanted.data):
-        for application in wanted.applications:
-            _prepare(application, wanted.installation)
+        prepare(wanted)
         return run_engine(Engine.of(wanted, services_of(wanted)), wanted, announce)
-
-
-def _prepare(application: Application, installation: Installation) -> None:
-    """Bring the tables up to date; a database that is away is waited for by the streams."""
-    try:
-        application.prepare(installation)
-    except (ConnectionLost, TransientError) as error:
-        log.warning("%s: its tables are prepared later: %s", application.type_name, error)
 
 
 def _give_memory_back() -> None:

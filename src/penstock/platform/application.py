@@ -14,12 +14,15 @@ from ..application import Application, Installation, Job, Migrations, Routes
 from ..clock import Clock
 from ..config.configuration import Configuration
 from ..context import Context
+from ..errors import ConnectionLost, TransientError
 from .ownership import database_of
 
 if TYPE_CHECKING:
     from .database import Database
 
 __all__ = ["Application", "ApplicationService", "Installation", "Job", "Migrations", "Platform", "Routes"]
+
+log = logging.getLogger("penstock")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ def services_of(configuration: Configuration) -> list[ApplicationService]:
 
 
 def prepare(configuration: Configuration) -> None:
-    """Make what the applications need before any stream runs; raises PenstockError."""
+    """Make what the applications need before any stream runs; raises PenstockError.
+
+    A database that is away is waited for by the streams, so it does not keep the others from running.
+    """
     for application in configuration.applications:
-        application.prepare(configuration.installation)
+        try:
+            application.prepare(configuration.installation)
+        except (ConnectionLost, TransientError) as error:
+            log.warning("%s: its tables are prepared later: %s", application.type_name, error)
