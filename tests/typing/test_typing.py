@@ -9,8 +9,10 @@ import penstock
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_contract_and_a_plugin_pass_strict_type_checks() -> None:
-    checked = [str(ROOT / "tests/typing/contract.py"), str(ROOT / "examples/plugin/src")]
+def test_the_contract_and_plugins_pass_strict_type_checks() -> None:
+    checked = [
+        str(ROOT / path) for path in ("tests/typing/contract.py", "examples/plugin/src", "examples/application/src")
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *checked], cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
     )

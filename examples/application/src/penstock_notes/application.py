@@ -1,0 +1,149 @@
+"""Keep notes: a small application with a stream, a table, a page and a job."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from urllib.parse import parse_qs
+
+import pyarrow as pa
+from pydantic import Field
+from sqlalchemy import Column, Connection, MetaData, Table, Text, select
+from sqlalchemy.schema import CreateSchema
+
+from penstock.application import Application, Installation, Job, Routes
+from penstock.config.configuration import loads
+from penstock.duration import Duration
+from penstock.errors import PenstockError
+from penstock.identifiers import new_id
+from penstock.inputs.feed import feed
+from penstock.platform.application import Platform
+from penstock.platform.columns import Key
+from penstock.platform.ownership import database_of, space_of, url_of
+from penstock.serving.asgi import Receive, Scope, Send
+from penstock.serving.guard import refusal
+from penstock.serving.listener import answer
+from penstock.stream import Stream
+
+MAX_BODY_BYTES = 16_384
+BODY_TIMEOUT = 10.0
+PAGE_SIZE = 100
+
+notes = Table("notes", MetaData(), Column("id", Key, primary_key=True), Column("text", Text, nullable=False))
+"""The ids sort by the time at which they were made."""
+
+
+class Notes(Application, type="notes"):
+    """Keep short notes, and show the latest at `/notes/`.
+
+    `curl -d text=hello http://127.0.0.1:8080/notes/` adds one; it is answered once the note is on disk.
+
+    Example::
+
+        type: notes
+        keep: 1000
+    """
+
+    keep: int = Field(1000, ge=1)
+    """How many notes are kept; older ones are deleted."""
+    every: Duration = Field(3600.0, gt=0)
+    """How often older ones are deleted."""
+
+    def streams(self, installation: Installation) -> Sequence[Stream]:
+        """Return the stream of notes; raises ConfigError."""
+        schema = database_of(installation, self.type_name).schema or ""  # SQLite has none
+        variables = {"DATABASE": url_of(installation, self.type_name), "SCHEMA": schema}
+        return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
+
+    def paths(self) -> Sequence[str]:
+        """Return the path of the page."""
+        return [f"{self.root}/"]
+
+    def spaces(self, installation: Installation) -> Sequence[str]:
+        """Return the file or the schema of the table, which no other stream may write."""
+        return [space_of(installation, self.type_name)]
+
+    def jobs(self) -> Sequence[Job]:
+        """Return the deletion of older notes."""
+        return [Job("prune", self.every, self._prune)]
+
+    @asynccontextmanager
+    async def open(self, platform: Platform) -> AsyncIterator[Routes]:
+        """Make the table, and yield the page; the engine tries again while the database is away."""
+
+        def create(connection: Connection) -> None:
+            if platform.database.schema is not None:
+                connection.execute(CreateSchema(platform.database.schema, if_not_exists=True))
+            notes.create(connection, checkfirst=True)
+
+        await platform.database.run(create, changes=True)
+        yield dict.fromkeys(self.paths(), Page(platform).respond)
+
+    async def _prune(self, platform: Platform) -> None:
+        kept = select(notes.c.id).order_by(notes.c.id.desc()).limit(self.keep)
+        older = notes.delete().where(notes.c.id.not_in(kept))
+        await platform.database.run(lambda connection: connection.execute(older), changes=True)
+
+
+class Page:
+    """Answer GET with the latest notes, and POST by adding one."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; pages of other origins may neither read nor write."""
+        try:
+            if reason := refusal(scope, self._platform.installation.address):
+                await answer(send, 403, {"error": reason})
+            elif scope["method"] == "POST":
+                await self._add(receive, send)
+            elif scope["method"] in ("GET", "HEAD"):
+                await self._show(scope, send)
+            else:
+                await answer(send, 405, {"error": "expected GET or POST"}, [(b"allow", b"GET, HEAD, POST")])
+        except ValueError as error:
+            await answer(send, 422, {"error": str(error)})
+        except (PenstockError, TimeoutError) as error:
+            self._platform.log.warning("%s failed: %s", scope["method"], error)
+            await answer(send, 503, {"error": "try again later"}, [(b"retry-after", b"5")])
+
+    async def _add(self, receive: Receive, send: Send) -> None:
+        text = await _text(receive)
+        await feed("notes").send(pa.record_batch({"id": [new_id()], "text": [text]}))  # returns once it is in the log
+        await answer(send, 303, {"kept": text}, [(b"location", b"./")])
+
+    async def _show(self, scope: Scope, send: Send) -> None:
+        latest = select(notes.c.text).order_by(notes.c.id.desc()).limit(PAGE_SIZE)
+        found = await self._platform.database.run(lambda connection: connection.scalars(latest).all())
+        listed = "".join(f"<li>{html.escape(text)}</li>" for text in found)
+        body = _PAGE.replace("{notes}", listed).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _text(receive: Receive) -> str:
+    body, more = b"", True
+    async with asyncio.timeout(BODY_TIMEOUT):
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+            if message["type"] == "http.disconnect" or len(body) > MAX_BODY_BYTES:
+                raise ValueError(f"expected a whole body of at most {MAX_BODY_BYTES} bytes")
+    [text, *others] = parse_qs(body.decode(), max_num_fields=1).get("text", [""])
+    if others or not text.strip() or "\0" in text:  # PostgreSQL has no text with a NUL
+        raise ValueError("expected one form field `text` that is not empty")
+    return text
+
+
+_HEADERS = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+]
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Notes</title><h1>Notes</h1>
+<form method="post"><input name="text" aria-label="Note" required> <button>Keep</button></form><ul>{notes}</ul></html>
+"""
