@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from penstock.component import Input
 from penstock.inputs.file import File
+from penstock.inputs.file.listing import Found, LocalListing
 from penstock.testing.suites.inputs import InputSuite
 
 from .files import Reading, followed
@@ -339,3 +341,52 @@ async def test_progress_of_followed_files_has_no_end(folder: Path) -> None:
     async with Reading({"path": str(folder), **FAST}, folder.parent).opened() as (_, reader):
         await (await reader.read()).ack()
         assert (reader.progress().done, reader.progress().total) == (2, None)
+
+
+@pytest.mark.parametrize("cascades", [1, 3])
+async def test_files_renamed_between_listing_and_opening_are_read_once_each(
+    folder: Path, cascades: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (folder / f"app.log.{number}").write_text(f"{number}\n" * 3)
+    find, left = LocalListing.find, [20]
+
+    def find_and_rotate(listing: LocalListing) -> list[Found]:
+        found = find(listing)
+        for _ in range(cascades if left[0] else 0):
+            count = len(list(folder.iterdir()))
+            for number in range(count, 0, -1):
+                (folder / f"app.log.{number - 1}").rename(folder / f"app.log.{number}")
+            (folder / "app.log.0").write_text(f"{count}\n" * 3)
+        left[0] = max(0, left[0] - 1)
+        return found
+
+    monkeypatch.setattr(LocalListing, "find", find_and_rotate)
+    async with followed(Reading({"path": f"{folder}/app.log*", "chunk_size": 16, **FAST}, folder.parent)) as follower:
+        total = 5 + 20 * cascades
+        await follower.when(lambda: not left[0] and len(follower.rows) >= 3 * total)
+    assert Counter(follower.rows) == Counter({str(number).encode(): 3 for number in range(total)})
+
+
+async def test_a_file_that_is_renamed_whenever_it_is_looked_for_is_not_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.log").write_text("1\n")
+    find, names = LocalListing.find, ["b", "c", "d"]
+
+    def hide_and_find(listing: LocalListing) -> list[Found]:
+        if names:
+            name = names.pop()
+            next(folder.iterdir()).rename(folder.parent / name)  # where nobody looks
+            (folder.parent / name).rename(folder / "a.log")
+            found = find(listing)
+            (folder / "a.log").rename(folder.parent / name)
+            (folder.parent / name).rename(folder / f"{name}.log")
+            return found
+        return find(listing)
+
+    monkeypatch.setattr(LocalListing, "find", hide_and_find)
+    async with followed(Reading({"path": f"{folder}/*.log", **FAST}, folder.parent)) as follower:
+        await follower.until([b"1"])
+        await follower.when(lambda: not names)
+        await follower.until([b"1"])

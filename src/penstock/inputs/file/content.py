@@ -57,6 +57,11 @@ class LocalContent:
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    def identity(self) -> tuple[int, int]:
+        """Return the inode and the device: which file it is, whatever its path leads to by now."""
+        status = os.fstat(self._file)
+        return status.st_ino, status.st_dev
+
     def read_at(self, offset: int, size: int) -> bytes:
         data = os.pread(self._file, size, offset)
         while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):

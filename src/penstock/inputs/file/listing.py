@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ...clients.object_store import translated
 from ...errors import ConfigError, TransientError
@@ -21,7 +22,14 @@ EXTENSIONS = {
     "text": (".txt", ".log"),
 }
 """The extensions by which the format of a file is known."""
+_MAX_LOOKUPS = 5
+"""How often a folder is looked through for a file that is renamed again and again."""
+_Entry: TypeAlias = tuple[str, os.stat_result, Mapping[str, str]]
 _FORMATS = {extension: name for name, extensions in EXTENSIONS.items() for extension in extensions}
+
+
+class _Torn(Exception):
+    """Files were renamed while they were listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +106,31 @@ class LocalListing:
         """Return the files there are now, by name; raises TransientError if they cannot be listed."""
         device = self._device()
         files: dict[str, Found] = {}
-        try:
-            for path, status, values in sorted(self._find(), key=lambda file: file[0].split("/")):
-                found = _local(path, status, device, values)
-                files.setdefault(found.key, found)
-        except OSError as error:
-            raise TransientError(f"{self._pattern.text} cannot be listed: {error}") from error
+        for path, status, values in sorted(self._stable(), key=lambda file: file[0].split("/")):
+            found = _local(path, status, device, values)
+            files.setdefault(found.key, found)
         return list(files.values())
 
-    def _device(self) -> int | None:
-        folder = self._pattern.text if self._pattern.is_plain else self._pattern.folder
+    def _stable(self) -> list[_Entry]:
+        """List the files anew while they are renamed meanwhile, so that none is missed or taken for another."""
         try:
-            return os.stat(folder or ".").st_dev
-        except OSError:
-            return None
+            for _ in range(_MAX_LOOKUPS):
+                with suppress(_Torn):
+                    return list(self._find(strict=True))
+            return list(self._find(strict=False))
+        except OSError as error:
+            raise TransientError(f"{self._pattern.text} cannot be listed: {error}") from error
 
-    def _find(self) -> Iterator[tuple[str, os.stat_result, Mapping[str, str]]]:
+    def _device(self) -> int | None:
+        """The device that keys need not tell: that of the folder, or of the file if the path is that of one."""
+        for path in (self._pattern.text if self._pattern.is_plain else "", self._pattern.folder or "."):
+            try:
+                return os.stat(path).st_dev
+            except OSError:
+                continue
+        return None
+
+    def _find(self, *, strict: bool) -> Iterator[_Entry]:
         root = self._pattern.text
         if os.path.isfile(root):
             yield root, os.stat(root), {}
@@ -121,10 +138,10 @@ class LocalListing:
             folder = Pattern(f"{_escaped(root.rstrip('/'))}/**")
             for entry, _ in folder.walk():
                 if not entry.name.startswith("_") and _is_wanted(entry.name, self._extensions):
-                    yield from _stat(entry, {})
+                    yield from _stat(entry, {}, strict)
         elif not self._pattern.is_plain:
             for entry, values in self._pattern.walk():
-                yield from _stat(entry, values)
+                yield from _stat(entry, values, strict)
 
     def moved(self, keys: Collection[str], beside: Collection[str]) -> dict[str, Found]:
         """Return those of the files ``keys`` that were renamed within the folders of ``beside``."""
@@ -143,13 +160,27 @@ class LocalListing:
         return {key: moved[key] for key in keys if key in moved}
 
     def open(self, found: Found) -> Content:
-        """Open a file; raises Removed or Unreadable."""
+        """Open the file that was found, also when it was renamed since; raises Removed or Unreadable."""
+        path = found.path
+        for _ in range(_MAX_LOOKUPS):
+            if (content := self._open(path, found.key)) is not None:
+                return content
+            if (moved := self.moved([found.key], [found.path]).get(found.key)) is not None:
+                path = moved.path
+        raise Removed
+
+    def _open(self, path: str, key: str) -> LocalContent | None:
+        """Open the file at a path if it is the one with this key."""
         try:
-            return LocalContent(found.path)
-        except FileNotFoundError as error:
-            raise Removed from error
+            content = LocalContent(path)
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            raise Unreadable(f"{found.path} cannot be opened: {error.strerror}") from error
+            raise Unreadable(f"{path} cannot be opened: {error.strerror}") from error
+        if not _is_key_of(key, *content.identity()):
+            content.close()
+            return None
+        return content
 
     def is_readable(self, found: Found) -> bool:
         """Whether we have the permission to read a file."""
@@ -230,17 +261,30 @@ def _escaped(folder: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[{" else letter for letter in folder)
 
 
-def _stat(
-    entry: os.DirEntry[str], values: Mapping[str, str]
-) -> Iterator[tuple[str, os.stat_result, Mapping[str, str]]]:
+def _stat(entry: os.DirEntry[str], values: Mapping[str, str], strict: bool) -> Iterator[_Entry]:
+    """Look at an entry; with ``strict`` raises _Torn if its name leads to another file than when it was listed."""
     try:
-        yield entry.path, entry.stat(), values
+        status = entry.stat()
+        if not strict or entry.is_symlink() or status.st_ino == entry.inode():
+            yield entry.path, status, values
+            return
     except FileNotFoundError:
-        return  # deleted since the folder was listed
+        if not strict:
+            return  # deleted since the folder was listed
+    raise _Torn
+
+
+def _key(inode: int, device: int, usual: int | None) -> str:
+    """The key of a local file, which tells the device only where that is not the usual one."""
+    return str(inode) if device == usual else f"{inode}@{device}"
+
+
+def _is_key_of(key: str, inode: int, device: int) -> bool:
+    return key in (str(inode), f"{inode}@{device}")
 
 
 def _local(path: str, status: os.stat_result, device: int | None, values: Mapping[str, str]) -> Found:
-    key = str(status.st_ino) if status.st_dev == device else f"{status.st_ino}@{status.st_dev}"
+    key = _key(status.st_ino, status.st_dev, device)
     version = f"{status.st_size}:{status.st_mtime_ns}"
     return Found(key, path, status.st_size, version, status.st_mtime, values)
 

@@ -87,7 +87,8 @@ class _Bare:
 
     def __init__(self, entry: os.DirEntry[str]) -> None:
         self.name = self.path = entry.name
-        self.is_file, self.is_dir, self.stat = entry.is_file, entry.is_dir, entry.stat
+        self.is_file, self.is_dir, self.is_symlink = entry.is_file, entry.is_dir, entry.is_symlink
+        self.stat, self.inode = entry.stat, entry.inode
 
 
 def _expression(part: str) -> str:

@@ -23,6 +23,8 @@ _TURN = 8
 """How many parts of a growing file are read before the next file has its turn."""
 _MAX_PARTS = 128
 """How many parts are read in one go."""
+_MAX_MISSES = 3
+"""How many times in a row a file must not be found before it is taken for deleted."""
 _REQUEUED = Part(Place())
 """Stands for a file that is to be opened anew."""
 _PATH = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
@@ -45,6 +47,8 @@ class Followed:
     """Whether its path no longer leads to it: it was renamed or deleted."""
     not_before: float = 0.0
     """Until when it is let alone, on the monotonic clock."""
+    misses: int = 0
+    """How often it could not be found since it was last listed."""
     turns: int = 0
 
 
@@ -76,6 +80,8 @@ class Scan:
     ) -> None:
         self._listing, self._open_reader, self._grows, self._log = listing, open_reader, grows, log
         self._follow, self._interval, self._settle, self._weight = follow, interval, settle, weight
+        self._patience = max(settle, _MAX_MISSES * interval)
+        """How long a file that is gone is waited for: it may come back, or be written still."""
         self._saved = dict(saved)
         self._files: dict[str, Followed] = {}
         self._work: deque[Followed] = deque()
@@ -120,7 +126,7 @@ class Scan:
             return
         if known.found.version != found.version:
             known.changed = now
-        known.found, known.gone = found, False
+        known.found, known.gone, known.misses = found, False, 0
 
     def _note_gone(self, keys: set[str], paths: list[str], first: bool) -> None:
         missing = {key: file for key, file in self._files.items() if key not in keys}
@@ -145,10 +151,10 @@ class Scan:
 
     def _is_due(self, file: Followed, now: float) -> bool:
         """Whether there may be something to read in a file."""
-        if file.gone:
-            return True
         if self._follow and now < file.not_before:
             return False
+        if file.gone:
+            return True
         if file.place.version == file.found.version or file.seen == file.found.version:
             return False
         return not self._follow or file.grows or now - file.changed >= self._interval
@@ -202,11 +208,11 @@ class Scan:
                 self._retire(file)
             return None
         now = time.monotonic()
-        final = not self._follow or not file.grows or (file.gone and now - file.changed >= self._settle)
+        final = not self._follow or not file.grows or (file.gone and now - file.changed >= self._patience)
         try:
             part = self._reader(file).read(final)
         except Removed:
-            self._lost(file)
+            self._miss(file, now)
             return None
         except Rewritten:
             return self._begin_anew(file)
@@ -246,13 +252,20 @@ class Scan:
             return None
         found = next((found for found in self._listing.find() if found.key == file.found.key), None)
         if found is None:
-            self._lost(file)
+            self._miss(file, time.monotonic())
             return None
         self._log.warning("%s was truncated or rewritten: it is read from its start", found.path)
         if found.version != file.found.version:
             file.changed = time.monotonic()
         file.found, file.place, file.seen = found, Place(), ""
         return _REQUEUED if not self._follow or file.grows else None
+
+    def _miss(self, file: Followed, now: float) -> None:
+        """Look for a file once more with the next listings: it may only have been renamed while it was looked for."""
+        file.misses += 1
+        if not self._follow or file.misses >= _MAX_MISSES:
+            self._lost(file)
+        file.not_before = now + self._interval
 
     def _lost(self, file: Followed) -> None:
         if file.seen != file.found.version and file.place.version != file.found.version:
