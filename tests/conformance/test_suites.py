@@ -51,25 +51,44 @@ class TestNumbers(InputSuite):
         return Numbers()
 
 
+class Connection:
+    """One connection to a broker, which keeps the positions of its groups."""
+
+    committed: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, group: str) -> None:
+        self.group, self.is_open = group, True
+
+    async def commit(self, position: Position) -> None:
+        if not self.is_open:
+            raise RuntimeError("the connection is closed")
+        self.committed[self.group] = max(position, self.committed.get(self.group, 0))
+
+
 class Brokered(Input, type="suite_brokered"):
     """Count to a number, the position being kept by a broker."""
 
-    committed: ClassVar[dict[str, int]] = {}
     group: str
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Reader]:
-        async def commit(position: Position) -> None:
-            self.committed[self.group] = position
+        connection = Connection(self.group)
+        yield await self.reader(connection, context)
+        connection.is_open = False
 
-        reader = NumberReader(6, await context.checkpoint(commit=commit))
+    async def reader(self, connection: Connection, context: Context) -> NumberReader:
+        return self.reader_from(await context.checkpoint("0", commit=connection.commit))
+
+    def reader_from(self, checkpoint: Checkpoint) -> NumberReader:
+        reader = NumberReader(6, checkpoint)
         reader.source = "suite_brokered"
-        reader.taken = self.committed.get(self.group, 0)
-        yield reader
+        reader.taken = Connection.committed.get(self.group, 0)
+        return reader
 
 
 class TestBrokered(InputSuite):
     checkpointed = False
+    committing = True
 
     @pytest.fixture
     def component(self, tmp_path) -> Input:
@@ -77,6 +96,65 @@ class TestBrokered(InputSuite):
 
     def rows(self, component: Input, delivery: Delivery) -> list[Any]:
         return delivery.batch["id"].to_pylist()
+
+
+class Stale(Brokered, type="suite_stale"):
+    """Count, committing to the first connection for ever."""
+
+    _first: dict[int, Connection] = PrivateAttr(default_factory=dict)
+
+    async def reader(self, connection: Connection, context: Context) -> NumberReader:
+        return await super().reader(self._first.setdefault(id(context), connection), context)
+
+
+class Forgetful(Brokered, type="suite_forgetful"):
+    """Count, swallowing that a commit went to a connection that is closed."""
+
+    _first: dict[int, Connection] = PrivateAttr(default_factory=dict)
+
+    async def reader(self, connection: Connection, context: Context) -> NumberReader:
+        first = self._first.setdefault(id(context), connection)
+
+        async def commit(position: Position) -> None:
+            if first.is_open:
+                await first.commit(position)
+
+        return self.reader_from(await context.checkpoint("0", commit=commit))
+
+
+class Automatic(Brokered, type="suite_automatic"):
+    """Count, committing what was read before it is acked."""
+
+    async def reader(self, connection: Connection, context: Context) -> NumberReader:
+        reader = await super().reader(connection, context)
+        read = reader.read
+
+        async def read_and_commit() -> Delivery:
+            delivery = await read()
+            await connection.commit(reader.taken)
+            return delivery
+
+        reader.read = read_and_commit
+        return reader
+
+
+@pytest.mark.parametrize("kind", [Stale, Forgetful])
+async def test_an_input_that_commits_to_a_closed_connection_is_found(tmp_path, kind):
+    component = kind(group=str(tmp_path))
+    with pytest.raises(BaseException, match=r"the connection that is open|DID NOT RAISE"):
+        await TestBrokered().test_commits_go_to_the_connection_that_is_open(component, tmp_path)
+
+
+async def test_an_input_that_commits_before_the_ack_is_found(tmp_path):
+    suite, component = TestBrokered(), Automatic(group=str(tmp_path))
+    suite.expected = lambda component: sample(0, 12)["id"].to_pylist()
+    with pytest.raises(AssertionError, match="did not come again"):
+        await suite.test_what_was_in_flight_when_its_partition_was_released_comes_again(component, tmp_path)
+
+
+async def test_an_input_that_commits_without_saying_so_is_found(tmp_path):
+    with pytest.raises(AssertionError, match="committing = True"):
+        await TestNumbers().test_reads_everything_in_order(Brokered(group=str(tmp_path)), tmp_path)
 
 
 class HastyReader(NumberReader):

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pydantic import PrivateAttr
 
 from penstock import (
     ConnectionLost,
@@ -28,9 +30,11 @@ from penstock import (
     RowsRejected,
     TransientError,
 )
-from penstock.component import Writer
+from penstock.checkpoint import Checkpoint
+from penstock.component import Reader, Writer
 from penstock.config.configuration import HealthCheck
-from penstock.delivery import Batch
+from penstock.delivery import Batch, Delivery
+from penstock.errors import EndOfInput
 from penstock.outputs import memory
 from penstock.testing.faults import HANG, FaultProxy, Faults, FaultyInput, FaultyOutput
 from penstock.testing.servers import PostgresServer, free_port
@@ -540,3 +544,55 @@ async def test_many_restarts_leak_neither_tasks_nor_threads(tmp_path: Path) -> N
     print(f"tasks and threads over 1000 restarts: first {counts[0]}, most {max(counts)}, last {counts[-1]}")
     assert max(tasks for tasks, _ in counts) < 30
     assert max(threads for _, threads in counts) < 60
+
+
+class Consumer:
+    """One connection to a broker; what is committed stands in the list that all share."""
+
+    def __init__(self, number: int, commits: list[tuple[int, int]]) -> None:
+        self.number, self.is_open, self._commits = number, True, commits
+        self.has_last = asyncio.Event()
+
+    async def commit(self, position: Any) -> None:
+        if not self.is_open:
+            raise RuntimeError(f"consumer {self.number} is closed")
+        self._commits.append((self.number, position))
+        if position == 23:
+            self.has_last.set()
+
+
+class Broker(Input, type="test_faults_broker"):
+    """Deliver two rows, lose the connection, and deliver three rows from a second consumer."""
+
+    _consumers: list[Consumer] = PrivateAttr(default_factory=list)
+    _commits: list[tuple[int, int]] = PrivateAttr(default_factory=list)
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Reader]:
+        consumer = Consumer(len(self._consumers) + 1, self._commits)
+        self._consumers.append(consumer)
+        yield BrokerReader(consumer, await context.checkpoint("0", commit=consumer.commit))
+        consumer.is_open = False
+
+
+class BrokerReader:
+    def __init__(self, consumer: Consumer, checkpoint: Checkpoint) -> None:
+        self._consumer, self._checkpoint, self._count = consumer, checkpoint, 0
+
+    async def read(self) -> Delivery:
+        if self._consumer.number == 1 and self._count == 2:
+            raise ConnectionLost("the broker went away")
+        if self._count == 3:
+            await self._consumer.has_last.wait()
+            raise EndOfInput
+        self._count += 1
+        number = self._consumer.number * 10 + self._count
+        return await self._checkpoint.deliver(pa.record_batch({"n": [number]}), number)
+
+
+async def test_a_broker_that_was_lost_got_the_commits_of_the_connection_after_it(tmp_path: Path) -> None:
+    source = Broker()
+    async with asyncio.timeout(30):
+        rows = await run(tmp_path, input=source)
+    assert numbers(rows) == [11, 12, 21, 22, 23]
+    assert source._commits[-1] == (2, 23)

@@ -31,6 +31,8 @@ class InputSuite(Suite):
     """What was not acked is delivered again when it is opened again."""
     checkpointed = True
     """Its positions are saved in the context's store (not by a broker), so they must be JSON."""
+    committing = False
+    """A broker keeps its positions: it passes ``commit`` for its checkpoints."""
     partitioned = False
     """Its deliveries belong to several checkpoints, each of which goes on by itself."""
     bounded = True
@@ -67,18 +69,29 @@ class InputSuite(Suite):
         self, component: Input, directory: Path, store: CheckpointStore | None = None, **options: Any
     ) -> AsyncIterator[Reader]:
         """Open the input, with rows arriving; on leaving, everything that was acked is saved."""
-        async with lend_context(directory / "penstock-data", store, **options) as context:
-            opening = component.open(context)
-            reader = await self.soon(opening.__aenter__())
-            supplying = asyncio.ensure_future(self.supply(component, context))
-            try:
-                yield reader
-            finally:
-                supplying.cancel()
-                await asyncio.wait({supplying})
-                await self.soon(opening.__aexit__(None, None, None))
-            if not supplying.cancelled():
-                supplying.result()
+        async with (
+            lend_context(directory / "penstock-data", store, **options) as context,
+            self.connected(component, context) as reader,
+        ):
+            yield reader
+            if any(ledger is not context.ledger for ledger in context.ledgers):
+                assert self.committing, "it passes `commit` for a checkpoint: the suite needs `committing = True`"
+                await self._commit(context)
+
+    @asynccontextmanager
+    async def connected(self, component: Input, context: Context) -> AsyncIterator[Reader]:
+        """Open the input in a context that is open already, with rows arriving."""
+        opening = component.open(context)
+        reader = await self.soon(opening.__aenter__())
+        supplying = asyncio.ensure_future(self.supply(component, context))
+        try:
+            yield reader
+        finally:
+            supplying.cancel()
+            await asyncio.wait({supplying})
+            await self.soon(opening.__aexit__(None, None, None))
+        if not supplying.cancelled():
+            supplying.result()
 
     async def read_all(self, component: Input, reader: Reader, count: int | None, *, ack: bool) -> list[Any]:
         """Read ``count`` rows, or to the end when ``count`` is None."""
@@ -295,3 +308,59 @@ class InputSuite(Suite):
                 assert now.done >= done
                 assert now.total is None or now.done <= now.total
                 done = now.done
+
+    @needs("replayable", "committing")
+    async def test_commits_go_to_the_connection_that_is_open(self, component: Input, tmp_path: Path) -> None:
+        """What is acked after the connection was lost, also of deliveries before, is committed by the next one."""
+        expected = await self.everything(component, tmp_path)
+        async with lend_context(tmp_path / "penstock-data") as context:
+            async with self.connected(component, context) as reader:
+                first, held = [await self._one_of_five(reader) for _ in range(2)]
+                found = self.rows(component, first) + self.rows(component, held)
+                await first.ack()
+            async with self.connected(component, context) as reader:
+                await held.ack()
+                await self._read_until(component, reader, expected, found)
+                await self._commit(context)
+        async with self.opened(component, tmp_path) as reader:
+            reading = asyncio.ensure_future(reader.read())
+            if await self.happens(reading):
+                with pytest.raises(EndOfInput):
+                    reading.result()
+            reading.cancel()
+            await asyncio.wait({reading}, timeout=self.patience)
+
+    @needs("replayable", "committing")
+    async def test_what_was_in_flight_when_its_partition_was_released_comes_again(
+        self, component: Input, tmp_path: Path
+    ) -> None:
+        await self.everything(component, tmp_path)
+        async with lend_context(tmp_path / "penstock-data") as context, self.connected(component, context) as reader:
+            acked, held = [await self._one_of_five(reader) for _ in range(2)]
+            await acked.ack()
+            for key in list(context.checkpoints):
+                await context.release(key.removeprefix(context.name).removeprefix("/"))
+            await held.ack()
+            await self._commit(context)
+        found: list[Any] = []
+        async with self.opened(component, tmp_path) as reader:
+            await self._read_until(component, reader, self.rows(component, held), found)
+        assert [row for row in self.rows(component, acked) if row in found] == []
+
+    async def _read_until(self, component: Input, reader: Reader, expected: list[Any], found: list[Any]) -> None:
+        """Read and ack, adding to ``found``, until all ``expected`` rows are in it."""
+        while any(row not in found for row in expected):
+            try:
+                delivery = await self.soon(reader.read())
+            except EndOfInput:
+                raise AssertionError("rows that nobody acked did not come again") from None
+            found += self.rows(component, delivery)
+            await delivery.ack()
+
+    async def _commit(self, context: Context) -> None:
+        """Commit what is acked while the connection is open."""
+        for ledger in context.ledgers:
+            try:
+                await self.soon(ledger.flush())
+            except Exception as error:
+                raise AssertionError(f"a commit did not go to the connection that is open: {error}") from error
