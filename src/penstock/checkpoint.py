@@ -31,8 +31,16 @@ class Ledger:
     What was acked but not yet saved is delivered again after a crash; nothing is skipped.
     """
 
-    def __init__(self, save: Callable[[Mapping[str, Position]], Awaitable[None]], interval: float = 0.05) -> None:
+    def __init__(
+        self,
+        save: Callable[[Mapping[str, Position]], Awaitable[None]],
+        interval: float = 0.05,
+        *,
+        commits: bool = False,
+    ) -> None:
         self._save, self._interval = save, interval
+        self.commits = commits
+        """Whether it commits a position to its source, which keeps it."""
         self._moved: dict[str, Position] = {}
         self._saving: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()

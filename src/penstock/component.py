@@ -250,6 +250,10 @@ class Input(Component, package="inputs"):
         """Return the addresses and paths that it serves while it is open."""
         return ()
 
+    def tells_sender(self) -> bool:
+        """Tell whether a sender waits for each delivery and is told why it is refused, so that the stream goes on."""
+        return False
+
     def payload_codec(self) -> Codec | None:
         """The codec with which the runner decodes `__value__` of each delivery, in parallel."""
         return self.codec

@@ -62,7 +62,7 @@ class Context:
 
         if key not in self.checkpoints:
             saved = await self.store.load(key) if commit is None else None
-            ledger = self.ledger if commit is None else Ledger(save)
+            ledger = self.ledger if commit is None else Ledger(save, commits=True)
             self.ledgers.append(ledger)
             self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None)
             self.kept_by[key] = ledger
@@ -89,6 +89,10 @@ class Context:
         await ledger.forget(key)
         if ledger is not self.ledger:
             self.ledgers.remove(ledger)
+
+    def committing(self) -> list[tuple[str, Ledger]]:
+        """Return the checkpoints whose positions the source itself keeps, each with what commits them."""
+        return [(key, ledger) for key, ledger in self.kept_by.items() if ledger.commits]
 
     def _key(self, partition: str) -> str:
         return f"{self.name}/{partition}" if partition else self.name

@@ -58,7 +58,7 @@ class Stream(Options):
     """Where batches go."""
     error_output: Output | None = None
     """Where rows go that cannot be decoded, processed or written, each with its reason, stage, original payload and
-    metadata. Without one such a row stops the stream: nothing is dropped."""
+    metadata. Without one such a row stops the stream at once, unless a sender is told of it: nothing is dropped."""
     durability: Durability | None = None
     """Keep what was read in a write-ahead log until it is written: for inputs that cannot replay."""
     checkpoint: Literal["state", "output"] = "state"

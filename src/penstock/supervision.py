@@ -20,6 +20,9 @@ from .stream import Restart, Stream
 
 log = logging.getLogger("penstock")
 
+FAILURE_SHOWN_FOR = 2.0
+"""Seconds for which a failure is shown once the thing that failed is running again."""
+
 State: TypeAlias = Literal["created", "starting", "running", "restarting", "finished", "stopped", "failed"]
 
 
@@ -48,6 +51,7 @@ class Supervised:
         self.state: State = "created"
         self.failure: str | None = None
         self.restarts = 0
+        self._opened_at = 0.0
 
     async def run(self) -> None:
         """Run to the end, the stop, or the last failure; never raises an Exception."""
@@ -55,11 +59,11 @@ class Supervised:
         attempt = 0
         while True:
             started = time.monotonic()
-            self.state, self.failure = "starting", None
+            self.state = "starting"
             correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
             try:
                 await self._attempt()
-                self.state = "stopped" if self._stop.is_set() else "finished"
+                self.state, self.failure = "stopped" if self._stop.is_set() else "finished", None
                 return
             except Stopped as stopped:
                 log.warning("%s: stopped while %s", self.name, stopped)
@@ -94,11 +98,17 @@ class Supervised:
         return self._restart.attempts is not None and attempt >= self._restart.attempts
 
     def _opened(self) -> None:
-        self.state = "running"
+        self.state, self._opened_at = "running", time.monotonic()
+
+    def _failure_shown(self) -> str | None:
+        """Return the last failure, also for a moment after a restart: what fails again at once was never well."""
+        if self.state == "running" and time.monotonic() - self._opened_at > FAILURE_SHOWN_FOR:
+            self.failure = None
+        return self.failure
 
     def status(self) -> Status:
         """Describe its state for the health pages."""
-        return Status(self.name, self.state, self.failure, 0, 0, 0, self.restarts)
+        return Status(self.name, self.state, self._failure_shown(), None, 0, 0, 0, self.restarts)
 
 
 class SupervisedStream(Supervised):
@@ -128,7 +138,8 @@ class SupervisedStream(Supervised):
         return Status(
             id=self.name,
             state=self.state,
-            trouble=self.failure or self.metrics.trouble,
+            trouble=self._failure_shown() or self.metrics.condition.trouble,
+            note=self.metrics.condition.note,
             rows_in=self.metrics.rows_in,
             rows_out=self.metrics.rows_out,
             rows_refused=self.metrics.refused,

@@ -106,7 +106,7 @@ def _move() -> None:
     stream.read(1)
     stream.written(1, 1, time.perf_counter())
     stream.wal(1)
-    stream.recovered()
+    stream.up()
 
 
 class _Page(BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
-from penstock import Context, Input, Stream
-from penstock.component import Reader
-from penstock.delivery import Delivery
-from penstock.errors import ConnectionLost, EndOfInput
+from penstock import Context, Engine, Input, Output, Stream
+from penstock.component import Reader, Writer
+from penstock.delivery import Batch, Delivery
+from penstock.errors import ConnectionLost, EndOfInput, PenstockError, PermanentError
 from penstock.observe.metrics import StreamMetrics
 from penstock.runtime import intake as module
 from penstock.runtime.intake import Intake
@@ -101,3 +101,106 @@ async def test_losses_with_a_delivery_between_them_are_not_counted_together(tmp_
     async with taking(tmp_path, source, accept, attempts=2) as task:
         await task
     assert len(source._opened) == 8
+
+
+class Consumer:
+    """One connection to a broker, to which nothing can be committed once it is closed."""
+
+    def __init__(self) -> None:
+        self.is_open, self.committed = True, 0
+
+    async def commit(self, position: Any) -> None:
+        if not self.is_open:
+            raise RuntimeError("the consumer is closed")
+        self.committed = position
+
+
+class Broker(Input, type="test_intake_broker"):
+    """Deliver some numbers by way of a consumer, and then end or wait."""
+
+    count: int = 5
+    ends: bool = True
+    _consumer: Consumer = PrivateAttr(default_factory=Consumer)
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Reader]:
+        checkpoint = await context.checkpoint("0", commit=self._consumer.commit)
+
+        class Numbers:
+            taken = 0
+
+            async def read(this) -> Delivery:
+                if this.taken == self.count:
+                    if self.ends:
+                        raise EndOfInput
+                    await asyncio.get_running_loop().create_future()
+                this.taken += 1
+                return await checkpoint.deliver(pa.record_batch({"n": [this.taken]}), this.taken)
+
+        try:
+            yield Numbers()
+        finally:
+            self._consumer.is_open = False
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pipeline": [{"type": "batch", "count": 100}]},
+        {"buffer": {"type": "memory", "capacity": 100}},
+        {"durability": {}},
+    ],
+    ids=["plain", "batch", "buffer", "log"],
+)
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_is_written_last_is_committed_before_the_input_is_closed(
+    options: dict[str, Any], ends: bool, tmp_path: Path
+) -> None:
+    broker, stop = Broker(ends=ends), asyncio.Event()
+    engine = Engine([Stream.model_validate({"input": broker, "output": "drop", **options})], data=tmp_path)
+    running = asyncio.ensure_future(engine.run(stop))
+    async with asyncio.timeout(20):
+        while not ends and (not engine.supervised or engine.supervised[0].metrics.rows_in < 5):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        if not ends:
+            stop.set()
+        await running
+    assert broker._consumer.committed == 5
+
+
+async def test_what_was_acked_before_a_failure_is_committed_before_the_input_is_closed(tmp_path: Path) -> None:
+    broker = Broker(ends=False)
+    options = {"output": {"type": "test_intake_until", "last": 3}, "restart": {"attempts": 0}}
+    with pytest.raises(PenstockError, match="no more"):
+        await Engine([Stream.model_validate({"input": broker, **options})], data=tmp_path).run()
+    assert broker._consumer.committed == 3
+
+
+async def test_a_broker_that_takes_no_last_commit_holds_up_no_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def commit(position: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    broker = Broker()
+    monkeypatch.setattr(broker._consumer, "commit", commit)
+    monkeypatch.setattr(module, "COMMIT_TIMEOUT", 0.05)
+    async with asyncio.timeout(20):
+        await Engine([Stream.model_validate({"input": broker, "output": "drop"})], data=tmp_path).run()
+    assert "the last position could not be committed" in caplog.text
+
+
+class Until(Output, type="test_intake_until"):
+    """Write the numbers up to the last."""
+
+    last: int
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Writer]:
+        class Writing:
+            async def write(this, batches: Sequence[Batch]) -> None:
+                if any(batch["n"][-1].as_py() > self.last for batch in batches):
+                    raise PermanentError("no more")
+
+        yield Writing()

@@ -21,6 +21,9 @@ class Status:
     id: str
     state: str
     trouble: str | None
+    """What stands in the way; the stream is unwell while anything does."""
+    note: str | None
+    """What a person should know though nothing stands in the way."""
     rows_in: int
     rows_out: int
     rows_refused: int
@@ -129,4 +132,7 @@ class Pages:
 
 
 def _described(statuses: list[Status]) -> dict[str, dict[str, str | None]]:
-    return {status.id: {"state": status.state, "trouble": status.trouble} for status in statuses}
+    return {
+        one.id: {"state": one.state, "trouble": one.trouble, **({"note": one.note} if one.note else {})}
+        for one in statuses
+    }

@@ -6,6 +6,8 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from .condition import Condition
+
 registry = CollectorRegistry()
 """The metrics of this process."""
 
@@ -28,7 +30,7 @@ _lag = Gauge(
 )
 _wal_bytes = Gauge("penstock_wal_bytes", "Bytes held by the write-ahead log.", _STREAM, registry=registry)
 _up = Gauge(
-    "penstock_stream_up", "Whether the stream is running and its last write succeeded.", _STREAM, registry=registry
+    "penstock_stream_up", "Whether the stream is running and nothing is in its way.", _STREAM, registry=registry
 )
 _latency = Histogram(
     "penstock_latency_seconds",
@@ -51,8 +53,8 @@ class StreamMetrics:
         self._lag, self._wal_bytes, self._up = _lag.labels(stream), _wal_bytes.labels(stream), _up.labels(stream)
         self._latency = _latency.labels(stream)
         self.rows_in = self.rows_out = self.refused = 0
-        self.trouble: str | None = None
-        """Why the stream waits for another system, while it does."""
+        self._is_running = False
+        self.condition = Condition(stream, self._show)
 
     def read(self, rows: int) -> None:
         """A delivery was read."""
@@ -62,7 +64,10 @@ class StreamMetrics:
 
     def written(self, batches: int, rows: int, read_at: float) -> None:
         """A delivery was written, or filtered, and acked; ``read_at`` is when it was read, as perf_counter."""
-        self.rows_out += rows
+        if rows:
+            self.rows_out += rows
+            if self.condition.refusals.end_run():
+                self._show()
         self._rows_out.inc(rows)
         self._batches_out.inc(batches)
         if read_at:
@@ -72,32 +77,43 @@ class StreamMetrics:
         """So many deliveries are read and not yet settled."""
         self._in_flight.set(deliveries)
 
-    def error(self, kind: str, rows: int = 1) -> None:
-        """Rows were refused at a stage, or a delivery was nacked."""
-        if kind != "nacked":
-            self.refused += rows
-        _errors.labels(self.stream, kind).inc(rows)
+    def refuse(self, stage: str, rows: int, reason: str) -> None:
+        """Count rows that were refused at a stage."""
+        self.refused += rows
+        _errors.labels(self.stream, stage).inc(rows)
+        self.condition.refusals.add(stage, rows, reason)
+        self._show()
 
-    def retrying(self, reason: str) -> None:
-        """A write failed and will be tried again."""
+    def nack(self) -> None:
+        """Count a delivery that was nacked."""
+        _errors.labels(self.stream, "nacked").inc()
+
+    def retrying(self, part: str, reason: str) -> None:
+        """Note that ``part`` failed and will be tried again."""
         self._retries.inc()
-        self.trouble = reason
-        self._up.set(0)
+        self.condition.report(part, reason)
 
     def reconnecting(self, reason: str) -> None:
-        """The input was lost and will be opened again."""
+        """Note that the input was lost and will be opened again."""
         self._reconnects.inc()
-        self.trouble = reason
-        self._up.set(0)
+        self.condition.report("input", reason)
 
-    def recovered(self) -> None:
-        """The stream runs and nothing is in its way."""
-        self.trouble = None
-        self._up.set(1)
+    def recovered(self, part: str) -> None:
+        """Note that ``part`` works again."""
+        self.condition.clear(part)
+
+    def up(self) -> None:
+        """Note that the stream runs, and nothing is in its way."""
+        self._is_running = True
+        self.condition.clear_all()
 
     def down(self) -> None:
-        """The stream has stopped or failed."""
-        self._up.set(0)
+        """Note that the stream has stopped or failed."""
+        self._is_running = False
+        self._show()
+
+    def _show(self) -> None:
+        self._up.set(self._is_running and self.condition.trouble is None)
 
     def restarting(self) -> None:
         """The stream failed and is started again."""

@@ -76,8 +76,15 @@ class Flow:
                     open_wal(stream.durability, context, self._metrics, self._stop)
                 )
             await self._open_sections(stack, context, threads)
-            sink = Sink(stream.id, output, errors, self._metrics, saves=stream.checkpoint == "output")
-            self._metrics.recovered()
+            sink = Sink(
+                stream.id,
+                output,
+                errors,
+                self._metrics,
+                saves=stream.checkpoint == "output",
+                tells_sender=self._wal is None and stream.input.tells_sender(),
+            )
+            self._metrics.up()
             try:
                 await self._flow(context, sink)
             finally:
@@ -216,16 +223,26 @@ class Flow:
                 await self._keep(group, wal, delivery)
 
         waits = wal is not None or all(section.queue is None for section in self._sections)
-        self.intake = Intake(self._stream, self._stop, self._metrics, accept, waits=waits, when_open=self.when_open)
+        self.intake = Intake(
+            self._stream,
+            self._stop,
+            self._metrics,
+            accept,
+            waits=waits,
+            when_open=self.when_open,
+            when_ended=self._end_reading,
+        )
         if wal is not None:  # the output keeps the position of the log; what is in the log is behind the input's
             context = replace(context, store=self._context.store, ledger=self._context.ledger)
         await self.intake.run(context)
-        if wal is None:
-            await section.in_flight.put(None)
+
+    async def _end_reading(self) -> None:
+        if self._wal is None:
+            await self._sections[0].in_flight.put(None)
             return
         for _ in range(self._stream.max_in_flight):
             await self._keeping.acquire()
-        wal.end()
+        self._wal.end()
 
     async def _keep(self, group: asyncio.TaskGroup, wal: Wal, delivery: Delivery) -> None:
         """Hand a delivery to the write-ahead log, and ack it once it is on disk."""
@@ -301,12 +318,12 @@ class Flow:
             and not self._stop.is_set()
             and not self._stream.retry.exhausted(attempt)
         ):
-            self._metrics.retrying(str(done.error))
+            self._metrics.retrying("pipeline", str(done.error))
             await pause(self._stream.retry.delay(attempt), self._stop)
             attempt += 1
             done = await transformation(done)
         if attempt and done.error is None:
-            self._metrics.recovered()
+            self._metrics.recovered("pipeline")
         return done
 
     async def _transformed(self, section: _Section, waiting: _Waiting) -> Transformed:
@@ -366,7 +383,6 @@ class Flow:
                 rows, following = rows + group[-1].rows, _NOTHING
             await sink.settle(group)
             waiting = await queue.get() if following is _NOTHING else following
-        sink.finish()
 
 
 _NOTHING = Transformed(Delivery(pa.RecordBatch.from_pydict({})))

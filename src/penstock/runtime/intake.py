@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,6 +16,15 @@ from ..errors import ConnectionLost, EndOfInput, PenstockError, TransientError
 from ..observe import tracing
 from ..observe.metrics import StreamMetrics
 from ..stream import Stream
+
+COMMIT_TIMEOUT = 10.0
+"""Seconds that a broker has for the last commit."""
+
+
+async def _do_nothing() -> None: ...
+
+
+def _ignore() -> None: ...
 
 
 class Intake:
@@ -29,7 +39,13 @@ class Intake:
         *,
         waits: bool,
         when_open: Callable[[], None] = lambda: None,
+        when_ended: Callable[[], Awaitable[None]] = _do_nothing,
     ) -> None:
+        """``when_ended`` is awaited once nothing more is read, so that what was read runs out."""
+        self._when_ended = when_ended
+        self._is_ended = False
+        self._failure: Exception | None = None
+        self._interrupt: Callable[[], None] = _ignore
         self._stream, self._stop, self._metrics, self._accept = stream, stop, metrics, accept
         self._waits, self._when_open = waits, when_open
         self._unsettled: set[Loan] = set()
@@ -39,17 +55,20 @@ class Intake:
         """How far the input says it is."""
 
     async def run(self, context: Context) -> None:
-        """Read until the input ends or the stream stops."""
+        """Read until the input ends or the stream stops; raises why a delivery was refused that must not be skipped.
+
+        An input that commits positions to its source stays open until all that it delivered is settled and committed.
+        """
         while not self._stop.is_set():
             try:
                 async with AsyncExitStack() as stack:
                     async with unless_stopped(self._stop):
                         reader = await stack.enter_async_context(self._stream.input.open(context))
                     self._when_open()
-                    await self._read(reader)
-                return
+                    await self._read_and_commit(reader, context)
+                break
             except Stopped:
-                return
+                break
             except (ConnectionLost, TransientError) as error:
                 if self._stream.retry.exhausted(self._losses):
                     raise
@@ -59,11 +78,30 @@ class Intake:
                 context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
                 await self._settle_first()
                 await pause(delay, self._stop)
+        await self._end()
 
     async def give_up(self, error: PenstockError) -> None:
         """Tell the input that what is not settled never will be."""
         for loan in list(self._unsettled):
             await loan.settle(error)
+
+    async def _end(self) -> None:
+        """Let what was read run out, once."""
+        if not self._is_ended:
+            self._is_ended = True
+            await self._when_ended()
+
+    async def _read_and_commit(self, reader: Reader, context: Context) -> None:
+        try:
+            await self._read(reader)
+            if context.committing():
+                await self._end()
+                while self._unsettled:
+                    self._settled.clear()
+                    await self._settled.wait()
+        finally:
+            if not isinstance(sys.exception(), ConnectionLost | TransientError):
+                await _commit(context)
 
     async def _settle_first(self) -> None:
         """Wait until all is settled, so that a source which delivers again does not deliver what is on its way.
@@ -84,17 +122,22 @@ class Intake:
         assert task is not None
         reading = is_interrupted = False
 
-        async def interrupt() -> None:
+        def interrupt() -> None:
             nonlocal is_interrupted
-            await self._stop.wait()
             if reading:
                 is_interrupted = True
                 task.cancel()
 
-        watch = asyncio.ensure_future(interrupt())
+        async def watch() -> None:
+            await self._stop.wait()
+            interrupt()
+
+        self._interrupt = interrupt
+        watching = asyncio.ensure_future(watch())
         measured = getattr(reader, "progress", None)
         try:
             while not self._stop.is_set():
+                self._raise_failure()
                 reading, began = True, time.perf_counter()
                 try:
                     delivery = await reader.read()
@@ -102,7 +145,7 @@ class Intake:
                     reading = False
                 if self._losses:  # an input that opens and is lost at once has not recovered
                     self._losses = 0
-                    self._metrics.recovered()
+                    self._metrics.recovered("input")
                 if measured is not None:
                     self._measure(measured())
                 self._enter(delivery)
@@ -114,8 +157,14 @@ class Intake:
         except asyncio.CancelledError:
             if not is_interrupted or task.uncancel() > 0:
                 raise
+            self._raise_failure()
         finally:
-            watch.cancel()
+            watching.cancel()
+            self._interrupt = _ignore
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise PenstockError(f"a batch was refused: {self._failure}") from self._failure
 
     def _measure(self, progress: Progress) -> None:
         self.progress = progress
@@ -135,5 +184,19 @@ class Intake:
             self._metrics.in_flight(len(self._unsettled))
             self._settled.set()
             await settle(error)
+            if error is not None and loan.tracker is not None and not self._stop.is_set():
+                self._failure = self._failure or error
+                self._interrupt()
 
         return settle_and_note
+
+
+async def _commit(context: Context) -> None:
+    """Commit what is acked while the input is still open; what a broker does not take now it delivers again."""
+    for key, ledger in context.committing():
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await ledger.flush()
+        except Exception as error:
+            context.log.warning("%s: the last position could not be committed: %s", key, error or type(error).__name__)
+            await ledger.forget(key)  # or else the end of the stream would try it again, over a closed connection

@@ -32,7 +32,7 @@ class ReconnectingWriter:
         self, output: Output, context: Context, backoff: Backoff, stop: asyncio.Event, metrics: StreamMetrics
     ) -> None:
         self._output, self._context, self._backoff, self._stop = output, context, backoff, stop
-        self._metrics = metrics
+        self._metrics, self._part = metrics, context.name.rpartition("/")[2]
         self._stack = AsyncExitStack()
         self._writer: Writer | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -63,7 +63,7 @@ class ReconnectingWriter:
                 async with self._one_at_a_time:
                     result = await self._attempt(action)
                 if attempt:
-                    self._metrics.recovered()
+                    self._metrics.recovered(self._part)
                 return result
             except (ConnectionLost, TransientError) as error:
                 failure = error
@@ -72,7 +72,7 @@ class ReconnectingWriter:
             if self._backoff.exhausted(attempt):
                 raise failure
             delay = self._backoff.delay(attempt, failure.after if isinstance(failure, TransientError) else None)
-            self._metrics.retrying(str(failure))
+            self._metrics.retrying(self._part, str(failure))
             self._context.log.warning(
                 "%s: writing failed, attempt %d, again in %.2f s: %s", self._context.name, attempt + 1, delay, failure
             )
@@ -133,9 +133,11 @@ class Sink:
         metrics: StreamMetrics,
         *,
         saves: bool,
+        tells_sender: bool = False,
     ) -> None:
+        """``saves``: positions are kept with the rows. ``tells_sender``: a nack tells whoever sent the rows why."""
         self._name, self._output, self._errors, self._metrics = name, output, errors, metrics
-        self._saves = saves
+        self._saves, self._tells_sender = saves, tells_sender
         self._failure: Exception | None = None
 
     async def open(self) -> None:
@@ -144,13 +146,11 @@ class Sink:
             if output is not None:
                 await output.ready()
 
-    def finish(self) -> None:
-        """Raise what made the sink give up, unless that was a stop."""
-        if self._failure is not None and not isinstance(self._failure, Stopped):
-            raise self._failure
-
     async def settle(self, group: Sequence[Transformed]) -> None:
-        """Write a group of deliveries, in order, and ack them; nack what could be neither written nor refused."""
+        """Write a group of deliveries, in order, and ack them; nack what could be neither written nor refused.
+
+        Raises why that was, unless it was a stop or a sender was told.
+        """
         if len(group) > 1 and any(done.refusals or done.error for done in group):
             for done in group:
                 await self.settle([done])
@@ -179,12 +179,15 @@ class Sink:
                 await done.delivery.ack()
                 self._metrics.written(len(done.pieces), done.rows, done.read_at)
             else:
-                # A log-like input cannot take one batch back: it is to stop, and what came later must not be
-                # written before what was refused.
-                if isinstance(error, Stopped) or any(loan.tracker is not None for loan in done.delivery.loans):
-                    self._failure = error
-                self._metrics.error("nacked")
+                self._metrics.nack()
                 await done.delivery.nack(error)
+                if self._tells_sender and isinstance(error, PermanentError):
+                    self._metrics.refuse("output", done.delivery.batch.num_rows, describe(error))
+                else:
+                    self._failure = error
+        # What came later must not be written before what was refused.
+        if self._failure is not None and not isinstance(self._failure, Stopped):
+            raise self._failure
 
     async def _write(self, group: Sequence[Transformed]) -> None:
         pieces = [piece for done in group for piece in done.pieces]
@@ -281,7 +284,7 @@ class Sink:
         letters = dead_letters(self._name, done.delivery, refusals)
         await self._errors.call(lambda writer: writer.write([letters]))
         for refusal in refusals:
-            self._metrics.error(refusal.stage, refusal.rows.num_rows)
+            self._metrics.refuse(refusal.stage, refusal.rows.num_rows, refusal.reason)
 
 
 async def _do_nothing(_: Writer) -> None: ...

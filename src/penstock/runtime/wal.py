@@ -118,7 +118,7 @@ class Wal:
             except OSError as error:
                 # The disk is full or failing: nothing was acked, nobody reads on, and it is tried again.
                 reason = f"write-ahead log {self._folder}: {error.strerror or error}"
-                self._metrics.retrying(reason)
+                self._metrics.retrying("log", reason)
                 logging.getLogger("penstock").error("%s; again in a moment", reason)
                 if await pause(backoff.delay(attempt), self._stop):
                     _fail(group, TransientError(reason))
@@ -134,7 +134,7 @@ class Wal:
                 continue
             if attempt:
                 attempt = 0
-                self._metrics.recovered()
+                self._metrics.recovered("log")
             self._publish(group)
 
     def _publish(self, group: Sequence[tuple[Batch, asyncio.Future[None]]]) -> None:

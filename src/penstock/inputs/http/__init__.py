@@ -168,6 +168,10 @@ class Http(Input, type="http"):
         """Return where it takes posts."""
         return [(self.address, self.path)] if self.address is not None and self.path is not None else []
 
+    def tells_sender(self) -> bool:
+        """Tell whether it serves: what is refused is answered 422 with the reason."""
+        return self.url is None
+
     def open(self, context: Context) -> AbstractAsyncContextManager[Reader]:
         """Listen, or get ready to ask; raises ConnectionLost if the address cannot be bound."""
         if self.url is not None:
