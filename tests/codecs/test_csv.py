@@ -31,7 +31,7 @@ class TestSuite(CodecSuite):
 
 
 class TestDocuments(TestSuite):
-    garbage = (b"id,id,x\n1,2,3", b"id\n1,2", b'id,"na', b"id\n\xff", b"\xff\n1", b"")
+    garbage = (b"id\n1,2", b'id,"na', b"id\n\xff", b"\xff\n1", b"")
 
     @pytest.fixture
     def component(self) -> Codec:
@@ -51,7 +51,20 @@ def column(*fields: str) -> pa.Array:
     [
         (["1", "-2", ""], pa.int64(), [1, -2, None]),
         (["1", "9223372036854775808"], pa.decimal128(38, 0), [Decimal(1), Decimal(2**63)]),
-        (["1", "0.5", "1e3"], pa.float64(), [1, 0.5, 1000]),
+        (["1", "0.5", "1.10", "1e+3", "2.5E-7"], pa.float64(), [1, 0.5, 1.1, 1000, 2.5e-7]),
+        (["1e3", "0.5"], pa.string(), ["1e3", "0.5"]),
+        (["+4915112345678", "+1"], pa.string(), ["+4915112345678", "+1"]),
+        (["+0.5", "1.5"], pa.string(), ["+0.5", "1.5"]),
+        (["-0", "1"], pa.string(), ["-0", "1"]),
+        (["-0", "1.5"], pa.string(), ["-0", "1.5"]),
+        (["-0.0", "1.5"], pa.float64(), [-0.0, 1.5]),
+        ([".5", "1.5"], pa.string(), [".5", "1.5"]),
+        (["5.", "1.5"], pa.string(), ["5.", "1.5"]),
+        (["0.12345678901234567890", "1.5"], pa.string(), ["0.12345678901234567890", "1.5"]),
+        (["0.1234567890123456", "-1.5"], pa.float64(), [0.1234567890123456, -1.5]),
+        (["1e-400", "1.5"], pa.string(), ["1e-400", "1.5"]),
+        (["0.00", "0"], pa.float64(), [0.0, 0.0]),
+        (["1\u0661", "1"], pa.string(), ["1\u0661", "1"]),
         (["007", "1"], pa.string(), ["007", "1"]),
         (["007.5", "1"], pa.string(), ["007.5", "1"]),
         (["0.5", "9007199254740993"], pa.string(), ["0.5", "9007199254740993"]),
@@ -93,6 +106,29 @@ def test_documents_have_columns_of_their_own() -> None:
         {"a": 3, "b": None, "c\nd": True},
     ]
     assert decode(payloads(b"a\n4\n")).to_pylist() == [{"a": 4, "b": None, "c\nd": None}]
+
+
+def test_names_that_are_missing_or_taken_are_numbered() -> None:
+    assert Csv().decode(payloads(b"id,a,a,\n1,x,y,z")).to_pylist() == [{"id": 1, "a": "x", "a_2": "y", "column_4": "z"}]
+
+
+@pytest.mark.parametrize(
+    "text", [b"id;v\n1;5,0\n", b"sep=;\r\nid;v\r\n1;5,0\r\n", b"\n\nid\tv\n1\t5,0", b"id;v\r1;5,0\r"]
+)
+def test_the_delimiter_of_a_document_is_told_by_its_header(text: bytes) -> None:
+    assert Csv().decode(payloads(text)).to_pylist() == [{"id": 1, "v": "5,0"}]
+    assert Csv(delimiter=",").decode(payloads(b"id;v\n1;5\n")).to_pylist() == [{"id;v": "1;5"}]
+
+
+def test_a_quote_counts_only_at_the_start_of_a_field() -> None:
+    decode = Csv(columns=["id", "size"]).decode
+    rows = decode(payloads(b'1,5" pipe\n', b'2,"5"" pipe"\n', b'3,"a"b"c\n', b"4,x\r")).to_pylist()
+    assert rows == [
+        {"id": 1, "size": '5" pipe'},
+        {"id": 2, "size": '5" pipe'},
+        {"id": 3, "size": 'ab"c'},
+        {"id": 4, "size": "x"},
+    ]
 
 
 def test_columns_without_names_are_numbered() -> None:
@@ -139,6 +175,25 @@ def test_every_kind_of_value_has_a_text() -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Csv(**options)
+
+
+NUMBERS = st.one_of(
+    st.from_regex(r"[+-]?[0-9]{0,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers().map(str),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(NUMBERS.filter(bool))
+def test_a_field_is_a_number_only_if_it_is_exactly_that(field: str) -> None:
+    (value,) = column(field).to_pylist()
+    if not isinstance(value, str):
+        written = repr(value) if isinstance(value, float) else str(value)
+        assert Decimal(written) == Decimal(field)
+        assert not field.startswith(("+", "00", "."))
+    else:
+        assert value == field
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)

@@ -22,11 +22,19 @@ class Csv(Codec, type="csv"):
     a whole document that begins with the names of its columns; without either, columns are called ``column_1``,
     ``column_2`` and so on. The file input reads the header of each file itself.
 
+    A quote counts only at the start of a field, so ``5" pipe`` is text like any other. A record ends with a line
+    feed, a carriage return or both. A quote that is not closed within 1 MiB, or at all, costs the line it is in. A
+    column without a name is called by its number, and a second one of the same name is numbered, as ``name_2``.
+    Where ``delimiter`` is left out, a document may tell it in a first line such as ``sep=;``, or by a header that
+    holds semicolons or tabs and no comma.
+
     The type of a column is inferred from all records of a batch: true and false are Bool, integers Int64 or, beyond
-    64 bits, decimals, fractions Float64, anything else text. Nothing is changed by that: what has leading zeros,
-    a sign too many or more digits than the type can hold is text, and so is what looks like a time. An empty field
-    is null, a quoted empty one is empty text. While a stream runs, a type once widened stays so. Records with too
-    few or too many fields, quotes left open and what is not UTF-8 are refused.
+    64 bits, decimals, fractions Float64, anything else text. A field is a number only if it is exactly that: leading
+    zeros, a plus sign, ``-0``, a point without a digit on both sides, exponents such as ``1E5``, which may be names
+    of articles, and more digits than the type can hold make it text, and so does what looks like a time. Of a
+    fraction only the notation may change: 1.10 is the number 1.1, 2.5e-07 the number 2.5e-7. An empty field is null,
+    a quoted empty one is empty text. While a stream runs, a type once widened stays so. Records with too few or too
+    many fields, quotes left open and what is not UTF-8 are refused.
 
     Written, nulls, NaN and infinity are empty fields; nested values are JSON. Each payload is one record, preceded
     by the header where each is to be a document; use ``header: false`` for the lines of a file.

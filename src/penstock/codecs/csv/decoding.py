@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pyarrow_csv
 
 from ...delivery import Batch
 from ...errors import PermanentError
-from ...framing import Framing, join
+from ...framing import Framing, ends_in_newline, join, offsets
+from ...records import column_names, find_head, find_records
 from .inference import narrowest, wider
 
 _EXCERPT = 120
+_BLANK = pa.array([b"\n", b"\r\n", b"\r"], pa.binary())
 
 
 class Options(Protocol):
@@ -35,6 +36,9 @@ class Options(Protocol):
 
     @property
     def columns(self) -> list[str] | None: ...
+
+    @property
+    def model_fields_set(self) -> set[str]: ...
 
 
 class Decoding:
@@ -55,15 +59,15 @@ class Decoding:
         if options.columns is None and options.header:
             return self._documents(payloads)
         names = options.columns or [f"column_{number}" for number in range(1, self._count_fields(payloads) + 1)]
-        return self._typed(self._read(payloads, names, one_each=True))
+        return self._typed(self._read(payloads, names, options.delimiter, one_each=True))
 
     def _documents(self, payloads: pa.BinaryArray) -> Batch:
         found = [self._cut_header(payload) for payload in payloads.to_pylist()]
         learned: dict[str, None] = dict.fromkeys(self._learned)
         parts = []
-        for names, group in groupby(found, key=lambda document: document[0]):
+        for (delimiter, names), group in groupby(found, key=lambda document: document[0]):
             bodies = pa.array([body for _, body in group if body.strip()], pa.binary())
-            parts.append(self._read(bodies, list(names), one_each=False))
+            parts.append(self._read(bodies, list(names), delimiter, one_each=False))
             learned |= dict.fromkeys(parts[-1])
         tables = [pa.table(part) for part in parts]
         table = pa.concat_tables(tables, promote_options="default").combine_chunks()
@@ -77,57 +81,52 @@ class Decoding:
             }
         )
 
-    def _cut_header(self, payload: bytes) -> tuple[tuple[str, ...], bytes]:
-        text = payload.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
-        quote = self._options.quote.encode()
-        end = text.find(b"\n")
-        while end >= 0 and text.count(quote, 0, end) % 2:
-            end = text.find(b"\n", end + 1)
-        head, body = (text, b"") if end < 0 else (text[:end], text[end + 1 :])
-        try:
-            names = next(self._reader(head), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise PermanentError(f"the header cannot be read: {error}: {_excerpt(payload)}") from error
-        if not names:
+    def _cut_header(self, payload: bytes) -> tuple[tuple[str, tuple[str, ...]], bytes]:
+        """Return the delimiter and the names of the columns of a document, and what follows its header."""
+        text, options = payload.removeprefix(b"\xef\xbb\xbf"), self._options
+        given = options.delimiter if "delimiter" in options.model_fields_set else None
+        head = find_head(text, given, options.quote, final=True)
+        if head is None or not head.record:
             raise PermanentError("the payload is empty: expected a header with the names of the columns")
-        names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise PermanentError(f"two columns are called `{twice}`: {_excerpt(payload)}")
-        return tuple(names), body
-
-    def _reader(self, line: bytes) -> Iterator[list[str]]:
-        options = self._options
-        text = io.StringIO(line.decode(), newline="")
-        return csv.reader(text, delimiter=options.delimiter, quotechar=options.quote, strict=True)
+        try:
+            names = column_names(head.record, head.delimiter, options.quote)
+        except PermanentError as error:
+            raise PermanentError(f"{error}: {_excerpt(payload)}") from error
+        return (head.delimiter, tuple(names)), text[head.size :]
 
     def _count_fields(self, payloads: pa.BinaryArray) -> int:
         first = next((line for line in payloads.to_pylist() if line.strip()), b"")
-        try:
-            return max(len(next(self._reader(first), [])), 1)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise PermanentError(f"the record cannot be read: {error}: {_excerpt(first)}") from error
+        return max(len(column_names(first, self._options.delimiter, self._options.quote)), 1)
 
-    def _read(self, payloads: pa.BinaryArray, names: Sequence[str], *, one_each: bool) -> dict[str, pa.Array]:
+    def _read(
+        self, payloads: pa.BinaryArray, names: Sequence[str], delimiter: str, *, one_each: bool
+    ) -> dict[str, pa.Array]:
         """Return the columns wanted as text."""
-        options = self._options
-        quotes = pc.count_substring(payloads, options.quote)
-        if pc.any(pc.not_equal(pc.bit_wise_and(quotes, 1), 0)).as_py():
-            raise PermanentError(f"a quote is never closed: {_excerpt(_first(payloads))}")
-        blank = pc.is_in(payloads, pa.array([b"\n", b"\r\n"], pa.binary()))
-        payloads = payloads.filter(pc.invert(blank))
+        payloads = payloads.filter(pc.invert(pc.is_in(payloads, _BLANK)))
         kept = self._select(names)
         if not len(payloads):
             return {name: pa.nulls(0, pa.string()) for name in kept}
         if pc.any(pc.equal(pc.binary_length(payloads), 0)).as_py():
             raise PermanentError(f"the payload is empty: expected a record of {len(names)} fields")
+        data = join(Framing.LINES, payloads)
+        self._check_quotes(payloads, data.to_pybytes(), delimiter)
         try:
-            table = _read_text(join(Framing.LINES, payloads), options, list(names), kept)
+            table = _read_text(data, delimiter, self._options.quote, list(names), kept)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise PermanentError(f"{error}"[: 2 * _EXCERPT]) from error
         if one_each and table.num_rows < len(payloads):
             raise PermanentError(f"records run into one another: {_excerpt(_first(payloads))}")
         return {name: table.column(name).combine_chunks() for name in kept}
+
+    def _check_quotes(self, payloads: pa.BinaryArray, data: bytes, delimiter: str) -> None:
+        """Raise PermanentError if a quote is not closed within its payload."""
+        quote = self._options.quote
+        if quote.encode() not in data:
+            return
+        found = find_records(data, delimiter, quote, final=True)
+        lengths = np.diff(offsets(payloads)) + ~ends_in_newline(payloads)
+        if found.unclosed or not np.isin(np.cumsum(lengths), found.ends).all():
+            raise PermanentError(f"a quote is never closed: {_excerpt(_first(payloads))}")
 
     def _select(self, names: Sequence[str]) -> list[str]:
         if self._wanted is None:
@@ -144,13 +143,11 @@ class Decoding:
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _read_text(data: pa.Buffer, options: Options, names: list[str], kept: list[str]) -> pa.Table:
+def _read_text(data: pa.Buffer, delimiter: str, quote: str, names: list[str], kept: list[str]) -> pa.Table:
     return pyarrow_csv.read_csv(
         pa.BufferReader(data),
         read_options=pyarrow_csv.ReadOptions(use_threads=False, block_size=data.size + 1, column_names=names),
-        parse_options=pyarrow_csv.ParseOptions(
-            delimiter=options.delimiter, quote_char=options.quote, newlines_in_values=True
-        ),
+        parse_options=pyarrow_csv.ParseOptions(delimiter=delimiter, quote_char=quote, newlines_in_values=True),
         convert_options=pyarrow_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             include_columns=kept,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,12 @@ import pyarrow.compute as pc
 
 _BIG = pa.decimal128(38, 0)
 _EXACT = 2**53
-_FLOAT = r"^[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
+_SURE_DIGITS = 15
+"""So many digits a float can hold, whatever they are."""
+_SMALLEST = 1e-300
+_PLAIN = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?"
+_SCIENTIFIC = r"-?[1-9](\.[0-9]+[eE][+-]?[0-9]+|[eE][+-][0-9]+)"  # 1E5 may be the name of an article
+_FLOAT = rf"^({_PLAIN}|{_SCIENTIFIC})$"
 _TRUTH = pa.array(["true", "false", "True", "False", "TRUE", "FALSE"])
 _KINDS: Sequence[pa.DataType] = (pa.null(), pa.bool_(), pa.int64(), _BIG, pa.float64(), pa.string())
 """From the narrowest to the widest: a column that was one of these may later be one of those behind it."""
@@ -57,19 +63,24 @@ def _as_whole(kind: pa.DataType) -> Callable[[pa.StringArray], pa.Array | None]:
 
 
 def _as_floats(values: pa.StringArray) -> pa.Array | None:
-    try:
-        numbers = values.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
     present = values.drop_null()
     if not len(present) or not pc.all(pc.match_substring_regex(present, _FLOAT)).as_py():
         return None
+    if pc.any(pc.equal(present, "-0")).as_py():  # written as -0.0 it would be another text
+        return None
+    numbers = values.cast(pa.float64())
     found = numbers.drop_null().to_numpy()
     if not np.isfinite(found).all():
         return None
-    if (np.abs(found) >= _EXACT).any():
-        big = present.filter(pa.array(np.abs(found) >= _EXACT))
+    size = np.abs(found)
+    if (size >= _EXACT).any():
+        big = present.filter(pa.array(size >= _EXACT))
         if pc.any(pc.invert(pc.match_substring_regex(big, "[.eE]"))).as_py():
+            return None
+    doubtful = (size < _SMALLEST) | (pc.binary_length(present).to_numpy() > _SURE_DIGITS)
+    if doubtful.any():
+        texts = present.filter(pa.array(doubtful)).to_pylist()
+        if any(Decimal(text) != Decimal(repr(float(text))) for text in texts):
             return None
     return numbers
 

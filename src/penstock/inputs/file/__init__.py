@@ -102,8 +102,8 @@ class File(Input, type="file"):
     """How often followed files are looked at."""
     settle_time: Duration = 5.0
     """How long a followed file that seems damaged, or ends within a line after it was rotated, may still change."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    """What separates the fields of CSV."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What separates the fields of CSV; left out, a comma or what a header without one holds: `;` or a tab."""
     header: bool = True
     """Whether the first record of a CSV file names the columns."""
     query: Query | None = None
@@ -204,7 +204,7 @@ class File(Input, type="file"):
         formats = [found.format(self.format) for found in files]
         if "text" in formats:
             raise ConfigError(f"{files[formats.index('text')].path} has no columns to query", path="path")
-        tables = Tables(files, formats, store, {"delimiter": self.delimiter, "has_header": self.header})
+        tables = Tables(files, formats, store, {"delimiter": self.delimiter or ",", "has_header": self.header})
         batches = await asyncio.to_thread(start, tables, query.query, query.table, self.batch_rows)
         return QueryReader(batches, await context.checkpoint(), version_of(files, query.query))
 
@@ -231,7 +231,8 @@ class File(Input, type="file"):
             self.chunk_size,
             self.batch_rows,
             columns,
-            RecordDecoders(self.delimiter, columns),
+            RecordDecoders(columns),
+            self.delimiter,
             self.header,
         )
 

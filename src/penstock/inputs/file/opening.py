@@ -33,6 +33,8 @@ class Opening:
     batch_rows: int
     columns: frozenset[str] | None
     records: RecordDecoders
+    delimiter: str | None
+    """What separates the fields of CSV, where the configuration tells."""
     header: bool
     _decoders: dict[str, Decoder] = field(default_factory=dict)
 
@@ -62,8 +64,8 @@ class Opening:
         if format == "avro":
             return Blocks()
         if format == "csv":
-            delimiter = "\t" if extension == ".tsv" else None
-            return Records(self.header, lambda header: self.records.of(header, delimiter))
+            delimiter = self.delimiter or ("\t" if extension == ".tsv" else None)
+            return Records(self.header, delimiter, self.records.of)
         if format == "json" and self.framing is None:
             return Documents(None if self.codec is not None else self._json())
         framing = self.framing or Framing.LINES

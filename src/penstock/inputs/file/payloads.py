@@ -14,6 +14,7 @@ from ...delivery import Decoder
 from ...errors import PermanentError
 from ...framing import Framing
 from ...metadata import VALUE
+from ...records import find_head, find_records
 from .content import Content, Damaged, Decompressed, LocalContent, Rewritten
 from .part import Part
 from .place import TAIL, Place, mark_of
@@ -170,41 +171,34 @@ class Framed:
 class Records:
     """The records of a CSV file, whose quoted fields may hold line breaks."""
 
-    def __init__(self, header: bool, decoder_for: Callable[[bytes], Decoder]) -> None:
-        self._header, self._decoder_for = header, decoder_for
+    def __init__(self, header: bool, delimiter: str | None, decoder_for: Callable[[bytes, str], Decoder]) -> None:
+        self._header, self._delimiter, self._decoder_for = header, delimiter, decoder_for
         self.decoder: Decoder | None = None
 
     def begin(self, content: Content, final: bool) -> int | None:
         """Return where the first record starts, behind the header; None while the header is unfinished."""
         begin = _mark_size(content)
         if not self._header:
-            self.decoder = self._decoder_for(b"")
+            self._delimiter = self._delimiter or ","
+            self.decoder = self._decoder_for(b"", self._delimiter)
             return begin
-        head = content.read_at(begin, _HEAD)
-        ends = _record_ends(head, final and len(head) < _HEAD)
-        if not len(ends):
-            if len(head) == _HEAD:
+        data = content.read_at(begin, _HEAD)
+        head = find_head(data, self._delimiter, final=final and len(data) < _HEAD)
+        if head is None:
+            if len(data) == _HEAD:
                 raise Damaged(f"the header is longer than {_HEAD} bytes")
             return begin if final else None
-        self.decoder = self._decoder_for(head[: ends[0]].rstrip(b"\r\n"))
-        return begin + int(ends[0])
+        self._delimiter = head.delimiter
+        self.decoder = self._decoder_for(head.record, head.delimiter)
+        return begin + head.size
 
     def split(self, data: bytes, within: int, final: bool) -> Cut:
         """Return the complete records, with their line ends, and the bytes they took."""
-        if data.count(b'"') == 0:
-            return Cut(*framing.split(Framing.LINES, data, final=final, keep_ends=True))
-        starts = np.concatenate(([0], _record_ends(data, final))).astype(np.int32)
+        assert self._delimiter is not None
+        found = find_records(data, self._delimiter, final=final)
+        starts = np.concatenate(([0], found.ends)).astype(np.int32)
         buffers = [None, pa.py_buffer(starts), pa.py_buffer(data)]
         return Cut(pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, buffers), int(starts[-1]))
-
-
-def _record_ends(data: bytes, final: bool) -> np.ndarray:
-    text = np.frombuffer(data, np.uint8)
-    newlines = np.flatnonzero(text == ord("\n"))
-    quotes = np.flatnonzero(text == ord('"'))
-    ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0] + 1
-    unfinished = final and len(data) > (ends[-1] if len(ends) else 0)
-    return np.append(ends, len(data)) if unfinished else ends
 
 
 class Documents:

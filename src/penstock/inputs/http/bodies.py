@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zlib
@@ -13,9 +12,9 @@ from typing import TypeAlias
 
 import msgspec
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
+from ...component import Codec
 from ...delivery import Batch
 from ...errors import PermanentError
 from ...framing import Framing, split
@@ -160,7 +159,7 @@ def _table(body: bytes, kind: Media, limit: int) -> Batch:
     try:
         table = _TABLES[kind](body, limit)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, struct.error, IndexError, OverflowError) as error:
+    except (PermanentError, pa.ArrowException, OSError, ValueError, struct.error, IndexError, OverflowError) as error:
         raise Refusal(400, f"the body is not {_NAMES[kind]}: {str(error).splitlines()[0]}") from error
     for name in table.schema.names:
         if name == VALUE or name.startswith(PREFIX):
@@ -178,7 +177,7 @@ def _arrow(body: bytes, limit: int) -> pa.Table:
 
 
 def _csv(body: bytes, limit: int) -> pa.Table:
-    return pa.csv.read_csv(io.BytesIO(body), parse_options=pa.csv.ParseOptions(newlines_in_values=True))
+    return pa.Table.from_batches([Codec.find("csv")().decode(pa.array([body], pa.binary()))])
 
 
 def _parquet(body: bytes, limit: int) -> pa.Table:
