@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.component import Input
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PermanentError
 from penstock.inputs.file import File
 from penstock.testing.suites.inputs import InputSuite
 
@@ -105,3 +105,15 @@ async def test_text_has_no_columns_to_query(folder: Path) -> None:
     (folder / "a.log").write_text("1\n")
     with pytest.raises(ConfigError, match=r"a\.log has no columns"):
         await Reading({"path": f"{folder}/*", "query": {"query": "SELECT 1"}}, folder.parent).all()
+
+
+async def test_the_arithmetic_of_a_query_over_files_is_exact_or_refused(folder: Path) -> None:
+    (folder / "a.json").write_text(f'{{"n":{2**63 - 2}}}\n')
+    for added, found in ((1, [{"m": 2**63 - 1}]), (2, None)):
+        query = {"query": f"SELECT n + {added} AS m FROM flow"}
+        reading = Reading({"path": str(folder), "query": query}, folder.parent)
+        if found is None:
+            with pytest.raises(PermanentError, match=r"overflow: 9223372036854775806 \+ 2 is out of range of int64"):
+                await reading.all()
+        else:
+            assert await reading.all() == found

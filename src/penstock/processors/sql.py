@@ -32,6 +32,11 @@ class Sql(Processor, type="sql"):
     syntax, tables and functions are checked when the stream is built. A value that cannot be computed, or a column
     that a batch lacks, refuses the rows. If the query only projects and filters, each row is refused by itself.
 
+    Arithmetic on integers, decimals, dates, times and durations is exact: a result that its type cannot hold is an
+    error, never another number. This is so for ``+``, ``-``, ``*``, ``/``, ``%``, signs, shifts, ``abs``, casts and
+    ``sum``, in aggregates and windows too, and for whole numbers of any length that the query names. What has a
+    fraction (``double``, ``avg``, ``median``, ``power``) is computed in 64-bit floating point, as SQL does it.
+
     Example::
 
         type: sql

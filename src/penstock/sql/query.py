@@ -15,6 +15,8 @@ from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, 
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from . import json_functions
+from .arithmetic import with_exact_integers
+from .overflow import Arithmetic, Checked
 from .statement import Statement
 
 _SCHEMA_CACHE_SIZE = 16
@@ -40,6 +42,7 @@ _NOISE = re.compile(
     r"^(?:(?:DataFusion error|Error during planning|Execution error|Arrow error|SQL error|Internal error): )+"
     r"|\s*This issue was likely caused by a bug in DataFusion's code\.[^\n]*?issues\."
 )
+_RAISED = re.compile(r"PyErr \{ type: .*?, value: \w+\((['\"])(.*?)\1\), traceback: .*\}", re.DOTALL)
 _NAME = r'(?:"(?:[^"]|"")*"|[^\s".]+)'
 _NO_FIELD = re.compile(rf"No field named ((?:{_NAME}\.)*)({_NAME})")
 
@@ -59,8 +62,9 @@ class PreparedQuery:
         if not self._statement.is_query():
             raise ConfigError(f"expected a query (SELECT ...), found {_shorten(sql)}")
         self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
-        self._planned_sql = self._with_exact_calls()
+        self._planned_sql = with_exact_integers(self._with_exact_calls())
         self._asked_for = self._check()
+        self._arithmetic = Arithmetic(self._planned_sql, _READ_ONLY)
 
     def run(self, batch: Batch) -> list[Batch]:
         """Return the rows of the result, in batches that have some; may be called from several threads at once.
@@ -80,7 +84,7 @@ class PreparedQuery:
                 raise
             raise PermanentError(f"the query engine gave up: {error}") from error
         self._give_back(schema, plan)
-        return [self._named(part) for part in found if part.num_rows]
+        return [self._named(part, plan.names) for part in found if part.num_rows]
 
     def __deepcopy__(self, memo: Any) -> PreparedQuery:
         return self
@@ -103,7 +107,9 @@ class PreparedQuery:
         return superset & (asked | self._statement.repeated())
 
     def _plan(self, schema: pa.Schema) -> _Plan:
-        return _Plan(self._planned_sql, self._session(schema), fresh=self._statement.is_unstable())
+        session, source = self._session(schema)
+        query = self._arithmetic.checked(session, schema)
+        return _Plan(query, session, source, fresh=self._statement.is_unstable())
 
     def _session(self, schema: pa.Schema) -> tuple[SessionContext, _Source]:
         # Without this rule filters run in DataFusion; with it, as slower pyarrow expressions in the source.
@@ -146,8 +152,10 @@ class PreparedQuery:
             sql = sql[: name.start] + json_functions.arity_name(name.text, arguments) + sql[name.end :]
         return sql
 
-    def _named(self, batch: Batch) -> Batch:
-        """Take the number of arguments out of the names of columns that were not given one."""
+    def _named(self, batch: Batch, names: Sequence[str] | None) -> Batch:
+        """Call the columns that were not given a name as if no function had been put in the place of another."""
+        if names is not None:
+            batch = batch.rename_columns(list(names))
         if not self._calls:
             return batch
         return batch.rename_columns([json_functions.without_arity(name) for name in batch.schema.names])
@@ -166,7 +174,7 @@ class PreparedQuery:
                 return made_up
             except Exception as error:
                 if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
-                    raise ConfigError(f"{_shorten_error(error)}, in the query {_shorten(self.sql)}") from error
+                    raise ConfigError(f"{shorten_error(error)}, in the query {_shorten(self.sql)}") from error
                 missing = _missing_column(error)
                 if missing is None or missing in made_up:
                     del kinds[0]
@@ -178,13 +186,14 @@ class PreparedQuery:
 class _Plan:
     """A query planned for one schema. One run at a time."""
 
-    def __init__(self, sql: str, home: tuple[SessionContext, _Source], *, fresh: bool) -> None:
-        self._sql, (self._session, self._source) = sql, home
+    def __init__(self, query: Checked, session: SessionContext, source: _Source, *, fresh: bool) -> None:
+        self._sql, self.names = query.register(session), query.names
+        self._session, self._source = session, source
         self._frame: DataFrame | None = None
         self._physical: ExecutionPlan | None = None
         self._runs = 0
         if not fresh:
-            planned = self._session.sql_with_options(sql, _READ_ONLY)
+            planned = self._session.sql_with_options(self._sql, _READ_ONLY)
             self._frame = self._session.create_dataframe_from_logical_plan(planned.optimized_logical_plan())
             # Asked of a frame that was collected before, this would return the plan that was used up by that.
             physical = self._frame.execution_plan()
@@ -281,15 +290,15 @@ def _missing_column(error: Exception) -> str | None:
 def _explain(error: Exception, schema: pa.Schema) -> str:
     missing = _missing_column(error)
     if missing is None:
-        return _shorten_error(error)
+        return shorten_error(error)
     cased = [name for name in schema.names if name.lower() == missing.lower()]
     hint = f'; did you mean "{cased[0]}", with the quotes?' if cased else ""
     return f"the query reads column {missing!r}, which is not among {', '.join(schema.names) or 'no columns'}{hint}"
 
 
-def _shorten_error(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """Return the message without the layers it came through."""
-    return _NOISE.sub("", str(error)).strip()[:_MAX_MESSAGE_LENGTH]
+    return _NOISE.sub("", _RAISED.sub(r"\2", str(error))).strip()[:_MAX_MESSAGE_LENGTH]
 
 
 def _shorten(sql: str) -> str:

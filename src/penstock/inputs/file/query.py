@@ -18,6 +18,9 @@ from ...clients.object_store import S3, Az, Gs, Http
 from ...delivery import Delivery
 from ...errors import ConfigError, EndOfInput, PermanentError
 from ...metadata import Origin
+from ...sql.arithmetic import with_exact_integers
+from ...sql.overflow import Arithmetic
+from ...sql.query import shorten_error
 from .listing import Found
 
 _EVERY_ROW = 1 << 40
@@ -55,10 +58,12 @@ def start(tables: Tables, query: str, table: str, batch_rows: int) -> Iterator[p
         if len(names) > 1:
             union = _ANY.join(f'SELECT * FROM "{name}"' for name in names)  # noqa: S608
             context.register_view(table, context.sql(union))
-        frame = context.sql_with_options(query, options)
+        checked = Arithmetic(with_exact_integers(query), options).checked(context, pa.schema([]))
+        frame = context.sql_with_options(checked.register(context), options)
     except Exception as error:  # planning raises ValueError, execution bare exceptions
         raise ConfigError(f"the query cannot be planned: {error}", path="query") from error
-    return (batch.to_pyarrow() for batch in frame.execute_stream())
+    names = list(checked.names or frame.schema().names)
+    return (batch.to_pyarrow().rename_columns(names) for batch in frame.execute_stream())
 
 
 def _connect(context: SessionContext, store: S3 | Gs | Az | Http | None) -> str:
@@ -166,7 +171,7 @@ class QueryReader:
             return next(self._batches, None)
         except Exception as error:  # DataFusion raises bare exceptions
             self._batches = itertools.chain()
-            raise PermanentError(f"the query failed: {error}") from error
+            raise PermanentError(f"the query failed: {shorten_error(error)}") from error
 
     async def close(self) -> None:
         """Wait for the reading thread."""

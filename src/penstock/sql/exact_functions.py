@@ -1,0 +1,106 @@
+"""The functions that compute exactly, or say which result does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datafusion import ScalarUDF, udf
+
+OPERATORS: dict[str, tuple[str, Callable[[int, int], int]]] = {
+    "+": ("add", lambda left, right: left + right),
+    "-": ("subtract", lambda left, right: left - right),
+    "*": ("multiply", lambda left, right: left * right),
+    "<<": ("shift_left", lambda left, right: left << right),
+    ">>": ("shift_right", lambda left, right: left >> right),
+}
+SUM = pa.decimal128(38, 0)
+"""The type in which 64-bit integers are summed."""
+_VALUE = re.compile(r"Decimal value (\S+) does")
+
+
+def operation(name: str, operator: str, kind: pa.DataType) -> ScalarUDF:
+    """Return the function that applies an operator to two integers of a type."""
+    return udf(partial(_applied, operator, kind), [kind, kind], kind, "immutable", name)
+
+
+def negation(name: str, kind: pa.DataType) -> ScalarUDF:
+    """Return the function that changes the sign of integers."""
+    return udf(partial(_negated, kind), [kind], kind, "immutable", name)
+
+
+def cast(name: str, source: pa.DataType, kind: pa.DataType) -> ScalarUDF:
+    """Return the function that takes values of exactly one type to another."""
+    return udf(partial(_cast, kind), [source], kind, "immutable", name)
+
+
+def digits(name: str, kind: pa.DataType) -> ScalarUDF:
+    """Return the function that refuses decimals of more digits than their type has."""
+    return udf(partial(_with_fitting_digits, kind), [kind], kind, "immutable", name)
+
+
+def _applied(operator: str, kind: pa.DataType, left: pa.Array, right: pa.Array) -> pa.Array:
+    name, exact = OPERATORS[operator]
+    try:
+        found = getattr(pc, f"{name}_checked")(left, right)
+    except pa.ArrowInvalid:
+        found = None
+    if found is None or (operator == "<<" and not _is_reversed(found, left, right)):
+        raise _overflow(kind, _failures(operator, exact, kind, left, right))
+    return found
+
+
+def _is_reversed(shifted: pa.Array, values: pa.Array, by: pa.Array) -> bool:
+    """Whether no bit was lost to the left."""
+    return pc.all(pc.equal(pc.shift_right_checked(shifted, by), values)).as_py() is not False
+
+
+def _failures(
+    operator: str, exact: Callable[[int, int], int], kind: pa.DataType, left: pa.Array, right: pa.Array
+) -> Iterator[str]:
+    for one, other in zip(left.to_pylist(), right.to_pylist(), strict=True):
+        if one is None or other is None:
+            continue
+        shifts = operator in ("<<", ">>")
+        if (shifts and other not in range(kind.bit_width)) or not _fits(exact(one, other), kind):
+            yield f"{one} {operator} {other}"
+
+
+def _fits(value: int, kind: pa.DataType) -> bool:
+    bits = kind.bit_width
+    return value in (range(-(2 ** (bits - 1)), 2 ** (bits - 1)) if pa.types.is_signed_integer(kind) else range(2**bits))
+
+
+def _negated(kind: pa.DataType, values: pa.Array) -> pa.Array:
+    try:
+        return pc.negate_checked(values)
+    except pa.ArrowInvalid:
+        raise _overflow(kind, iter([f"-({pc.min(values).as_py()})"])) from None
+
+
+def _cast(kind: pa.DataType, values: pa.Array) -> pa.Array:
+    if values.type == kind:
+        return values
+    if pa.types.is_duration(values.type):
+        values = values.cast(pa.int64())
+    try:
+        return pc.cast(values, kind)
+    except pa.ArrowInvalid:
+        found = (value for value in values.to_pylist() if value is not None)
+        wrong = (value for value in found if not pa.types.is_integer(kind) or not _fits(int(value), kind))
+        raise _overflow(kind, (f"the sum {value}" for value in wrong)) from None
+
+
+def _with_fitting_digits(kind: pa.DataType, values: pa.Array) -> pa.Array:
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise _overflow(kind, iter(_VALUE.findall(str(error)))) from None
+    return values
+
+
+def _overflow(kind: pa.DataType, found: Iterator[str]) -> Exception:
+    return ArithmeticError(f"overflow: {next(found, 'a result')} is out of range of {kind}")
