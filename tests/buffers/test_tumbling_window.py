@@ -19,7 +19,7 @@ from penstock.buffers._event_time import Unreadable, Watermark, micros
 from penstock.buffers._event_windows import EventWindows
 from penstock.buffers.tumbling_window import TumblingWindow
 from penstock.checkpoint import Checkpoint
-from penstock.component import Buffer, Queue
+from penstock.component import Buffer
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PenstockError, PermanentError
 from penstock.metadata import without_metadata
@@ -27,6 +27,8 @@ from penstock.stream import Stream
 from penstock.testing.clock import run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
+
+from .queues import at, bounds, is_waiting, put, take, take_all, times
 
 
 class TestByTheClock(BufferSuite):
@@ -67,54 +69,6 @@ async def opened(**options: Any) -> AsyncIterator[EventWindows]:
     async with lend_context(Path()) as context, window.open(context) as queue:
         assert isinstance(queue, EventWindows)
         yield queue
-
-
-def at(*times: Any, type: pa.DataType | None = None) -> Batch:
-    return pa.record_batch({"at": pa.array(times, type), "n": list(range(len(times)))})
-
-
-async def put(queue: Queue, *batches: Batch) -> list[Exception | None]:
-    settled: list[Exception | None] = []
-
-    async def settle(error: Exception | None) -> None:
-        settled.append(error)
-
-    for batch in batches:
-        await asyncio.wait_for(queue.put(Delivery.settled_by(batch, settle)), 5)
-    return settled
-
-
-async def take(queue: Queue) -> Delivery:
-    return await asyncio.wait_for(queue.get(), 5)
-
-
-async def take_all(queue: Queue) -> list[Delivery]:
-    found = []
-    while True:
-        try:
-            found.append(await take(queue))
-        except EndOfInput:
-            return found
-        await found[-1].ack()
-
-
-async def is_waiting(queue: Queue) -> bool:
-    try:
-        await asyncio.wait_for(queue.get(), 0.05)
-    except TimeoutError:
-        return True
-    return False
-
-
-def times(delivery: Delivery) -> list[Any]:
-    return delivery.batch.column("at").to_pylist()
-
-
-def bounds(delivery: Delivery) -> tuple[int, int]:
-    start, end = (delivery.batch.column(f"window_{name}").unique() for name in ("start", "end"))
-    assert len(start) == len(end) == 1
-    assert start.type == pa.timestamp("us", "UTC")
-    return start[0].value // 1_000_000, end[0].value // 1_000_000
 
 
 # -- by the clock ------------------------------------------------------------------------------------------------------

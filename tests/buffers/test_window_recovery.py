@@ -16,13 +16,18 @@ from hypothesis import strategies as st
 from penstock.buffers._replay import Replay
 from penstock.buffers.tumbling_window import TumblingWindow
 from penstock.checkpoint import Checkpoint, Ledger
-from penstock.component import Queue
+from penstock.component import Buffer, Queue
 from penstock.context import Context
 from penstock.delivery import Delivery, Position
 from penstock.errors import EndOfInput
 from penstock.state.memory import MemoryStore
 
-INTERVAL, JITTER, SKEW = 10, 4, 100
+INTERVAL, SLIDE, GAP, JITTER, SKEW = 10, 4, 6, 4, 100
+WINDOWS = {
+    "tumbling_window": {"interval": f"{INTERVAL}s"},
+    "sliding_window": {"size": f"{INTERVAL}s", "slide": f"{SLIDE}s"},
+    "session_window": {"gap": f"{GAP}s"},
+}
 Life = tuple[int | None, int | None]
 Cut = tuple[int | None, int | None, bool]
 Row = tuple[int, int, int]
@@ -58,20 +63,32 @@ def decoded(rows: list[Row]) -> pa.RecordBatch:
     )
 
 
-def expected(rows: list[Row]) -> dict[int, list[int]]:
+def expected(rows: list[Row], kind: str = "tumbling_window") -> dict[int, list[int]]:
+    """The rows of each window, by its start."""
     windows: dict[int, list[int]] = defaultdict(list)
-    for number, time, copies in rows:
-        windows[time // INTERVAL * INTERVAL] += [number] * copies
-    return {start: sorted(numbers) for start, numbers in windows.items() if numbers}
+    begin = before = -(1 << 40)
+    for number, time, copies in sorted((row for row in rows if row[2]), key=lambda row: row[1]):
+        begin, before = (time if time - before >= GAP else begin), time
+        if kind == "session_window":
+            starts = [begin]
+        elif kind == "sliding_window":
+            starts = list(range(time // SLIDE * SLIDE, time - INTERVAL, -SLIDE))
+        else:
+            starts = [time // INTERVAL * INTERVAL]
+        for start in starts:
+            windows[start] += [number] * copies
+    return {start: sorted(numbers) for start, numbers in windows.items()}
 
 
 class World:
     """A source of several partitions, a store that survives crashes, and what was written."""
 
-    def __init__(self, seed: int, rows: list[Row], partitions: int, transactional: bool) -> None:
+    def __init__(
+        self, seed: int, rows: list[Row], partitions: int, transactional: bool, kind: str = "tumbling_window"
+    ) -> None:
         self.random, self.saving = random.Random(seed), random.Random(seed)
         self.rows, self.partitions, self.transactional = rows, partitions, transactional
-        self.updates = False
+        self.kind, self.updates = kind, False
         self.store = MemoryStore()
         self.written: list[tuple[int, list[int]]] = []
 
@@ -83,9 +100,10 @@ class World:
         ledger = LazyLedger(self.store)
         context = Context("s", self.store, ledger, Path())
         disorder = f"{JITTER if self.partitions == 1 else JITTER + SKEW}s"
-        window = TumblingWindow.model_validate(
+        window = Buffer.parse(
             {
-                "interval": f"{INTERVAL}s",
+                "type": self.kind,
+                **WINDOWS[self.kind],
                 "time": "event",
                 "timestamp_field": "at",
                 "timestamp_unit": "s",
@@ -174,14 +192,15 @@ class World:
 
 
 worlds = st.builds(
-    lambda seed, count, expanding, partitions, transactional: World(
-        seed, make_rows(random.Random(seed), count, expanding), partitions, transactional
+    lambda seed, count, expanding, partitions, transactional, kind: World(
+        seed, make_rows(random.Random(seed), count, expanding), partitions, transactional, kind
     ),
     st.integers(0, 1 << 32),
     st.integers(0, 120),
     st.booleans(),
     st.sampled_from((1, 2)),
     st.just(False),
+    st.sampled_from(sorted(WINDOWS)),
 )
 crashes = st.lists(
     st.tuples(st.integers(0, 4), st.none(), st.just(True)) | st.tuples(st.none(), st.integers(0, 12), st.just(True)),
@@ -205,33 +224,34 @@ def live(world: World, crashes: Sequence[Life | Cut]) -> None:
 def test_each_window_is_written_once_when_rows_and_positions_are_one(world: World, crashes: list[Cut]) -> None:
     world.transactional = True
     live(world, crashes)
-    assert sorted(world.written) == sorted(expected(world.rows).items())
+    assert sorted(world.written) == sorted(expected(world.rows, world.kind).items())
 
 
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes)
 def test_no_window_is_ever_written_in_part(world: World, crashes: list[Cut]) -> None:
     live(world, crashes)
-    windows = expected(world.rows)
+    windows = expected(world.rows, world.kind)
     assert {start for start, _ in world.written} == set(windows)
     for start, numbers in world.written:
         assert numbers == windows[start]
 
 
 @settings(max_examples=150, deadline=None)
-@given(worlds, crashes, st.booleans())
+@given(worlds.filter(lambda world: world.kind != "session_window"), crashes, st.booleans())
 def test_the_last_update_of_a_window_has_all_its_rows(world: World, crashes: list[Cut], transactional: bool) -> None:
     world.updates, world.transactional = True, transactional
     live(world, crashes)
-    assert dict(world.written) == expected(world.rows)
+    assert dict(world.written) == expected(world.rows, world.kind)
 
 
 @pytest.mark.parametrize("transactional", [True, False])
-def test_a_crash_after_every_single_write(transactional: bool) -> None:
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_a_crash_after_every_single_write(kind: str, transactional: bool) -> None:
     rows = make_rows(random.Random(7), 200, expanding=True)
-    world = World(7, rows, 2, transactional)
+    world = World(7, rows, 2, transactional, kind)
     live(world, [(1, None)] * 60)
-    windows = expected(rows)
+    windows = expected(rows, kind)
     assert all(numbers == windows[start] for start, numbers in world.written)
     assert {start for start, _ in world.written} == set(windows)
 
@@ -246,7 +266,11 @@ def test_no_row_is_lost_when_a_stop_lets_go_of_open_windows(world: World, lives:
     written: dict[int, list[int]] = defaultdict(list)
     for start, numbers in world.written:
         written[start] += numbers
-    assert {start: sorted(numbers) for start, numbers in written.items()} == expected(world.rows)
+    if world.kind == "session_window":  # what is left of a session after a stop begins later
+        ids = [number for number, _, copies in world.rows for _ in range(copies)]
+        assert sorted(number for numbers in written.values() for number in numbers) == ids
+    else:
+        assert {start: sorted(numbers) for start, numbers in written.items()} == expected(world.rows, world.kind)
 
 
 @settings(max_examples=150, deadline=None)
@@ -256,7 +280,10 @@ def test_no_row_is_lost_when_positions_are_saved_later(world: World, lives: list
     written: dict[int, Counter[int]] = defaultdict(Counter)
     for start, numbers in world.written:
         written[start] += Counter(numbers)
-    windows = expected(world.rows)
+    windows = expected(world.rows, world.kind)
+    if world.kind == "session_window":  # what is left of a session after a stop begins later
+        ids = [number for numbers in windows.values() for number in numbers]
+        windows, written = {0: ids}, {0: sum(written.values(), Counter())}
     assert written.keys() == windows.keys()
     for start, numbers in windows.items():
         assert written[start] >= Counter(numbers)

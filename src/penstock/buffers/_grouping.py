@@ -27,10 +27,15 @@ class Grouping:
     A group that nobody takes goes on growing until it is full, then ``put`` waits. Not so with ``timed``, where a
     group holds what came before its deadline and nothing else: one that is over waits to be taken while the next
     is gathered, then ``put`` waits, and being full only makes ``put`` wait for the deadline.
+
+    ``deadline`` gives the deadline of a group from the time at which its first delivery comes; where it is
+    ``extended``, each later delivery moves it on.
     """
 
-    def __init__(self, limits: Limits, deadline: Callable[[float], float], *, timed: bool = False) -> None:
-        self._limits, self._deadline, self._timed = limits, deadline, timed
+    def __init__(
+        self, limits: Limits, deadline: Callable[[float], float], *, timed: bool = False, extended: bool = False
+    ) -> None:
+        self._limits, self._deadline, self._timed, self._extended = limits, deadline, timed, extended
         self._group: list[Delivery] = []
         self._rows = self._bytes = 0
         self._until: float | None = None
@@ -51,7 +56,7 @@ class Grouping:
             self._room.clear()
             await self._wait(self._room, self._until if self._until is not None and now < self._until else None)
             now = asyncio.get_running_loop().time()
-        if not self._group:
+        if not self._group or self._extended:
             self._until = self._deadline(now)
         self._group.append(delivery)
         self._rows += delivery.batch.num_rows

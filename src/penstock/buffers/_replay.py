@@ -75,6 +75,10 @@ class Replay:
             del self.awaited[key]
         return key, before + 1
 
+    def ends(self) -> list[int]:
+        """Return the ends of windows up to which rows may be known."""
+        return [end for end, _ in self._marks]
+
     def is_known(self, source: str | None, first: int | None) -> bool:
         """Whether rows from number ``first`` on may be in a window already."""
         return source is not None and first is not None and first <= self._highest.get(source, 0)

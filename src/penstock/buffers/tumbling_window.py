@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import Sequence
+from itertools import pairwise
 
-from pydantic import Field, model_validator
+import pyarrow as pa
+from pydantic import Field
 
-from ..component import Buffer, Queue
-from ..context import Context
+from ..component import Queue
+from ..delivery import Batch
 from ..duration import Duration
-from ..options import Options
-from ._event_time import Unit
-from ._event_windows import EventWindows, Late, Windowing
+from ._assigner import Part, Rows, WindowAssigner, grouped
+from ._event_time import Micros
+from ._event_time_buffer import EventTimeBuffer, to_micros
 from ._grouping import Grouping, Limits
-from ._replay import Replay
 
 
-class WatermarkOptions(Options):
-    """How the time of all rows follows from the time of each, in milliseconds."""
-
-    out_of_orderness_ms: int | None = Field(None, ge=0)
-    """Another way to write `out_of_orderness`."""
-    idle_timeout_ms: int | None = Field(None, gt=0)
-    """Another way to write `idle_timeout`."""
-
-
-class TumblingWindow(Buffer, type="tumbling_window"):
+class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
     """Release, as one batch, what belongs to one interval: by the clock, or by the time in a column.
 
     **Processing time** (`time: processing`, the default): every `interval` it releases what has arrived in it, in the
@@ -72,93 +62,43 @@ class TumblingWindow(Buffer, type="tumbling_window"):
 
     interval: Duration = Field(gt=0)
     """How long a window is."""
-    time: Literal["processing", "event"] = "processing"
-    """Whose time counts: that of the clock when a row arrives, or that in a column of the row."""
-    timestamp_field: str | None = None
-    """The column with the time of a row: a timestamp, a number or a text in ISO 8601."""
-    timestamp_unit: Unit = "ms"
-    """The unit of an integer since 1970; a float is in seconds."""
-    out_of_orderness: Duration = Field(0.0, ge=0)
-    """How much older than the newest row so far a row may be and still be on time."""
-    idle_timeout: Duration | None = Field(None, gt=0)
-    """After how much time without rows a source is no longer waited for."""
-    allowed_lateness: Duration = Field(0.0, ge=0)
-    """How long after the watermark has passed a window still takes rows."""
-    late: Late = "drop"
-    """What becomes of rows whose window has closed."""
-    max_rows: int = Field(10_000_000, gt=0)
-    """How many rows are held at most. More in open event-time windows fail the stream; by the clock, reading waits."""
-    watermark: WatermarkOptions | None = None
-    """Another way to write `out_of_orderness` and `idle_timeout`."""
-    allowed_lateness_ms: int | None = Field(None, ge=0)
-    """Another way to write `allowed_lateness`, in milliseconds."""
-    late_event_policy: Late | None = None
-    """Another way to write `late`."""
 
-    @model_validator(mode="after")
-    def _fits_the_time(self) -> TumblingWindow:
-        given = self.model_fields_set - {"interval", "time", "max_rows", "name"}
-        if self.time == "processing" and given:
-            raise ValueError(f"{', '.join(f'`{key}`' for key in sorted(given))} needs `time: event`")
-        if self.time == "event" and not self.timestamp_field:
-            raise ValueError("`time: event` needs `timestamp_field`, the column with the time of a row")
-        if self.time == "event" and _micros(self.interval) < 1:
-            raise ValueError("`interval` is less than 1us, the shortest event-time window")
-        both = [
-            f"`{ours}` and `{theirs}`"
-            for ours, theirs, written in (
-                ("allowed_lateness", "allowed_lateness_ms", self.allowed_lateness_ms),
-                ("late", "late_event_policy", self.late_event_policy),
-                ("out_of_orderness", "watermark.out_of_orderness_ms", self._of_watermark("out_of_orderness_ms")),
-                ("idle_timeout", "watermark.idle_timeout_ms", self._of_watermark("idle_timeout_ms")),
-            )
-            if written is not None and ours in self.model_fields_set
-        ]
-        if both:
-            raise ValueError(f"{both[0]} say the same: write one of them")
-        return self
+    def lengths(self) -> tuple[str, ...]:
+        """Return the name of the length of a window."""
+        return ("interval",)
 
-    def _of_watermark(self, name: str) -> int | None:
-        return getattr(self.watermark, name) if self.watermark is not None else None
+    def assigner(self) -> WindowAssigner:
+        """Return windows that begin at multiples of their length."""
+        return Tumbling(to_micros(self.interval))
 
-    def _windowing(self, column: str) -> Windowing:
-        disorder, idle = self._of_watermark("out_of_orderness_ms"), self._of_watermark("idle_timeout_ms")
-        lateness = self.allowed_lateness_ms
-        return Windowing(
-            length=_micros(self.interval),
-            column=column,
-            unit=self.timestamp_unit,
-            out_of_orderness=_micros(self.out_of_orderness) if disorder is None else disorder * 1_000,
-            idle_timeout=self.idle_timeout if idle is None else idle / 1_000,
-            lateness=_micros(self.allowed_lateness) if lateness is None else lateness * 1_000,
-            late=self.late_event_policy or self.late,
-            max_rows=self.max_rows,
+    def by_the_clock(self) -> Queue:
+        """Return an empty queue that is released every `interval`."""
+        began = asyncio.get_running_loop().time()
+        return Grouping(
+            Limits(rows=self.max_rows), lambda now: now + self.interval - (now - began) % self.interval, timed=True
         )
 
-    @asynccontextmanager
-    async def open(self, context: Context) -> AsyncIterator[Queue]:
-        """Yield an empty queue; event-time windows go on from what is known to be written."""
-        if self.timestamp_field is None or self.time == "processing":
-            began = asyncio.get_running_loop().time()
-            interval = self.interval
-            yield Grouping(
-                Limits(rows=self.max_rows), lambda now: now + interval - (now - began) % interval, timed=True
-            )
-            return
-        checkpoint = await context.checkpoint("window")
-        replay = Replay(context.store)
-        if checkpoint.position is not None:
-            await replay.resume(checkpoint.position)
-        yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log)
 
-    def columns_read(self) -> frozenset[str]:
-        """Return the column with the time."""
-        return frozenset({self.timestamp_field}) if self.timestamp_field else frozenset()
+class Tumbling(WindowAssigner):
+    """Windows of one length, one after the other, that begin at multiples of it."""
 
-    def columns_added(self) -> frozenset[str]:
-        """Return the bounds of an event-time window."""
-        return frozenset({"window_start", "window_end"}) if self.time == "event" else frozenset()
+    def __init__(self, length: int) -> None:
+        self._length = length
 
+    def divide(self, batch: Batch, times: Micros, rows: Rows | None, bounds: Sequence[int]) -> list[Part]:
+        """Return the parts of a batch by window."""
+        length = self._length
+        first, last = int(times.min()) // length, int(times.max()) // length
+        if first == last:
+            whole = batch if rows is None else batch.take(pa.array(rows))
+            return [Part(first * length, (first + 1) * length, whole, range(len(times)) if rows is None else rows)]
+        groups = grouped(batch, times // length, rows)
+        parts = []
+        for start, stop in pairwise(groups.bounds()):
+            window = int(groups.numbers[start])
+            parts.append(Part(window * length, (window + 1) * length, *groups.slice(start, stop)))
+        return parts
 
-def _micros(duration: float) -> int:
-    return round(duration * 1e6)
+    def last_end(self, watermark: int) -> int:
+        """Return the last multiple of the length."""
+        return watermark - watermark % self._length

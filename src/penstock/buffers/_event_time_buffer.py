@@ -1,0 +1,136 @@
+"""The options that all windows over event time share, and how such a window is opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..component import Buffer, Queue
+from ..context import Context
+from ..duration import Duration
+from ..options import Options
+from ._assigner import WindowAssigner
+from ._event_time import Unit
+from ._event_windows import EventWindows
+from ._replay import Replay
+from ._sorting import Late, Windowing
+
+
+class WatermarkOptions(Options):
+    """How the time of all rows follows from the time of each, in milliseconds."""
+
+    out_of_orderness_ms: int | None = Field(None, ge=0)
+    """Another way to write `out_of_orderness`."""
+    idle_timeout_ms: int | None = Field(None, gt=0)
+    """Another way to write `idle_timeout`."""
+
+
+class EventTimeBuffer(Buffer):
+    """A window by the clock, or by the time in a column of each row."""
+
+    time: Literal["processing", "event"] = "processing"
+    """Whose time counts: that of the clock when a row arrives, or that in a column of the row."""
+    timestamp_field: str | None = None
+    """The column with the time of a row: a timestamp, a number or a text in ISO 8601."""
+    timestamp_unit: Unit = "ms"
+    """The unit of an integer since 1970; a float is in seconds."""
+    out_of_orderness: Duration = Field(0.0, ge=0)
+    """How much older than the newest row so far a row may be and still be on time."""
+    idle_timeout: Duration | None = Field(None, gt=0)
+    """After how much time without rows a source is no longer waited for."""
+    allowed_lateness: Duration = Field(0.0, ge=0)
+    """How long after the watermark has passed a window still takes rows."""
+    late: Late = "drop"
+    """What becomes of rows whose window has closed."""
+    max_rows: int = Field(10_000_000, gt=0)
+    """How many rows are held at most. More in open event-time windows fail the stream; by the clock, reading waits."""
+    watermark: WatermarkOptions | None = None
+    """Another way to write `out_of_orderness` and `idle_timeout`."""
+    allowed_lateness_ms: int | None = Field(None, ge=0)
+    """Another way to write `allowed_lateness`, in milliseconds."""
+    late_event_policy: Late | None = None
+    """Another way to write `late`."""
+
+    @model_validator(mode="after")
+    def _fits_the_time(self) -> EventTimeBuffer:
+        of_events = set(EventTimeBuffer.model_fields) - set(Buffer.model_fields) - {"time", "max_rows"}
+        given = sorted(self.model_fields_set & of_events)
+        if self.time == "processing" and given:
+            raise ValueError(f"{', '.join(f'`{key}`' for key in given)} needs `time: event`")
+        if self.time == "event" and not self.timestamp_field:
+            raise ValueError("`time: event` needs `timestamp_field`, the column with the time of a row")
+        for name in self.lengths():
+            length = getattr(self, name)
+            if self.time == "event" and length is not None and to_micros(length) < 1:
+                raise ValueError(f"`{name}` is less than 1us, the shortest event-time window")
+        for ours, theirs, written in (
+            ("allowed_lateness", "allowed_lateness_ms", self.allowed_lateness_ms),
+            ("late", "late_event_policy", self.late_event_policy),
+            ("out_of_orderness", "watermark.out_of_orderness_ms", self._of_watermark("out_of_orderness_ms")),
+            ("idle_timeout", "watermark.idle_timeout_ms", self._of_watermark("idle_timeout_ms")),
+        ):
+            if written is not None and ours in self.model_fields_set:
+                raise ValueError(f"`{ours}` and `{theirs}` say the same: write one of them")
+        return self
+
+    def lengths(self) -> tuple[str, ...]:
+        """Return the names of the options that say how long a window is."""
+        raise NotImplementedError
+
+    def assigner(self) -> WindowAssigner:
+        """Return what divides rows among event-time windows."""
+        raise NotImplementedError
+
+    def by_the_clock(self) -> Queue:
+        """Return an empty queue of windows over the time of arrival."""
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Queue]:
+        """Yield an empty queue; event-time windows go on from what is known to be written."""
+        if self.timestamp_field is None or self.time == "processing":
+            yield self.by_the_clock()
+            return
+        checkpoint = await context.checkpoint("window")
+        replay = Replay(context.store)
+        if checkpoint.position is not None:
+            await replay.resume(checkpoint.position)
+        yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log)
+
+    def _of_watermark(self, name: str) -> int | None:
+        return getattr(self.watermark, name) if self.watermark is not None else None
+
+    def late_rows(self) -> Late:
+        """Return what becomes of rows whose window has closed, however it was written."""
+        return self.late_event_policy or self.late
+
+    def _windowing(self, column: str) -> Windowing:
+        disorder, idle = self._of_watermark("out_of_orderness_ms"), self._of_watermark("idle_timeout_ms")
+        lateness = self.allowed_lateness_ms
+        return Windowing(
+            name=self.type_name,
+            assigner=self.assigner(),
+            column=column,
+            unit=self.timestamp_unit,
+            out_of_orderness=to_micros(self.out_of_orderness) if disorder is None else disorder * 1_000,
+            idle_timeout=self.idle_timeout if idle is None else idle / 1_000,
+            lateness=to_micros(self.allowed_lateness) if lateness is None else lateness * 1_000,
+            late=self.late_rows(),
+            max_rows=self.max_rows,
+        )
+
+    def columns_read(self) -> frozenset[str]:
+        """Return the column with the time."""
+        return frozenset({self.timestamp_field}) if self.timestamp_field else frozenset()
+
+    def columns_added(self) -> frozenset[str]:
+        """Return the bounds of an event-time window."""
+        return frozenset({"window_start", "window_end"}) if self.time == "event" else frozenset()
+
+
+def to_micros(duration: float) -> int:
+    """Return a duration in s as whole µs."""
+    return round(duration * 1e6)
