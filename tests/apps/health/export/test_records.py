@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from penstock.apps.health.export import records as module
 from penstock.apps.health.export.records import POINT, ROUTE, SERIES, WORKOUT, Records
 from penstock.apps.health.export.slices import Part, Slice
 from penstock.apps.health.rows import ROWS
@@ -65,9 +66,17 @@ def test_rows_are_added_one_by_one_and_by_columns_in_order(records: Records) -> 
         {"value": ["a", "b"]},
     ],
 )
-def test_what_no_table_holds_is_refused_at_once(records: Records, columns: dict[str, Any]) -> None:
+@pytest.mark.parametrize("few", [True, False])
+def test_what_no_table_holds_is_refused(records: Records, columns: dict[str, Any], few: bool) -> None:
+    count = 2 if few else 200
+    many = {name: values * (count // 2) if isinstance(values, list) else values for name, values in columns.items()}
+
+    def add() -> None:
+        records.extend(count, POINTS | {"time": 1} | many)
+        records.flush()
+
     with pytest.raises((ValueError, TypeError, pa.ArrowException)):
-        records.extend(2, POINTS | {"time": 1} | columns)
+        add()
 
 
 def test_a_parser_that_fails_leaves_nothing_behind(records: Records) -> None:
@@ -81,6 +90,39 @@ def test_a_parser_that_fails_leaves_nothing_behind(records: Records) -> None:
     records.rewind(mark)
     assert records.missing() == {}
     assert records.batch().num_rows == 2
+
+
+@pytest.mark.parametrize("before", [0, 1, 100])
+@pytest.mark.parametrize("after", [1, 100])
+def test_what_came_before_a_parser_that_fails_stays(records: Records, before: int, after: int) -> None:
+    for count in (before, 2):
+        records.received("a", count)
+        records.extend(count, POINTS | {"type": "a", "time": 1})
+    mark = records.mark()
+    for count in (1, after, 1):
+        records.received("b", count)
+        records.extend(count, POINTS | {"type": "b", "time": 1})
+    records.rewind(mark)
+    assert records.batch().column("type").to_pylist() == ["a"] * (before + 2) + [None]
+
+
+def test_the_columns_are_made_once_however_many_slices_there_are(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    whole = module._columns
+
+    def counted(count: int, columns: Any) -> Any:
+        made.append(count)
+        return whole(count, columns)
+
+    monkeypatch.setattr(module, "_columns", counted)
+    for number in range(1000):
+        records.mark()
+        records.received(f"k{number}", 2)
+        records.extend(2, POINTS | {"type": f"k{number}", "time": np.array([1, 2])})
+    assert records.batch().num_rows == 2001
+    assert made == [2000, 1]
 
 
 def test_what_is_quarantined_says_what_where_and_why(records: Records) -> None:

@@ -112,6 +112,8 @@ class Table:
             self._records.quarantine(self._slice, self.index[place], reason, self.rows[place], type=self._type)
         if self._faults:
             good = [place for place in range(len(self)) if place not in self._faults]
+            if not good:
+                return
             columns = {name: _taken(values, good) for name, values in columns.items()}
             self._records.extend(len(good), columns)
         else:

@@ -88,6 +88,8 @@ def points(
     for index, reason in sorted(batch.faults.items()):
         records.quarantine(slice, places[index], reason, found[index], type=type)
     good = [index for index in range(len(found)) if index not in batch.faults] if batch.faults else None
+    if good == []:
+        return
     columns = batch.columns() | {"index": places, "kind": kinds if kinds is not None else ""}
     if good is not None:
         columns = {name: _taken(values, good) for name, values in columns.items()}

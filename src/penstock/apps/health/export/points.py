@@ -14,7 +14,7 @@ from ....context import Context
 from . import catalogue
 from .metrics import unknown
 from .records import SECTIONS, Parser, Records
-from .slices import Slice, Unreadable, elements, unpack
+from .slices import Part, Slice, Unreadable, elements, unpack
 
 _MODULES = {
     "metrics": "metrics",
@@ -56,20 +56,29 @@ class HealthPoints(Processor, type="health_points"):
 def parse(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of a part; what cannot be read is among them, with the reason."""
     part = unpack(batch)
+    try:
+        return _records(part, flushed=False).batch()
+    except Exception:  # whose rows they are that no column can hold, is found out slice by slice
+        logger.exception("part %d of ingest %s has rows that cannot be columns", part.number, part.accepted.id)
+        return _records(part, flushed=True).batch()
+
+
+def _records(part: Part, flushed: bool) -> Records:
     records = Records(part)
     for slice in part.slices:
-        _parse(slice, records)
-    return records.batch()
+        _parse(slice, records, flushed)
+    return records
 
 
-def _parse(slice: Slice, records: Records) -> None:
+def _parse(slice: Slice, records: Records, flushed: bool) -> None:
     if slice.reason is not None:
         _refuse(slice, records, slice.reason)
         return
     mark = records.mark()
     try:
         _parser(slice.section)(slice, records)
-        records.flush()
+        if flushed:
+            records.flush()
         missing = records.missing()
         if not missing:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -50,10 +50,13 @@ _DEFAULTS = {"source": "", "kind": ""}
 _BOUNDED = {"type", "metric", "source", "kind", "parent"}
 """What is part of a key must fit into an index."""
 _MAX_LENGTH = 255
+_FEW = 64
+"""Fewer rows than these are collected one by one: columns of their own would cost more than the rows."""
 _JSON = {"original", "fields", "warnings"}
 _MAX_EXCERPT_BYTES = 100_000
 """How much of an element is kept beside the reason why it cannot be stored; the raw body has all of it."""
 _NAMES = frozenset(ROWS.names)
+_PLAIN = {field.name: pa.int64() for field in ROWS if pa.types.is_timestamp(field.type)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -62,6 +65,7 @@ class Mark(msgspec.Struct, frozen=True):
     """How far the records were."""
 
     chunks: int
+    single: int
 
 
 class Records:
@@ -72,7 +76,7 @@ class Records:
         self.accepted = part.accepted
         self.format = part.format
         """What the body was found to be; a parser may set it where the cutter could not tell."""
-        self._chunks: list[dict[str, pa.Array]] = []
+        self._chunks: list[dict[str, pa.Array] | list[dict[str, Any]]] = []
         self._single: list[dict[str, Any]] = []
         self._before: dict[str, int] = {}
         """What was received before the last mark, so that what is done for a slice does not grow with their number."""
@@ -97,25 +101,41 @@ class Records:
         """Add ``count`` rows; what is no array, list or tuple is the same in all of them.
 
         ``end_time`` is ``time`` where it is not given, or null. JSON columns take text or bytes. NaN is null.
-        Raises ValueError or pyarrow.ArrowInvalid for what no row can hold.
+        Raises ValueError or pyarrow.ArrowInvalid for what no row can hold; of few rows, ``flush`` raises it.
         """
         _known(columns)
         if not count:
             return
-        self.flush()
+        if count < _FEW:
+            self._collect(count, columns)
+            return
         chunk = _columns(count, columns)
+        self._close()
         self._chunks.append(chunk)
         for counted in pc.value_counts(chunk["type"]).to_pylist():
             self._rows[counted["values"]] = self._rows.get(counted["values"], 0) + counted["counts"]
 
+    def _collect(self, count: int, columns: Mapping[str, Column]) -> None:
+        """Add rows one by one; their columns are made later, of many of them at once."""
+        lists = {name: _listed(count, values, name) for name, values in columns.items() if values is not None}
+        self._single += [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+        for type in lists["type"]:
+            self._rows[type] = self._rows.get(type, 0) + 1
+
+    def _close(self) -> None:
+        """Let what comes now be behind the rows that were added one by one."""
+        if self._single:
+            self._chunks.append(self._single)
+            self._single = []
+
     def flush(self) -> None:
         """Make columns of the rows that were added one by one; raises as ``extend`` does."""
-        if self._single:
-            single, self._single = self._single, []
-            names = {name for row in single for name in row}
-            self._chunks.append(
-                _columns(len(single), {name: [row.get(name, _DEFAULTS.get(name)) for row in single] for name in names})
-            )
+        self._close()
+        for place, chunk in enumerate(self._chunks):
+            if isinstance(chunk, list):
+                names = {name for row in chunk for name in row}
+                columns = {name: [row.get(name, _DEFAULTS.get(name)) for row in chunk] for name in names}
+                self._chunks[place] = _columns(len(chunk), columns)
 
     def quarantine(
         self, slice: Slice, index: int, reason: str, payload: Any, *, type: str | None = None, path: str | None = None
@@ -141,15 +161,16 @@ class Records:
 
     def mark(self) -> Mark:
         """Return how far the records are now."""
-        self.flush()
         for type, count in self._received.items():
             self._before[type] = self._before.get(type, 0) + count
         self._received, self._rows = {}, {}
-        return Mark(len(self._chunks))
+        return Mark(len(self._chunks), len(self._single))
 
     def rewind(self, mark: Mark) -> None:
-        """Forget what came after ``mark``, the last one."""
-        self._single.clear()
+        """Forget what came after ``mark``, the last one; it was not followed by a flush unless it followed one."""
+        if len(self._chunks) > mark.chunks and isinstance(rows := self._chunks[mark.chunks], list):
+            self._single = rows
+        del self._single[mark.single :]
         del self._chunks[mark.chunks :]
         self._received, self._rows = {}, {}
 
@@ -160,8 +181,9 @@ class Records:
         return {type: count for type, count in lacking.items() if count}
 
     def batch(self) -> pa.RecordBatch:
-        """Return all rows, numbered, with the ``part`` row at the end."""
+        """Return all rows, numbered, with the ``part`` row at the end; raises as ``flush`` does."""
         self.mark()
+        self.flush()
         chunks = [*self._chunks, _columns(1, {"record": PART, "type": None, "fields": self._part()})]
         table = {name: pa.concat_arrays([chunk[name] for chunk in chunks]) for name in ROWS.names}
         count = len(table["record"])
@@ -212,6 +234,21 @@ def _known(columns: Mapping[str, Any]) -> None:
 
 def _columns(count: int, columns: Mapping[str, Column]) -> dict[str, pa.Array]:
     return {field.name: _column(count, columns.get(field.name, _DEFAULTS.get(field.name)), field) for field in ROWS}
+
+
+def _listed(count: int, values: Column, name: str) -> Sequence[Any]:
+    """Return a column as Python values."""
+    if isinstance(values, list | tuple):
+        found: Sequence[Any] = values
+    elif isinstance(values, np.ndarray):
+        found = values.tolist()
+    elif isinstance(values, pa.Array | pa.ChunkedArray):
+        found = values.cast(ROWS.field(name).type).cast(_PLAIN.get(name, ROWS.field(name).type)).to_pylist()
+    else:
+        return [values] * count
+    if len(found) != count:
+        raise ValueError(f"column {name!r} has {len(found)} values for {count} rows")
+    return found
 
 
 def _column(count: int, values: Column, field: pa.Field) -> pa.Array:
