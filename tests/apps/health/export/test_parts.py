@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import itertools
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from penstock.apps.health.export import division
 from penstock.apps.health.export import parts as module
 from penstock.apps.health.export.parts import HealthParts
 from penstock.apps.health.export.slices import Part, elements, unpack
+from penstock.apps.health.export.turns import LANES
 from penstock.apps.health.raw import Raw
 from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
@@ -216,6 +218,60 @@ async def test_a_body_that_changes_while_it_is_read_ends_in_an_error(
         found = parts(await bodies.drain())
         assert [part.last for part in found] == [False] * (len(found) - 1) + [True]
         assert found[-1].error == "the body changed while it was read: the body ends at byte 500000"
+
+
+async def test_a_body_does_not_wait_for_all_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = module.divide
+
+    def endless(accepted: Accepted, open: Callable[[], BinaryIO], limit: int) -> Any:
+        if accepted.raw != "endless":
+            return whole(accepted, open, limit)
+        return (Part(accepted=accepted, number=number, last=False) for number in itertools.count())
+
+    monkeypatch.setattr(module, "divide", endless)
+    async with opened(tmp_path, monkeypatch, small=BODY) as bodies:
+        await bodies.put("endless", bytes=50_000_000)
+        await bodies.queue.get()
+        for user in (7, 8):  # of the same user, and of another
+            await bodies.put("small", user=user, bytes=len(BODY))
+            while True:
+                [part] = parts([await bodies.queue.get()])
+                if part.accepted.raw == "small":
+                    break
+            assert part.accepted.user == user
+
+
+async def test_looking_at_a_body_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, whole = threading.Event(), module.divide
+
+    def slow(accepted: Accepted, open: Callable[[], BinaryIO], limit: int) -> Any:
+        if accepted.raw == "slow":
+            looked.wait(30)
+        yield from whole(accepted, open, limit)
+
+    monkeypatch.setattr(module, "divide", slow)
+    async with opened(tmp_path, monkeypatch, slow=BODY, small=BODY) as bodies:
+        await bodies.put("slow", bytes=50_000_000)
+        await bodies.put("small", bytes=len(BODY))
+        [part] = parts([await bodies.queue.get()])
+        assert part.accepted.raw == "small"
+        looked.set()
+        assert [part.accepted.raw for part in parts(await bodies.drain())] == ["slow"]
+
+
+async def test_a_body_that_is_larger_than_it_says_is_cut_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves on to where the large ones are, is closed, and opened again behind what was handed out."""
+    body = points(200_000)
+    assert len(body) > LANES[1][0]
+    async with opened(tmp_path, monkeypatch, a=body, b=body, c=body) as bodies:
+        for user, name in enumerate("abc"):
+            await bodies.put(name, user=user, bytes=1000)
+        found = parts(await bodies.drain())
+    for user, name in enumerate("abc"):
+        own = [part for part in found if part.accepted.raw == name]
+        assert own == divided(body, raw=name, user=user, bytes=1000)
 
 
 async def test_a_cancelled_get_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

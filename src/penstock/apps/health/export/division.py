@@ -26,7 +26,11 @@ CANONICAL = 8_000_000
 """Up to how many bytes the content of a body is hashed, whatever the order of its keys."""
 _BLOCK = 1 << 18
 _MAX_EXCERPT_BYTES = 1000
+_SLICE_COST = 4
+"""With how many elements it compares to read a slice at all."""
 _SMALL = 1 << 16
+_MAX_NAME_LENGTH = 1000
+"""Names, units and paths of more characters are cut off: every row of a list says them."""
 
 logger = logging.getLogger(__name__)
 
@@ -245,18 +249,23 @@ def _slice(cut: Cut, pieces: list[bytes]) -> Slice:
         payload = b"[" + payload + b"]"
     if cut.holes:
         payload = _without(payload, {key for key, _, _ in cut.holes})
+    units = about.text("units", "unit")
     return Slice(
-        section=cut.section,
-        name=name,
-        units=about.text("units", "unit"),
+        section=_short(cut.section),
+        name=_short(name),
+        units=None if units is None else _short(units),
         first=cut.first,
-        path=cut.path,
+        path=_short(cut.path),
         payload=payload,
         parent=None if cut.parent is None else encode_sorted(cut.parent.values),
         parent_index=cut.parent_index,
         count=cut.count,
         reason=cut.reason,
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_NAME_LENGTH else text[: _MAX_NAME_LENGTH - 1] + "…"
 
 
 def _without(payload: bytes, keys: set[str]) -> bytes:
@@ -269,12 +278,12 @@ def _without(payload: bytes, keys: set[str]) -> bytes:
 
 
 def _groups(slices: Iterator[Slice]) -> Iterator[list[Slice]]:
-    """Put slices that are small together into one part."""
+    """Put slices that are small together into one part; a slice costs more than its elements."""
     group: list[Slice] = []
     elements = size = 0
     for slice in slices:
-        count = slice.count or 1
-        if group and (elements + count > MAX_ELEMENTS or size + len(slice.payload) > PART_BYTES):
+        count = (slice.count or 1) + _SLICE_COST
+        if group and (elements + count > MAX_ELEMENTS + _SLICE_COST or size + len(slice.payload) > PART_BYTES):
             yield group
             group, elements, size = [], 0, 0
         group.append(slice)

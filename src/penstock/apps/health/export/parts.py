@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -21,9 +22,14 @@ from ..acceptance import Accepted, unpack
 from ..raw import Raw
 from .division import divide
 from .slices import Part, pack
+from .turns import LANES, Turns
 
+_MOST_OPEN = sum(most for _, most in LANES)
 logger = logging.getLogger(__name__)
-_QUEUE_SIZE = 64
+_QUEUE_SIZE = 4096
+"""How many bodies wait at most. Of each only what was accepted is in memory."""
+_INFLATED = 20
+"""How many times as large a compressed body is taken to be, until it is known."""
 
 
 class HealthParts(Buffer, type="health_parts"):
@@ -33,7 +39,8 @@ class HealthParts(Buffer, type="health_parts"):
     taken, so that a body of any size takes little memory. The same body has the same parts each time. What was
     accepted is settled once all its parts are.
 
-    A body is looked at as a whole first. One that cannot be read makes one part, which says why.
+    A body is looked at as a whole first. One that cannot be read makes one part, which says why. Users take turns,
+    and so do the small and the large bodies of a user: no body waits until all of another is stored.
 
     Example::
 
@@ -59,26 +66,45 @@ class HealthParts(Buffer, type="health_parts"):
             await queue.close()
 
     def most_held(self) -> int | None:
-        """As many as wait, the one that is cut, and the one that ``put`` has in hand."""
-        return _QUEUE_SIZE + 2
+        """As many as wait, those that are cut, and the one that ``put`` has in hand."""
+        return _QUEUE_SIZE + _MOST_OPEN + 1
 
 
-class _Cutting:
-    """A delivery that is being cut: which of its bodies, and what of that has come out."""
+class _Body:
+    """An accepted body that is cut: what of it has come out, and the part that is being cut."""
 
-    def __init__(self, delivery: Delivery, accepted: list[Accepted], divided: Callable[[Accepted], Iterator[Part]]):
-        self.delivery = delivery
-        self._waiting = deque(accepted)
-        self._divided = divided
+    def __init__(self, accepted: Accepted, delivery: Delivery, divided: Callable[[Accepted], Iterator[Part]]) -> None:
+        self._accepted, self.delivery, self._divided = accepted, delivery, divided
         self._parts: Iterator[Part] | None = None
-        self._number = 0
+        self._number = self._handed_out = 0
+        self.coming: asyncio.Future[tuple[Batch, bool]] | None = None
+
+    @property
+    def user(self) -> int:
+        """Whose it is."""
+        return self._accepted.user
+
+    @property
+    def size(self) -> int:
+        """How large it is, as far as that is known."""
+        inflated = self._accepted.bytes * (_INFLATED if self._accepted.content_encoding else 1)
+        return max(inflated, self._handed_out)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it was looked at as a whole, or that is going on."""
+        return self._number > 0 or self.coming is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a part can be had at once, or as soon as it is cut."""
+        return self.coming.done() if self.coming is not None else self._number > 0
 
     def next(self) -> tuple[Batch, bool]:
-        """Return the next part, and whether it is the last of the delivery; blocks."""
-        accepted = self._waiting[0]
+        """Return the next part, and whether it is the last; blocks."""
         try:
-            if self._parts is None:  # at first, or again after it could not be read: the parts are the same
-                self._parts = self._divided(accepted)
+            if self._parts is None:  # at first, or again after it was closed: the parts are the same
+                self._parts = self._divided(self._accepted)
                 for _ in range(self._number):
                     next(self._parts)
             part = next(self._parts)
@@ -86,18 +112,17 @@ class _Cutting:
             self._parts = None
             raise
         except Exception as error:  # a defect of ours must not stop what is behind this body
-            logger.exception("ingest %s could not be cut", accepted.id)
+            logger.exception("ingest %s could not be cut", self._accepted.id)
             reason = f"could not be cut: {type(error).__name__}: {error}"
-            part = Part(accepted=accepted, number=self._number, last=True, error=reason)
+            part = Part(accepted=self._accepted, number=self._number, last=True, error=reason)
         self._number += 1
+        self._handed_out += sum(len(slice.payload) for slice in part.slices)
         if part.last:
             self.close()
-            self._waiting.popleft()
-            self._number = 0
-        return pack(part), not self._waiting
+        return pack(part), part.last
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; the next part can be had all the same."""
         parts, self._parts = self._parts, None
         if parts is not None:
             parts.close()  # type: ignore[attr-defined]
@@ -108,20 +133,36 @@ class _Parts:
 
     def __init__(self, open: Callable[[str], BinaryIO], limit: int) -> None:
         self._open, self._limit = open, limit
-        self._waiting: deque[Delivery] = deque()
-        self._cutting: _Cutting | None = None
-        self._coming: asyncio.Future[tuple[Batch, bool]] | None = None
+        self._turns: Turns[_Body] = Turns()
+        self._refused: deque[Delivery] = deque()
+        self._chosen: _Body | None = None
+        self._threads = ThreadPoolExecutor(_MOST_OPEN, "health-parts")
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
 
     async def put(self, delivery: Delivery) -> None:
-        """Take what was accepted; waits while much is waiting already."""
-        while len(self._waiting) >= _QUEUE_SIZE and not self._ended:
+        """Take what was accepted; waits while much is waiting already. What cannot be read goes on as refused."""
+        while self._turns.waiting + len(self._refused) >= _QUEUE_SIZE and not self._ended:
             self._room.clear()
             await self._room.wait()
-        self._waiting.append(delivery)
+        try:
+            found = unpack(delivery.batch)
+        except (msgspec.MsgspecError, KeyError) as error:
+            refusal = PermanentError(f"expected what was accepted, got a row that cannot be read: {error}")
+            self._refused.append(Delivery(delivery.batch, delivery.loans, delivery.origin, error=refusal))
+            found = []
+        else:
+            if not found:
+                await delivery.ack()
+        self._share(delivery, len(found) - 1)
+        for accepted in found:
+            self._turns.add(_Body(accepted, delivery, self._divided))
         self._changed.set()
+
+    def _share(self, delivery: Delivery, more: int) -> None:
+        for loan in delivery.loans:
+            loan.shares += max(more, 0)
 
     def end(self) -> None:
         """Nothing more will be put."""
@@ -131,55 +172,59 @@ class _Parts:
 
     async def get(self) -> Delivery:
         """Return the next part; raises EndOfInput once ended and empty, TransientError if a body cannot be read now."""
-        while self._cutting is None:
-            following = await self._following()
-            if isinstance(following, Delivery):
-                return following
-            self._cutting = following
-        cutting = self._cutting
-        if self._coming is None:
-            self._coming = asyncio.ensure_future(asyncio.to_thread(cutting.next))
-        await asyncio.wait({self._coming})  # cancelled here, it goes on, and the next call returns it
-        coming, self._coming = self._coming, None
+        while not self._refused:
+            self._begin()
+            if self._chosen is None:
+                self._chosen = self._turns.next(lambda body: body.is_ready)
+            if self._chosen is not None:
+                return await self._part(self._chosen)
+            if self._ended and not self._turns:
+                raise EndOfInput
+            await self._change()
+        self._room.set()
+        return self._refused.popleft()
+
+    def _begin(self) -> None:
+        """Begin with the bodies that may be open."""
+        for body in self._turns.open():
+            if not body.is_begun:
+                self._cut(body)
+        self._room.set()
+
+    def _cut(self, body: _Body) -> asyncio.Future[tuple[Batch, bool]]:
+        body.coming = asyncio.get_running_loop().run_in_executor(self._threads, body.next)
+        body.coming.add_done_callback(lambda _: self._changed.set())
+        return body.coming
+
+    async def _change(self) -> None:
+        """Wait until something was put, or a body was looked at."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _part(self, body: _Body) -> Delivery:
+        coming = body.coming or self._cut(body)
+        await asyncio.wait({coming})  # cancelled here, it goes on, and the next call returns it
+        body.coming = self._chosen = None
         batch, last = coming.result()
         if last:
-            self._cutting = None
+            self._turns.finish(body)
         else:
-            for loan in cutting.delivery.loans:
-                loan.shares += 1
-        return cutting.delivery.with_batch(batch)
-
-    async def _following(self) -> _Cutting | Delivery | None:
-        """Take the next delivery; one that cannot be read goes on as refused."""
-        while not self._waiting:
-            if self._ended:
-                raise EndOfInput
-            self._changed.clear()
-            await self._changed.wait()
-        delivery = self._waiting[0]
-        try:
-            accepted = unpack(delivery.batch)
-        except (msgspec.MsgspecError, KeyError) as error:
-            self._take()
-            refusal = PermanentError(f"expected what was accepted, got a row that cannot be read: {error}")
-            return Delivery(delivery.batch, delivery.loans, delivery.origin, error=refusal)
-        self._take()
-        if not accepted:
-            await delivery.ack()
-            return None
-        return _Cutting(delivery, accepted, self._divided)
-
-    def _take(self) -> None:
-        self._waiting.popleft()
-        self._room.set()
+            self._share(body.delivery, 1)
+            if not self._turns.serve(body):
+                body.close()
+        return body.delivery.with_batch(batch)
 
     def _divided(self, accepted: Accepted) -> Iterator[Part]:
         return divide(accepted, lambda: self._open(accepted.raw), self._limit)
 
     async def close(self) -> None:
-        """Let a part that is being cut come to its end, and close its body; what was not handed out stays unsettled."""
-        if self._coming is not None:
-            await asyncio.wait({self._coming})
-            self._coming.exception()
-        if self._cutting is not None:
-            await asyncio.to_thread(self._cutting.close)
+        """Let what is being cut come to its end, and close it; what was not handed out stays unsettled."""
+        bodies = list(self._turns.open())
+        coming = [body.coming for body in bodies if body.coming is not None]
+        if coming:
+            await asyncio.wait(coming)
+        for body in bodies:
+            if body.coming is not None:
+                body.coming.exception()
+            await asyncio.to_thread(body.close)
+        self._threads.shutdown(wait=False)  # they are idle
