@@ -15,6 +15,8 @@ import pyarrow as pa
 from ...identifiers import new_id
 
 State = Literal["accepted", "processing", "processed", "failed"]
+OTHERS = "(others)"
+"""As what the points of further types are counted together, where a body has very many types."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from penstock.apps.health.api.jobs import MOST_TYPES
 from penstock.apps.health.schema import quarantine
 from penstock.errors import TransientError
 
@@ -29,6 +30,17 @@ async def test_what_arrived_is_listed_newest_first_page_by_page(served: Any, exp
     assert row["counts"] == {"received": 3, "stored": 2, "updated": 0, "unchanged": 0, "quarantined": 1}
     assert row["types"]["heart_rate"]["stored"] == 1
     assert row["status_url"] == f"/api/v1/ingest/{row['id']}"
+
+
+async def test_a_list_of_ingests_counts_only_some_types_by_themselves(served: Any) -> None:
+    point = {"date": "2026-02-03 07:15:00 +0100", "qty": 1}
+    metrics = [{"name": f"k{n}", "units": "count", "data": [point] * (2 if n == 140 else 1)} for n in range(150)]
+    answer = (await served.client.post("/api/v1/ingest", json={"data": {"metrics": metrics}})).json()
+    [listed] = (await served.client.get("/api/v1/ingests")).json()["data"]
+    assert len(answer["types"]) == 150
+    assert len(listed["types"]) == MOST_TYPES + 1
+    assert listed["types"]["k140"]["received"] == 2
+    assert sum(counts["received"] for counts in listed["types"].values()) == answer["received"] == 151
 
 
 async def test_ingests_are_listed_by_state(served: Any, export: Any) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import func, select, text
 
-from penstock.apps.health.acceptance import Counts, Outcome, outcomes
+from penstock.apps.health.acceptance import OTHERS, Counts, Outcome, outcomes
 from penstock.apps.health.rows import ROWS
 from penstock.apps.health.schema import history, ingests, parts, points, quarantine, quarters, routes, series, workouts
 from penstock.apps.health.store import accounting
@@ -401,6 +401,18 @@ def test_replacing_very_many_values_in_one_call_takes_no_longer_than_storing_the
         done = stored.write(*many(accepted(), 40_000, step=timedelta(seconds=1), offset=offset))
     assert [counts(outcome) for outcome in done] == [(40_000, 0, 40_000, 0, 0)]
     assert stored.rows(select(func.count()).select_from(history)) == [(40_000,)]
+
+
+def test_of_very_many_types_the_rest_are_counted_together(stored: Stored) -> None:
+    """What is written down of an ingest stays small, and is written as often as it has parts."""
+    said = accepted()
+    for number in range(3):
+        rows = [point(1.0, NOON, f"k{number}-{each}") for each in range(400)]
+        settled = stored.write(part(said, rows, number=number, last=number == 2))
+    [outcome] = settled
+    assert (outcome.counts.received, outcome.counts.stored) == (1200, 1200)
+    assert len(outcome.types) == accounting.MAX_TYPES + 1
+    assert outcome.types[OTHERS] == Counts(received=700, stored=700)
 
 
 @pytest.mark.parametrize("url", ["duckdb:///x.duckdb", "mysql://x", "x"])

@@ -24,7 +24,7 @@ from ....platform.web.errors import ApiError
 from ....platform.web.paging import Question
 from ....platform.web.parameters import wrong
 from .. import metrics
-from ..acceptance import Accepted, Counts, Outcome, State
+from ..acceptance import OTHERS, Accepted, Counts, Outcome, State
 from ..raw import identified
 from ..schema import ingests, quarantine
 from ..service import Health
@@ -37,6 +37,8 @@ log = logging.getLogger("penstock.health")
 BLOCK = 256 * 1024
 LARGEST = 500
 """How many ingests or quarantined points a page can have."""
+MOST_TYPES = 100
+"""How many types of each ingest a list of them counts by themselves."""
 _STATUSES: dict[str, str] = {
     "accepted": "queued",
     "processing": "processing",
@@ -113,13 +115,23 @@ def _told(row: Row[Any]) -> Ingest:
         sha256=row.sha256,
         duplicate=row.duplicate,
         counts=Counts(**{name: getattr(row, name) for name in Counts.__struct_fields__}),
-        types={name: Counts(*numbers) for name, numbers in msgspec.json.decode(row.types or "{}").items()},
+        types=_largest({name: Counts(*numbers) for name, numbers in msgspec.json.decode(row.types or "{}").items()}),
         headers=msgspec.json.decode(row.headers or "{}"),
         error=row.error,
         format=row.format,
         form=row.form,
         status_url=answers.status_url(row.id),
     )
+
+
+def _largest(types: dict[str, Counts]) -> dict[str, Counts]:
+    """Return the types with the most points, and the others counted together: a list of ingests stays readable."""
+    if len(types) <= MOST_TYPES:
+        return types
+    found: dict[str, Counts] = {}
+    for name in sorted(types, key=lambda name: -types[name].received):
+        found.setdefault(name if len(found) < MOST_TYPES else OTHERS, Counts()).add(types[name])
+    return found
 
 
 def is_identifier(text: str) -> bool:

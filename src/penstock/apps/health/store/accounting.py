@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..acceptance import Accepted, Counts, Outcome, Quarantined, counted
+from ..acceptance import OTHERS, Accepted, Counts, Outcome, Quarantined, counted
 from ..schema import ingests, parts, quarantine
 from .staging import Part
 
+MAX_TYPES = 500
+"""How many types an outcome counts by themselves."""
 SHOWN = 100
 """How many of the quarantined points and of the warnings an outcome lists."""
 _NOTHING: Mapping[str, Any] = {
@@ -116,7 +118,7 @@ def record(
         return False
     merged = _types(row["types"])
     for name, counts in types.items():
-        merged.setdefault(name, Counts()).add(counts)
+        merged.setdefault(name if name in merged or len(merged) < MAX_TYPES else OTHERS, Counts()).add(counts)
     kept = [*(msgspec.json.decode(row["warnings"]) if row["warnings"] else []), *warnings][:SHOWN]
     total = counted(merged)
     said = [part.said for part in group]
