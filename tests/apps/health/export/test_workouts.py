@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from penstock.apps.health.export.elements import snake
 from penstock.apps.health.export.workouts import measured, series_name
 
+from .exports import divided, rows
 from .parsing import ALL_SHAPES, SAMPLES, Parsed, cut, listed
 
 RUN, WALK = ALL_SHAPES["workouts"]
@@ -234,3 +235,65 @@ def test_garbage_never_raises_and_all_of_it_is_accounted_for(section: str, eleme
     parsed = Parsed(listed(section, elements, name="heartRateData", parent=json.dumps(parent).encode()))
     assert len(parsed.rows) == len(elements)
     assert sorted(row["index"] for row in parsed.rows) == list(range(len(elements)))
+
+
+INTERVAL = {
+    "start": "2026-09-22 18:00:00 +0200",
+    "activeDuration": 1199,
+    "metrics": {"distance": {"qty": 4.1, "units": "km"}},
+}
+SEGMENT = {"index": 1, "type": "kilometre", "start": "2026-09-22 18:00:00 +0200", "metrics": {"energy": {"qty": 70}}}
+OBJECTS = st.dictionaries(
+    st.text("abcXYZ", min_size=1, max_size=6),
+    st.none() | st.integers(-9, 9) | st.text(max_size=4) | st.dictionaries(st.text("abc", max_size=2), st.integers()),
+    max_size=4,
+)
+
+
+def of_body(workout: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a whole body with one workout."""
+    return rows(divided(json.dumps({"data": {"workouts": [workout]}}).encode()))
+
+
+def test_activities_and_segments_are_kept_with_their_workout() -> None:
+    [row] = of_body(RUN_OF_10 | {"activities": [INTERVAL, INTERVAL], "segments": [SEGMENT]})
+    assert (row["record"], row["warnings"]) == ("workout", None)
+    original, fields = json.loads(row["original"]), json.loads(row["fields"])
+    assert (original["activities"], original["segments"]) == ([INTERVAL, INTERVAL], [SEGMENT])
+    assert fields["activities"][0]["metrics"] == {"distance": {"value": 4100.0, "unit": "m"}}
+    assert fields["segments"][0]["metrics"] == {"energy": {"value": 70, "unit": None}}
+
+
+RUN_OF_10 = {"id": "A", "name": "Run", "start": "2026-09-22 18:00:00 +0200", "end": "2026-09-22 19:00:00 +0200"}
+
+
+@given(
+    st.text("abcdefgXYZ", min_size=1, max_size=12).filter(lambda key: key not in ("date", "id", "name", "qty")),
+    st.lists(OBJECTS | st.none() | st.integers(), min_size=1, max_size=5),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_list_that_holds_no_points_is_kept_with_its_workout(key: str, held: list[Any]) -> None:
+    [row] = of_body(RUN_OF_10 | {key: held})
+    assert row["record"] == "workout"
+    assert json.loads(row["original"])[key] == held
+
+
+def test_a_new_list_of_points_is_a_series() -> None:
+    points = [{"date": "2026-09-22 18:00:00 +0200", "qty": n, "units": "count"} for n in range(3)]
+    first, *others = of_body(RUN_OF_10 | {"newThing": [None, *points]})
+    assert [row["record"] for row in (first, *others)] == ["quarantined", "series", "series", "series", "workout"]
+
+
+def test_a_long_list_without_numbers_is_kept_beside_its_workout() -> None:
+    laps = [{"date": "2026-09-22 18:00:00 +0200", "lap": n, "text": "x" * 100} for n in range(2000)]
+    *kept, workout = of_body(RUN_OF_10 | {"laps": laps})
+    assert [(row["record"], row["metric"]) for row in kept] == [("series", "laps")] * 2000
+    assert [json.loads(row["original"]) for row in kept] == laps
+    assert workout["record"] == "workout"
+
+
+def test_however_many_lists_a_workout_has_only_some_are_cut_out() -> None:
+    points = [{"date": "2026-09-22 18:00:00 +0200", "qty": 1}]
+    found = of_body(RUN_OF_10 | {f"k{number}": points for number in range(1000)})
+    assert [row["record"] for row in found] == ["series"] * 100 + ["workout"]
+    assert len(json.loads(found[-1]["original"])) == len(RUN_OF_10) + 900

@@ -18,12 +18,19 @@ from .structure import (
     check,
 )
 from .walking import Walk
+from .workouts import END, NAME, START, is_series
 
 MAX_ELEMENTS = 3072
 MAX_BYTES = 1_000_000
 """How much is in a slice at most, unless a single element has more."""
 MAX_CUTS = 100_000
 """How many slices a body may have."""
+_TELLING = frozenset((*START, *END, *NAME, "id", "uuid", "source"))
+"""What tells a workout or an ECG from others: its lists are handed out with that, again and again."""
+MAX_LISTS = 100
+"""How many lists of one workout are cut out of it; further ones stay in it."""
+MAX_KEPT_BYTES = 250_000
+"""How many bytes a list has at most that stays in its workout because it holds no points."""
 _FACT = 1000
 """A fact about a workout that is longer stays with the workout."""
 _RICH = {"workouts": None, "ecg": {"voltageMeasurements"}}
@@ -119,6 +126,8 @@ class Cutter(Walk):
     def __init__(self, structure: Structure, plan: Plan, prefix: str = "", domain: bool = False) -> None:
         super().__init__(structure)
         self._plan, self._prefix, self._domain = plan, prefix, domain
+        self._looked_at: bytes | None = None
+        """The first elements of the list that is taken."""
 
     def cut(self) -> Plan:
         """Return all slices of the body; raises Malformed if it is no JSON, or not of the form of an export."""
@@ -245,14 +254,10 @@ class Cutter(Walk):
             kind = self.begin()
             if kind is None:
                 value = self.value()[1]
-                if len(key) <= _FACT and len(str(value)) <= _FACT:
+                if key in _TELLING and len(str(value)) <= _FACT:
                     facts.values[key] = value
-            elif kind == OPEN_LIST and (chosen is None or key in chosen) and self._holds_objects():
-                hole = text.at - 1
-                named = "workout_route" if key == "route" else "workout_series"
-                child = "ecg_voltages" if section == "ecg" else named
-                self._list(child, key, f"{path}[{index}].{key}", parent=facts, parent_index=index)
-                whole.holes.append((key, hole, text.at))
+            elif kind == OPEN_LIST and _is_cut(key, whole, chosen) and self._holds_objects():
+                self._nested(key, whole, facts)
             else:
                 self.skip()
         whole.end = text.at
@@ -261,6 +266,18 @@ class Cutter(Walk):
         if whole.end - start - sum(end - begin for _, begin, end in whole.holes) > MAX_VALUE_BYTES:
             whole.reason, whole.holes = too_large(whole.end - start), []
         self._plan.add(whole)
+
+    def _nested(self, key: str, whole: Cut, facts: Facts) -> None:
+        """Take a list of a workout or ECG: cut out if it holds points, else it stays where it is."""
+        hole, before = self.text.at - 1, len(self._plan.cuts)
+        child = "ecg_voltages" if whole.section == "ecg" else "workout_route" if key == "route" else "workout_series"
+        self._looked_at = None
+        self._list(child, key, f"{whole.path}[{whole.first}].{key}", parent=facts, parent_index=whole.first)
+        size = self.text.at - hole
+        if child == "workout_series" and size <= MAX_KEPT_BYTES and not is_series(key, self._looked_at):
+            del self._plan.cuts[before:]
+        else:
+            whole.holes.append((key, hole, self.text.at))
 
     def _holds_objects(self) -> bool:
         position, kind = self.text.peek("the end of a list")
@@ -332,10 +349,16 @@ class Cutter(Walk):
                     if not content.strip():
                         text.fail(end, "an element")
                     check(b"[" + content + b"]", start - 1)
+                    self._looked_at = self._looked_at or content
                     cut(start, end, first, count)
             if closing is None and not bounds.pending and text.at - bounds.start > MAX_VALUE_BYTES:
                 oversized = bounds.start
         text.kept = None
+
+
+def _is_cut(key: str, whole: Cut, chosen: set[str] | None) -> bool:
+    """Whether a list under ``key`` is cut out of its workout or ECG."""
+    return len(whole.holes) < MAX_LISTS and (chosen is None or key in chosen)
 
 
 def too_large(size: int) -> str:

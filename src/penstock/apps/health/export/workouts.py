@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from .elements import Element, Rows, Unreadable, elements, finite, number, paren
 from .lists import Bounds, Floats, Table, canonical_unit, converted, nullable, suspicious
 from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
 from .slices import Slice
+from .slices import elements as listed
 from .sources import normalise
 from .units import conversion
 
@@ -27,6 +29,13 @@ _ABOUT = frozenset((*START, *END, "id", "name", "source", "user_id", "created_at
 _DAY = 86_400.0
 _SPELLINGS = {"intesity": "intensity"}
 _WITH_UNIT = {"_kcal": "kcal", "_meters": "m", "_kg": "kg", "_celsius": "degC", "_minutes": "min", "_seconds": "s"}
+_SERIES = re.compile(
+    r".*Data|.*Recovery|activeEnergy|basalEnergy|stepCount|(walking|running|cycling|swim|wheelchair|distance)\w*",
+    re.IGNORECASE,
+)
+"""The lists of points that the app is known to send, by their names."""
+_NUMBERS = ("qty", "Avg", "avg", "Min", "min", "Max", "max")
+_TIMES = ("date", "start", "startDate", "timestamp")
 _PLAUSIBLE: Mapping[str, Bounds] = {
     "active_energy": (0.0, 20_000.0),
     "active_energy_burned": (0.0, 20_000.0),
@@ -164,6 +173,17 @@ def _parent(slice: Slice) -> str:
         raise Unreadable(f"its workout cannot be stored: {reason}") from None
 
 
+def is_series(key: str, content: bytes | None) -> bool:
+    """Whether a list of a workout holds points: by its name, else by its first elements, the JSON of a list without [].
+
+    What holds none, such as its activities and segments, says something of the workout itself.
+    """
+    if content is None or _SERIES.fullmatch(key):
+        return True
+    first = next((one for one in listed(b"[" + content + b"]") if isinstance(one, dict)), {})
+    return any(number(first.get(name)) is not None for name in _NUMBERS) and any(first.get(name) for name in _TIMES)
+
+
 def series_name(key: str) -> str:
     """Return what the series under ``key`` of a workout is called: ``heartRateData`` is ``heart_rate``."""
     name = snake(key).removesuffix("_data")
@@ -180,10 +200,13 @@ def series(slice: Slice, records: Records) -> None:
     except Unreadable as reason:
         table.refuse(str(reason))
         return
-    times = table.times("date", "start", "startDate", "timestamp")
+    times = table.times(*_TIMES)
     middle, low, high = table.numbers("Avg", "avg", "qty"), table.numbers("Min", "min"), table.numbers("Max", "max")
-    for place in np.flatnonzero(np.isnan(middle) & np.isnan(low) & np.isnan(high)):
-        table.fault(int(place), "no value: expected a number under qty, or under Min, Avg or Max")
+    fields = table.fields(*_TIMES[:1], *_NUMBERS, "units", "source", names=snake)
+    known_one = _SERIES.fullmatch(slice.name) is not None
+    for place in np.flatnonzero(np.isnan(middle) & np.isnan(low) & np.isnan(high)).tolist():
+        if known_one or fields is None or fields[place] is None:
+            table.fault(place, "no value: expected a number under qty, or under Min, Avg or Max")
     sent = table.column("units") if slice.units is None else [slice.units] * len(table)
     units, (middle, low, high) = converted(sent, metric, middle, low, high)
     known = find("heart_rate" if metric.startswith("heart_rate") else metric)
@@ -198,7 +221,7 @@ def series(slice: Slice, records: Records) -> None:
         minimum=nullable(low),
         maximum=nullable(high),
         unit=units,
-        fields=table.fields("date", "Avg", "avg", "qty", "Min", "min", "Max", "max", "units", "source", names=snake),
+        fields=fields,
         original=table.originals(),
         original_unit=[unit if isinstance(unit, str) else None for unit in sent],
         offset_minutes=times.offset_minutes(),
