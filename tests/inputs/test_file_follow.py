@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from penstock.component import Input
+from penstock.errors import PermanentError
 from penstock.inputs.file import File
 from penstock.inputs.file.listing import Found, LocalListing
+from penstock.metadata import VALUE
 from penstock.testing.suites.inputs import InputSuite
 
 from .files import Reading, followed
@@ -58,24 +60,113 @@ async def test_reads_what_is_appended(folder: Path) -> None:
         await follower.until([b"1", b"2", b"3"])
 
 
-async def test_a_half_written_line_is_not_taken(folder: Path) -> None:
+async def test_a_half_written_line_is_not_taken_while_it_may_change(folder: Path) -> None:
     log = folder / "a.log"
     log.write_text("1\nha")
-    async with followed(Reading({"path": str(log), **FAST}, folder.parent)) as follower:
+    options = {"path": str(log), **FAST, "settle_time": "1h"}
+    async with followed(Reading(options, folder.parent)) as follower:
         await follower.until([b"1"])
-        await asyncio.sleep(0.3)
         append(log, "l")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         assert follower.rows == [b"1"]
         append(log, "f\n")
         await follower.until([b"1", b"half"])
+
+
+UNENDED = {
+    "a.log": (b"1\n", b"2", [b"1"], [b"2"]),
+    "a.jsonl": (b'{"n":1}\n', b'{"n":2}', [{"n": 1}], [{"n": 2}]),
+    "b.json": (b"", b'{"n":1}', [], [{"n": 1}]),
+    "c.json": (b"", b'[{"n":1},{"n":2}]', [], [{"n": 1}, {"n": 2}]),
+    "a.csv": (b"n,t\n1,a\n", b"2,b", [{"n": 1, "t": "a"}], [{"n": 2, "t": "b"}]),
+    "b.csv": (b"n,t\r1,a\r", b"2,b\r", [{"n": 1, "t": "a"}], [{"n": 2, "t": "b"}]),
+}
+
+
+@pytest.mark.parametrize("name", list(UNENDED))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+async def test_an_unended_last_line_is_taken_once_the_file_has_settled(folder: Path, name: str, end: bytes) -> None:
+    start, rest, rows, last = UNENDED[name]
+    (folder / name).write_bytes(start + rest)
+    reading = Reading({"path": str(folder), "format": "text" if name == "a.log" else "auto", **FAST}, folder.parent)
+    async with followed(reading) as follower:
+        await follower.until(rows + last)
+        with (folder / name).open("ab") as file:  # what ends the line later is not another line
+            file.write(end)
+        await asyncio.sleep(0.3)
+        assert follower.rows == rows + last
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    async with followed(reading) as follower:
+        await asyncio.sleep(0.4)
+        assert follower.rows == []
+
+
+UNREADABLE = {
+    "two.json": b'{"id":1}{"id":2}\n',
+    "cut.json": b'[{"id":1},{"id":2},',
+    "spread.json": b'{\n "id": 1,\n',
+    "utf16.json": '\ufeff{"id":1}\n'.encode("utf-16-le"),
+    "utf16.csv": "\ufeffid,v\n1,a\n".encode("utf-16-le"),
+    "bare.csv": "id,v\n1,a\n".encode("utf-16-le"),
+    "bare.json": '{"id":1}\n'.encode("utf-16-be"),
+    "return.json": b'{"id":1}\r{"id":2}\r',
+    "padded.json": b'{"id":1}\n' + bytes(1000),
+    "padded.csv": b"id\n1\n" + bytes(1000),
+    "cut.csv": b"id,v\n1,a\n2",
+    "quote.csv": b'id,v\n1,"a\n',
+    "latin.csv": b"id,v\n1,\xe9\n",
+    "cut.json.gz": gzip.compress(b'{"id":1}\n' * 1000)[:-20],
+    "flipped.csv.gz": gzip.compress(b"id,v\n1,a\n")[:-6] + bytes(6),
+    "foreign.json.gz": b'{"id":1}\n',
+    "foreign.csv.zst": b"id\n1\n",
+    "foreign.parquet": b"id\n1\n",
+    "empty.parquet": b"PAR1",
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("name", list(UNREADABLE))
+async def test_what_cannot_be_read_is_told_soon(folder: Path, name: str, follow: bool) -> None:
+    (folder / name).write_bytes(UNREADABLE[name])
+    (folder / "good.jsonl").write_text('{"id":9}\n')
+    told, good = 0, 0
+    options = {"path": str(folder), **(FAST if follow else {})}
+    async with Reading(options, folder.parent).opened() as (_, reader):
+        while not told or not good:
+            delivery = await asyncio.wait_for(reader.read(), 20)
+            try:
+                assert delivery.error is None or name in str(delivery.error)
+                decoded = delivery.decoder(delivery.batch.column(VALUE)) if delivery.decoder else delivery.batch
+                told += delivery.error is not None
+                good += delivery.error is None and decoded.to_pylist() == [{"id": 9}]
+            except PermanentError:
+                told += 1
+            await delivery.ack()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_line_that_grew_after_it_was_taken_comes_again_as_a_whole(folder: Path, restart: bool) -> None:
+    (folder / "a.csv").write_text("id,v\n1,a\n2,b")
+    reading = Reading({"path": str(folder), **FAST}, folder.parent)
+    before, after = [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}], [{"id": 2, "v": "bc"}, {"id": 3, "v": "c"}]
+    async with followed(reading) as follower:
+        await follower.until(before)
+        if not restart:
+            append(folder / "a.csv", "c\n3,c\n")
+            await follower.until(before + after)
+    if restart:
+        append(folder / "a.csv", "c\n3,c\n")
+        async with followed(reading) as follower:
+            await follower.until(after)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json"])
 async def test_a_half_written_header_or_first_line_is_awaited(folder: Path, name: str) -> None:
     start, rest = {"a.csv": ("n,te", "xt\n1,a\n"), "a.json": ('{"n":1,"te', 'xt":"a"}\n')}[name]
     (folder / name).write_text(start)
-    async with followed(Reading({"path": str(folder), **FAST}, folder.parent)) as follower:
+    options = {"path": str(folder), **FAST, "settle_time": "1h"}
+    async with followed(Reading(options, folder.parent)) as follower:
         await asyncio.sleep(0.3)
         append(folder / name, rest)
         await follower.until([{"n": 1, "text": "a"}])

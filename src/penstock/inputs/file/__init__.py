@@ -56,7 +56,8 @@ class File(Input, type="file"):
     ``s3://bucket/folder/*.json``, or a pattern: ``*``, ``?`` and ``[...]`` match within one path part, ``**`` any
     number of folders, and ``{name}`` within one path part what ``__meta_ext`` then tells as ``name``, beside
     ``path`` and ``name``. Files are read in the order of their paths; ``__meta_offset`` is the number of the row
-    in its file. ``.gz`` and ``.zst`` files are decompressed, unless they are containers.
+    in its file. ``.gz``, ``.zst``, ``.bz2`` and ``.xz`` files are decompressed, unless they are containers; several
+    streams behind one another are one file, and zeros behind the last are no damage.
 
     JSON is one object to a line, an array, or objects over several lines. CSV fields in quotes may hold line
     breaks. Text gives one row of ``__value__`` per line, unless a ``codec`` reads the lines. A part of a file that
@@ -67,9 +68,12 @@ class File(Input, type="file"):
     may be renamed; an unchanged file is not read again, one that was appended to is read on from where it was
     left, one that was rewritten from its start.
 
-    With ``follow`` reading never ends. A line is taken once it ends in a newline. When a file is rotated (renamed
-    or deleted, and a new one made in its place), the old one is read to its end first; a truncated file is
-    read from its start. Containers, compressed files and objects of a store are taken once they no longer change.
+    With ``follow`` reading never ends. A line is taken once it ends in a newline, or once the file has not changed
+    for ``settle_time``. A line without a newline may be half a line: if it has grown when the file is read on, also
+    by a later run, it is delivered again as a whole; a newline alone does not bring it again. Damage is told after
+    ``settle_time`` too. When a file is rotated (renamed or deleted, and a new one made in its place), the old one is
+    read to its end first; a truncated file is read from its start. Containers, compressed files and objects of a
+    store are taken once they no longer change.
 
     Example::
 
@@ -101,7 +105,7 @@ class File(Input, type="file"):
     poll_interval: Duration = Field(default=0.5, gt=0)
     """How often followed files are looked at."""
     settle_time: Duration = 5.0
-    """How long a followed file that seems damaged, or ends within a line after it was rotated, may still change."""
+    """How long a followed file that seems damaged, or ends within a line, may still change."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """What separates the fields of CSV; left out, a comma or what a header without one holds: `;` or a tab."""
     header: bool = True

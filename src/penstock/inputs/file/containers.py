@@ -49,7 +49,7 @@ class ContainerReader:
         self._units: Units | None = None
         self._batches: Iterator[tuple[pa.RecordBatch, bool]] | None = None
 
-    def read(self, final: bool) -> Part | None:
+    def read(self, final: bool, version: str | None) -> Part | None:
         """Return the next batch; raises Damaged for a unit that cannot be read, and goes on behind it."""
         if self._place.version == self._version:
             return None

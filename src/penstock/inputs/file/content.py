@@ -7,18 +7,12 @@ import os
 import tempfile
 from typing import IO, Any, Protocol
 
-import pyarrow as pa
-
 from ...clients.object_store import translated
 from ...errors import PermanentError, TransientError
 from .place import Place
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-"""Extensions of compressed files, and what they were compressed with."""
 _WINDOW = 8 << 20
 """How much of an object is fetched at once."""
-_STEP = 64 << 10
-"""How much is decompressed at once: what a damaged end may cost."""
 
 
 class Rewritten(Exception):
@@ -48,7 +42,16 @@ class Content(Protocol):
         """How many bytes it holds now, before decompression."""
         ...
 
+    def version(self) -> str | None:
+        """Return the version of what it holds now, None where that is the version it was listed with."""
+        ...
+
     def close(self) -> None: ...
+
+
+def version_of(status: os.stat_result) -> str:
+    """Return the version of a local file, which differs once it is written."""
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 class LocalContent:
@@ -70,6 +73,9 @@ class LocalContent:
 
     def size(self) -> int:
         return os.fstat(self._file).st_size
+
+    def version(self) -> str:
+        return version_of(os.fstat(self._file))
 
     def close(self) -> None:
         os.close(self._file)
@@ -136,61 +142,14 @@ class StoredContent:
     def size(self) -> int:
         return self._size
 
+    def version(self) -> None:
+        return None
+
     def close(self) -> None:
         self._window = memoryview(b"")
         if self._copy is not None:
             self._copy.close()
             self._copy = None
-
-
-class Decompressed:
-    """What a compressed file holds; going forward is cheap, going back begins anew.
-
-    A file that is damaged, or cut off, ends where it can no longer be read, and ``damage`` then says why.
-    """
-
-    def __init__(self, content: Content, compression: str) -> None:
-        self._content, self._compression = content, compression
-        self.damage: str | None = None
-        self._rewind()
-
-    def _rewind(self) -> None:
-        self._raw = ContentFile(self._content)
-        source = pa.PythonFile(self._raw, mode="r")
-        self._stream = pa.CompressedInputStream(source, self._compression)
-        self._window, self._start, self._ended = bytearray(), 0, False
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        if offset < self._start:
-            self._rewind()
-        while not self._ended and self._start + len(self._window) < offset + size:
-            self._window += self._decompress()
-            if (passed := min(offset - self._start, len(self._window))) > 0:
-                del self._window[:passed]
-                self._start += passed
-        at = offset - self._start
-        return bytes(self._window[at : at + size])
-
-    def _decompress(self) -> bytes:
-        try:
-            data: bytes = self._stream.read(_STEP)
-        except OSError as error:
-            if (failure := self._raw.failure) is not None:
-                self._rewind()
-                raise failure from None
-            self.damage, data = str(error), b""
-        self._ended = not data
-        return data
-
-    def size(self) -> int:
-        return self._content.size()
-
-    def done(self) -> int:
-        """How many bytes of the compressed file were taken."""
-        return self._raw.tell()
-
-    def close(self) -> None:
-        self._content.close()
 
 
 class ContentFile(io.RawIOBase):

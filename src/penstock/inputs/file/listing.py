@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 
 from ...clients.object_store import translated
 from ...errors import ConfigError, TransientError
-from .content import COMPRESSIONS, Content, LocalContent, Removed, StoredContent, Unreadable
+from .compression import COMPRESSIONS
+from .content import Content, LocalContent, Removed, StoredContent, Unreadable, version_of
 from .pattern import Pattern
 
 EXTENSIONS = {
@@ -285,7 +286,7 @@ def _is_key_of(key: str, inode: int, device: int) -> bool:
 
 def _local(path: str, status: os.stat_result, device: int | None, values: Mapping[str, str]) -> Found:
     key = _key(status.st_ino, status.st_dev, device)
-    version = f"{status.st_size}:{status.st_mtime_ns}"
+    version = version_of(status)
     return Found(key, path, status.st_size, version, status.st_mtime, values)
 
 

@@ -8,8 +8,9 @@ from ...component import Codec
 from ...delivery import Decoder
 from ...framing import Framing
 from .avro import Blocks
+from .compression import Decompressed
 from .containers import ContainerReader, RecordBatches, RowGroups
-from .content import Damaged, Decompressed, Rewritten
+from .content import Damaged, Rewritten
 from .listing import Found, Listing
 from .part import FileReader
 from .payloads import Documents, Framed, PayloadReader, Records, Splitter

@@ -29,8 +29,10 @@ class Part:
 class FileReader(Protocol):
     """Reads one file from its place on."""
 
-    def read(self, final: bool) -> Part | None:
+    def read(self, final: bool, version: str | None) -> Part | None:
         """Return the next part, or None when there is none for now; ``final`` takes an unfinished end as it is.
+
+        With a ``version`` an end is final only if the file still is of that version.
 
         Raises Damaged for what cannot be read, Rewritten when the file is another one than that of its place,
         Removed when it is gone.

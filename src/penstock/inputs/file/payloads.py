@@ -15,7 +15,8 @@ from ...errors import PermanentError
 from ...framing import Framing
 from ...metadata import VALUE
 from ...records import find_head, find_records
-from .content import Content, Damaged, Decompressed, LocalContent, Rewritten
+from .compression import Decompressed
+from .content import Content, Damaged, LocalContent, Rewritten
 from .part import Part
 from .place import TAIL, Place, mark_of
 from .values import are_lines, are_lists
@@ -25,6 +26,7 @@ MAX_PAYLOAD_BYTES = 2 * framing.MOST_BYTES
 """The longest payload that is read: more than this is held at no time."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 20
+_EXCERPT = 120
 _SCHEMA = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
 
 
@@ -38,6 +40,8 @@ class Cut(NamedTuple):
     """What the splitter is to be told next time."""
     rows: int | None = None
     """How many rows they hold, where that is not one each."""
+    unended: int = 0
+    """How many bytes the last payload took whose end is still to come."""
 
 
 class Splitter(Protocol):
@@ -60,37 +64,80 @@ class PayloadReader:
     def __init__(self, content: Content, splitter: Splitter, place: Place, version: str, path: str, chunk: int) -> None:
         self._content, self._splitter, self._path, self._chunk = content, splitter, path, chunk
         self._place, self._version = place, version
-        self._tail = b""
+        self._tail = self._before = b""  # the bytes before what is to come, and before the offset
         self._begun = False
 
-    def read(self, final: bool) -> Part | None:
-        """Return the next payloads; without ``final`` never an unfinished last one."""
+    def read(self, final: bool, version: str | None) -> Part | None:
+        """Return the next payloads; only with ``final`` an unended last one, and that comes again once it has grown."""
+        self._version = self._content.version() or self._version
+        final = final and version in (None, self._version)
         if not self._begun:
             if not self._start(final):
-                return None
-        elif isinstance(self._content, LocalContent) and self._read_tail(self._place.offset) != self._tail:
+                return self._finished(final)
+        elif isinstance(self._content, LocalContent) and self._read_tail(self._behind) != self._tail:
             raise Rewritten
-        offset, size = self._place.offset, self._chunk
+        data, cut, ended = self._cut(final, version)
+        if not cut.taken:
+            self._refuse_damage(data)
+            return self._finished(final)
+        old, new = self._place, self._advanced(data, cut)
+        at_end = ended and cut.taken == len(data) and self._damage() is None
+        self._place = new.finished(self._version) if at_end else new
+        again = self._is_again(data, cut, old)
+        payloads = cut.payloads[1:] if again else cut.payloads
+        batch = pa.RecordBatch.from_arrays([payloads], schema=_SCHEMA) if len(payloads) else None
+        if batch is None and self._place == old:
+            return None
+        return Part(self._place, old.rows + again, batch, self._splitter.decoder)
+
+    def _cut(self, final: bool, version: str | None) -> tuple[bytes, Cut, bool]:
+        """Read a chunk, or one longer payload, and return it, what was cut from it, and whether the file ends there."""
+        offset, size = self._place.offset, max(self._chunk, self._place.taken + 1)
         while True:
             data = self._content.read_at(offset, size)
             ended = len(data) < size
-            cut = self._split(data, final and ended)
+            unchanged = version is None or self._content.version() in (None, version)
+            cut = self._split(data, final and ended and unchanged and self._damage() is None)
+            if cut.unended and not data[cut.taken - cut.unended : cut.taken].strip(b"\0"):
+                cut = self._without_padding(cut)
             if cut.taken or ended:
-                break
+                return data, cut, ended
             if size >= MAX_PAYLOAD_BYTES:
                 raise Damaged(f"{self._path}: the payload at byte {offset} is longer than {MAX_PAYLOAD_BYTES} bytes")
             size = min(2 * size, MAX_PAYLOAD_BYTES)
-        taken, count = cut.taken, len(cut.payloads)
-        if not taken:
-            self._refuse_damage()
-            return self._finished(final)
-        at_end = ended and taken == len(data) and self._damage() is None
-        row, self._tail = self._place.rows, (self._tail + data[max(0, taken - TAIL) : taken])[-TAIL:]
-        rows = cut.rows if cut.rows is not None else count
-        version = self._version if at_end else ""
-        self._place = Place(offset + taken, cut.within, row + rows, mark_of(self._tail), version)
-        batch = pa.RecordBatch.from_arrays([cut.payloads], schema=_SCHEMA) if count else None
-        return Part(self._place, row, batch, self._splitter.decoder)
+
+    def _without_padding(self, cut: Cut) -> Cut:
+        """Leave zeros at the end to be read again: what is still written may come in their place."""
+        if cut.taken == cut.unended:
+            reason = f"{self._path}: it ends in {cut.unended} zero bytes"
+            raise Damaged(reason, self._place.finished(self._version))
+        return Cut(cut.payloads[:-1], cut.taken - cut.unended, cut.within)
+
+    def _advanced(self, data: bytes, cut: Cut) -> Place:
+        """The place behind what was cut, before its last payload if that is unended."""
+        rows = cut.rows if cut.rows is not None else len(cut.payloads)
+        begin = cut.taken - cut.unended
+        self._tail = (self._before + data[max(0, cut.taken - TAIL) : cut.taken])[-TAIL:]
+        self._before = (self._before + data[max(0, begin - TAIL) : begin])[-TAIL:]
+        return Place(
+            self._place.offset + cut.taken - cut.unended,
+            cut.within,
+            self._place.rows + rows - bool(cut.unended),
+            mark_of(self._tail),
+            taken=cut.unended,
+        )
+
+    def _is_again(self, data: bytes, cut: Cut, old: Place) -> bool:
+        """Whether the first payload is the unended one that was delivered before, and has not grown."""
+        if not old.taken or not len(cut.payloads):
+            return False
+        first: bytes = cut.payloads[0].as_py()
+        return first.rstrip(b"\r\n") == data[: old.taken].rstrip(b"\r\n")
+
+    @property
+    def _behind(self) -> int:
+        """The offset behind everything that was delivered."""
+        return self._place.offset + self._place.taken
 
     def _start(self, final: bool) -> bool:
         """Find out where the payloads begin, and that what was read of them before is still the same."""
@@ -101,8 +148,10 @@ class PayloadReader:
         if begin is None:
             return False
         offset = max(begin, self._place.offset)
-        self._tail = self._read_tail(offset)
-        if self._place.offset and mark_of(self._tail) != self._place.mark:
+        start = max(0, offset - TAIL)
+        known = self._content.read_at(start, offset + self._place.taken - start)
+        self._tail, self._before = known[-TAIL:], known[: offset - start]
+        if self._behind and mark_of(self._tail) != self._place.mark:
             raise Rewritten
         self._place = replace(self._place, offset=offset, mark=mark_of(self._tail))
         self._begun = True
@@ -127,9 +176,10 @@ class PayloadReader:
     def _damage(self) -> str | None:
         return self._content.damage if isinstance(self._content, Decompressed) else None
 
-    def _refuse_damage(self) -> None:
+    def _refuse_damage(self, rest: bytes) -> None:
         if (damage := self._damage()) is not None:
-            raise Damaged(f"{self._path}: the compressed file is damaged or cut off: {damage}")
+            cut = f"; before that it ends within {rest[:_EXCERPT]!r}" if rest else ""
+            raise Damaged(f"{self._path}: the compressed file is damaged or cut off: {damage}{cut}")
 
     def end(self) -> Place:
         """Return the place behind the last newline; behind everything that cannot grow."""
@@ -160,12 +210,14 @@ class Framed:
         return _mark_size(content) if self._kind is Framing.LINES else 0
 
     def split(self, data: bytes, within: int, final: bool) -> Cut:
-        """Return the complete payloads, the bytes they took, and nothing to remember."""
+        """Return the complete payloads and the bytes they took."""
+        if self._kind is Framing.LINES:
+            return _lines(data, final, self._keep_ends)
         if self._kind is Framing.LENGTH_DELIMITED and final:
             cut = Cut(*framing.split(self._kind, data, final=False))
             if cut.taken or not data:
                 return cut
-        return Cut(*framing.split(self._kind, data, final=final, keep_ends=self._keep_ends))
+        return Cut(*framing.split(self._kind, data, final=final))
 
 
 class Records:
@@ -184,6 +236,9 @@ class Records:
             return begin
         data = content.read_at(begin, _HEAD)
         head = find_head(data, self._delimiter, final=final and len(data) < _HEAD)
+        if head is not None and head.record and head.size == len(data) and not data.endswith((b"\n", b"\r")):
+            self._decoder_for(head.record, head.delimiter)  # raises what cannot be a header
+            return None
         if head is None:
             if len(data) == _HEAD:
                 raise Damaged(f"the header is longer than {_HEAD} bytes")
@@ -198,7 +253,14 @@ class Records:
         found = find_records(data, self._delimiter, final=final)
         starts = np.concatenate(([0], found.ends)).astype(np.int32)
         buffers = [None, pa.py_buffer(starts), pa.py_buffer(data)]
-        return Cut(pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, buffers), int(starts[-1]))
+        payloads = pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, buffers)
+        return Cut(payloads, int(starts[-1]), unended=int(starts[-1] - starts[-2]) if found.is_open else 0)
+
+
+def _lines(data: bytes, final: bool, keep_ends: bool) -> Cut:
+    """The lines at the start of some data."""
+    payloads, taken = framing.split(Framing.LINES, data, final=final, keep_ends=keep_ends)
+    return Cut(payloads, taken, unended=taken - 1 - data.rfind(b"\n", 0, taken) if taken else 0)
 
 
 class Documents:
@@ -232,7 +294,7 @@ class Documents:
     def split(self, data: bytes, within: int, final: bool) -> Cut:
         """Return the complete values, the bytes they took, and whether their array has ended."""
         if self._kind == self._LINES:
-            return Cut(*framing.split(Framing.LINES, data, final=final, keep_ends=True))
+            return _lines(data, final, True)
         if within == self._CLOSED or not data.strip():
             if data.strip():
                 raise PermanentError("there is more behind the end of the array")

@@ -24,6 +24,8 @@ class Place:
     """The hash of the bytes just before the offset: when they have changed, so has the file."""
     version: str = ""
     """The version of the file that was read to its end; empty while it was not."""
+    taken: int = 0
+    """Bytes behind the offset that were delivered as a last payload whose end is still to come."""
 
     @classmethod
     def load(cls, saved: Any) -> Self:
@@ -32,7 +34,8 @@ class Place:
 
     def dump(self) -> list[Any]:
         """Return it as JSON can hold it."""
-        return [self.offset, self.within, self.rows, self.mark, self.version]
+        dumped = [self.offset, self.within, self.rows, self.mark, self.version, self.taken]
+        return dumped if self.taken else dumped[:5]
 
     def finished(self, version: str) -> Place:
         """The same place, as the end of this version of the file."""

@@ -24,7 +24,7 @@ from ...sql.query import shorten_error
 from .listing import Found
 
 _EVERY_ROW = 1 << 40
-_COMPRESSIONS = {"gzip": "GZIP", "zstd": "ZSTD"}
+_COMPRESSIONS = {"gzip": "GZIP", "zstd": "ZSTD", "bz2": "BZ2", "xz": "XZ"}
 _ANY = " UNION ALL BY NAME "
 
 

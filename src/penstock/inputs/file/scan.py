@@ -41,6 +41,8 @@ class Followed:
     reader: FileReader | None = None
     seen: str = ""
     """The version that was last read to its end."""
+    seen_whole: bool = False
+    """Whether that took an unended last line, too."""
     changed: float = 0.0
     """When it was last seen to have changed, on the monotonic clock."""
     gone: bool = False
@@ -155,9 +157,15 @@ class Scan:
             return False
         if file.gone:
             return True
-        if file.place.version == file.found.version or file.seen == file.found.version:
+        if file.place.version == file.found.version:
             return False
+        if file.seen == file.found.version:
+            return not file.seen_whole and self._is_settled(file, now)
         return not self._follow or file.grows or now - file.changed >= self._interval
+
+    def _is_settled(self, file: Followed, now: float) -> bool:
+        """Whether a file has not changed for so long that its end is taken as it is."""
+        return now - file.changed >= (self._patience if file.gone else self._settle)
 
     def skip(self) -> list[tuple[str, Place]]:
         """Go to the end of every file there is, and return those places; an unfinished last line stays to be read."""
@@ -208,9 +216,10 @@ class Scan:
                 self._retire(file)
             return None
         now = time.monotonic()
-        final = not self._follow or not file.grows or (file.gone and now - file.changed >= self._patience)
+        final = not self._follow or not file.grows or self._is_settled(file, now)
+        listed = file.found.version if self._follow and file.grows and not file.gone else None
         try:
-            part = self._reader(file).read(final)
+            part = self._reader(file).read(final, listed)
         except Removed:
             self._miss(file, now)
             return None
@@ -229,7 +238,7 @@ class Scan:
             if file.gone:
                 file.changed = now
             return part
-        file.seen = file.found.version
+        file.seen, file.seen_whole = file.found.version, final
         if file.gone and final:
             self._retire(file)
         elif not file.grows or not self._follow:
@@ -257,7 +266,7 @@ class Scan:
         self._log.warning("%s was truncated or rewritten: it is read from its start", found.path)
         if found.version != file.found.version:
             file.changed = time.monotonic()
-        file.found, file.place, file.seen = found, Place(), ""
+        file.found, file.place, file.seen, file.seen_whole = found, Place(), "", False
         return _REQUEUED if not self._follow or file.grows else None
 
     def _miss(self, file: Followed, now: float) -> None:
@@ -280,7 +289,7 @@ class Scan:
             return None
         row = file.place.rows
         file.place = damage.place or file.place.finished(file.found.version)
-        if damage.place is None:
+        if damage.place is None or damage.place.version:
             self._close(file)
         batch = pa.RecordBatch.from_arrays([pa.array([file.found.path.encode()], pa.binary())], schema=_PATH)
         return Part(file.place, row, batch, error=damage)

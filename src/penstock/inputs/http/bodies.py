@@ -28,6 +28,7 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _value = msgspec.json.Decoder(msgspec.Raw).decode
 _BLANK = b" \t\r\n"
 _MOST_MEMBERS = 4096
+_NOT_ZERO = re.compile(rb"[^\0]")
 
 
 class BodyFraming(StrEnum):
@@ -257,6 +258,12 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
     return plain
 
 
+def _behind_zeros(body: bytes, at: int) -> int:
+    """Where something other than zeros follows: gzip may be padded with them."""
+    found = _NOT_ZERO.search(body, at)
+    return found.start() if found is not None else len(body)
+
+
 def _inflate(body: bytes, limit: int) -> bytes:
     view, at, parts, room = memoryview(body), 0, [], limit + 1
     for _ in range(_MOST_MEMBERS):
@@ -268,7 +275,7 @@ def _inflate(body: bytes, limit: int) -> bytes:
             at += len(piece)
             parts.append(member.decompress(piece, room))
             room -= len(parts[-1])
-        at -= len(member.unused_data)
+        at = _behind_zeros(body, at - len(member.unused_data))
         if room <= 0 or at >= len(view):
             return b"".join(parts)
     raise Refusal(400, f"the body has more than {_MOST_MEMBERS} gzip members")
