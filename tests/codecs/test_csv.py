@@ -168,7 +168,7 @@ def test_every_kind_of_value_has_a_text() -> None:
             "none": pa.array([float("nan")]),
         }
     )
-    assert Csv(header=False).encode(batch).to_pylist() == [b'1970-01-01T00:00:00.000Z,1970-01-02,/yI=,"a""\n",x,']
+    assert Csv(header=False).encode(batch).to_pylist() == [b'1970-01-01T00:00:00.000Z,1970-01-02,/yI=,"a""\n",x,nan']
 
 
 @pytest.mark.parametrize("options", [{"delimiter": '"'}, {"delimiter": ",,"}, {"quote": "é"}, {"columns": ["a", "a"]}])

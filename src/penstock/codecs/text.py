@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
+from .. import iso8601
 from ..component import Codec
 from ..delivery import Batch
 from ..errors import PermanentError
@@ -63,7 +64,7 @@ class Text(Codec, type="text"):
             raise PermanentError(f"there is no column `{self.column}`: the batch has {', '.join(batch.schema.names)}")
         array = batch.column(self.column)
         try:
-            texts = array.cast(pa.string()).fill_null("")
+            texts = (array if pa.types.is_string(array.type) else iso8601.plain(array)).cast(pa.string()).fill_null("")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise PermanentError(f"column `{self.column}` of type {array.type} is not text: {error}") from error
         if self._is_utf8():

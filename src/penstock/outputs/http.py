@@ -14,6 +14,7 @@ import aiohttp
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
+from .. import iso8601
 from ..clients.http import (
     Auth,
     Headers,
@@ -133,7 +134,7 @@ def _cells(batch: Batch, column: str) -> pa.Array:
     cells = batch.column(column)
     if not (pa.types.is_string(cells.type) or pa.types.is_binary(cells.type)):
         try:
-            cells = cells.cast(pa.string())
+            cells = iso8601.plain(cells).cast(pa.string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise PermanentError(f"the column {column!r} of type {cells.type} cannot be sent as text") from error
     return cells

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ..component import Codec
 from ..delivery import Batch, Delivery
+from ..errors import PermanentError
 from ..metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
 
 MAX_REASON_LENGTH = 2000
@@ -51,7 +52,12 @@ def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -
     rows: list[dict[str, Any]] = []
     for refusal in refusals:
         original = _as_read(delivery, refusal)
-        fixed = {"time": now, "stream": stream, "stage": refusal.stage, "reason": refusal.reason[:MAX_REASON_LENGTH]}
+        fixed = {
+            "time": now,
+            "stream": stream,
+            "stage": refusal.stage,
+            "reason": _valid(refusal.reason[:MAX_REASON_LENGTH]),
+        }
         for payload, metadata in zip(_payloads(original), _metadata(original, delivery.origin), strict=True):
             rows.append({**fixed, **_readable(payload), "metadata": metadata})
     # Column by column, since times made of Python's would have the zone looked up on disk.
@@ -64,6 +70,11 @@ def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -
         ],
         schema=DEAD_LETTERS,
     )
+
+
+def _valid(text: str) -> str:
+    """Return a text that can be written in UTF-8, whatever it quotes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_read(delivery: Delivery, refusal: Refusal) -> Batch:
@@ -108,5 +119,22 @@ def _common(origin: Origin) -> Mapping[str, str]:
 def _as_json(rows: Batch) -> list[bytes | None]:
     if not rows.num_columns:
         return [b"{}"] * rows.num_rows
-    encoded: list[bytes | None] = Codec.find("json")().encode(rows).to_pylist()
+    try:
+        encoded: list[bytes | None] = Codec.find("json")().encode(rows).to_pylist()
+    except PermanentError:
+        # What was refused may be refused by JSON too, and yet the dead letter has to be written.
+        encoded = [_described(rows.slice(row, 1)) for row in range(rows.num_rows)]
     return encoded
+
+
+def _described(row: Batch) -> bytes:
+    """Return a row as JSON, with the values that JSON cannot express as Arrow prints them."""
+    encode = Codec.find("json")().encode
+    fields = []
+    for number, (name, column) in enumerate(zip(row.schema.names, row.columns, strict=True)):
+        try:
+            fields.append(encode(pa.RecordBatch.from_arrays([column], [name]))[0].as_py())
+        except PermanentError:
+            printed = pa.array([column.to_string(indent=0, skip_new_lines=True)])
+            fields.append(encode(pa.RecordBatch.from_arrays([printed], [name or str(number)]))[0].as_py())
+    return b"{" + b",".join(field[1:-1] for field in fields if field != b"{}") + b"}"

@@ -36,8 +36,9 @@ class Csv(Codec, type="csv"):
     a quoted empty one is empty text. While a stream runs, a type once widened stays so. Records with too few or too
     many fields, quotes left open and what is not UTF-8 are refused.
 
-    Written, nulls, NaN and infinity are empty fields; nested values are JSON. Each payload is one record, preceded
-    by the header where each is to be a document; use ``header: false`` for the lines of a file.
+    Written, nulls are empty fields, NaN and infinity ``nan``, ``inf`` and ``-inf``; nested values are JSON, times and
+    durations ISO 8601. Each payload is one record, preceded by the header where each is to be a document; use
+    ``header: false`` for the lines of a file.
 
     Example::
 
@@ -136,6 +137,8 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return array.cast(pa.large_string())
     written = as_texts(array)
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_finite(array), written, array.cast(pa.large_string()))
     if pa.types.is_temporal(kind):
         return pc.utf8_slice_codeunits(written, 1, -1)
     if not pc.any(pc.starts_with(written, '"')).as_py():

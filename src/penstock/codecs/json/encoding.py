@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ... import iso8601
 from ...delivery import Batch
 from ...errors import PermanentError
 
 _TEXT = pa.large_string()
-_PER_SECOND = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _SHORTEST_EXPONENT = 1e9
 """Nearer to zero no whole float is written with an exponent."""
 _ESCAPES = {chr(code): msgspec.json.encode(chr(code)).decode()[1:-1] for code in (*range(0x20), ord('"'))}
@@ -159,27 +159,11 @@ def _floats(array: pa.Array) -> pa.Array:
 
 
 def _timestamps(array: pa.Array) -> Text:
-    zone = "Z" if array.type.tz else ""
-    texts = array.cast(pa.timestamp(array.type.unit)).cast(_TEXT)
-    if pc.any(pc.starts_with(texts, "<")).as_py():
-        raise PermanentError("a time is beyond the years that ISO 8601 can write")
-    return Text('"', pc.replace_substring(texts, " ", "T", max_replacements=1), zone + '"')
+    return Text('"', iso8601.timestamps(array), 'Z"' if array.type.tz else '"')
 
 
-def _durations(array: pa.Array) -> Text:
-    digits = _PER_SECOND[array.type.unit]
-    ticks = array.cast(pa.int64())
-    sign = pc.if_else(pc.less(ticks, 0), pa.scalar("-", _TEXT), pa.scalar("", _TEXT))
-    whole = pc.abs(ticks.cast(pa.decimal128(19, 0))).cast(_TEXT)
-    if not digits:
-        return Text('"PT', _join(sign, whole), 'S"')
-    padded = pc.utf8_lpad(whole, digits + 1, "0")
-    seconds, fraction = pc.utf8_slice_codeunits(padded, 0, -digits), pc.utf8_slice_codeunits(padded, -digits)
-    return Text('"PT', _join(sign, seconds, ".", fraction), 'S"')
-
-
-def _dates_and_times(array: pa.Array) -> Text:
-    return Text('"', array.cast(_TEXT), '"')
+def _quoted_by(write: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Array], Text]:
+    return lambda array: Text('"', write(array), '"')
 
 
 def _structs(array: pa.StructArray) -> pa.Array:
@@ -230,8 +214,10 @@ _WRITERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], Tex
     (_is.is_map, _maps),
     (_is_any(_is.is_list, _is.is_large_list, _is.is_fixed_size_list, _is.is_list_view, _is.is_large_list_view), _lists),
     (_is_any(_is.is_binary, _is.is_large_binary, _is.is_fixed_size_binary, _is.is_binary_view), _bytes),
-    (_is_any(_is.is_date, _is.is_time), _dates_and_times),
-    (_is.is_duration, _durations),
+    (_is.is_date, _quoted_by(iso8601.dates)),
+    (_is.is_time, _quoted_by(iso8601.times)),
+    (_is.is_duration, _quoted_by(iso8601.durations)),
+    (lambda kind: kind == pa.month_day_nano_interval(), _quoted_by(iso8601.intervals)),
     (_is.is_decimal, lambda array: array.cast(_TEXT)),
     (_is.is_null, lambda array: pa.nulls(len(array), _TEXT)),
     (_is.is_dictionary, _decoded),

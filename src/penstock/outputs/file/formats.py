@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 
+from ... import iso8601
 from ...component import Codec
 from ...delivery import Batch
 from ...errors import PermanentError
@@ -94,7 +95,7 @@ def packed(data: pa.Buffer, compression: Compression) -> pa.Buffer:
 
 
 def csv(batch: Batch, *, header: bool) -> pa.Buffer:
-    """Write rows as CSV: texts quoted, so that null and empty differ; lists and structs as JSON."""
+    """Write rows as CSV: texts quoted, so that null and empty differ; lists and structs as JSON, durations as texts."""
     sink = pa.BufferOutputStream()
     columns = [_flat(column) for column in batch.columns]
     batch = pa.RecordBatch.from_arrays(columns, batch.schema.names)
@@ -112,7 +113,7 @@ def _flat(column: pa.Array) -> pa.Array:
     if pa.types.is_binary_view(kind):
         return column.cast(pa.large_binary())
     if not pa.types.is_nested(kind):
-        return column
+        return iso8601.plain(column)
     lines = Codec.find("json")().encode(pa.RecordBatch.from_arrays([column], ["v"])).cast(pa.string())
     texts = pc.replace_substring_regex(lines, r'(?s)^\s*\{\s*"v"\s*:\s*(.*)\}\s*$', r"\1")
     return pc.if_else(column.is_valid(), texts, pa.scalar(None, pa.string()))

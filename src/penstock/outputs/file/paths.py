@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
+from ... import iso8601
 from ...delivery import Batch
 from ...errors import PermanentError
 
@@ -87,7 +88,7 @@ def _texts(batch: Batch, column: str) -> pa.StringArray:
     if column not in batch.schema.names:
         raise PermanentError(f"the path needs the column {column!r}; there are {', '.join(batch.schema.names)}")
     try:
-        return batch.column(column).cast(pa.string())
+        return iso8601.plain(batch.column(column)).cast(pa.string())
     except pa.ArrowException as error:
         kind = batch.schema.field(column).type
         raise PermanentError(f"the path needs {column!r} as text, which {kind} does not give: {error}") from error
