@@ -33,6 +33,11 @@ test: $(VENV)/dev ## Run all tests, in as many processes as there are processors
 quick: $(VENV)/dev ## Run the tests that need no server and kill nothing (ARGS="-k file")
 	$(PYTHON) -m pytest -n auto --dist worksteal -q -m "not server and not crash and not slow" $(ARGS)
 
+.PHONY: test-locked
+test-locked: $(VENV)-locked/ready ## Run the tests of the core with what users install, and nothing else but pytest
+	$(VENV)-locked/bin/python -m pytest -n auto --dist worksteal -q -m "not server and not crash" \
+		$(addprefix tests/,runtime buffers codecs processors inputs outputs state serving) $(ARGS)
+
 .PHONY: check
 check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
 	$(VENV)/bin/ruff check
@@ -57,15 +62,22 @@ bench: $(VENV)/dev ## Measure, and print a table with the hardware
 
 .PHONY: lock
 lock: $(VENV)/dev ## Resolve the dependencies anew, with hashes, for Python 3.11 and later
-	$(LOCK) --extra all --extra build -o requirements.lock
-	$(LOCK) --all-extras -c requirements.lock -o requirements-dev.lock
+	$(LOCK) pyproject.toml --extra all --extra build -o requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group runner -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group runner -c requirements-dev.lock -o requirements-test.lock
 
-LOCK = $(VENV)/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
+
+$(VENV)-locked/ready: requirements.lock requirements-test.lock pyproject.toml | $(VENV)/run
+	@$(VENV)/bin/python -m venv $(VENV)-locked
+	@$(VENV)-locked/bin/python -m pip --quiet install --require-hashes -r requirements.lock -r requirements-test.lock
+	@$(VENV)-locked/bin/python -m pip --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
 
 .PHONY: clean
 clean: ## Remove .venv and all caches; data and inbox stay
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-locked dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON):
