@@ -22,7 +22,14 @@ class Backend(Options):
 
 
 class Durability(Options):
-    """Keep what was read in a write-ahead log until it is written, and ack the input once it is on disk."""
+    """Keep what was read in a write-ahead log until it is written, and ack the input once it is on disk.
+
+    If something is missing from the log (a bit that flipped, a file that is gone), `/health` and the log of the process
+    name the file and the entries. What comes in is still kept, and nothing behind the damage is written before somebody
+    has dealt with it: put back what can be put back, or let the stream go on without it by `penstock log salvage`,
+    which says what is missing and keeps a copy of what was damaged. `penstock log inspect` changes nothing. What cannot
+    be known: whether entries stood at the end of a file that was cut off after a crash and before the next start.
+    """
 
     enabled: bool = True
     """Whether there is a log."""

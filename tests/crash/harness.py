@@ -27,6 +27,11 @@ class Process:
         self.log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def configuration(self) -> Path:
+        """The file that it runs."""
+        return self._path
+
     def start(self) -> None:
         """Start it, and return at once."""
         for suffix in (".running", ".started"):

@@ -6,8 +6,12 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +122,59 @@ def test_a_torn_record_at_the_end_of_the_log_costs_nothing_that_was_answered(pla
         place.wait_for([*range(30), 107, 100 + 150, 100 + 4096])
         assert process.terminate()[0] == 0
     assert place.written() == expected
-    assert "cut off" in process.log.read_text()
+    assert "are no whole record" in process.log.read_text()
+
+
+def test_damage_in_the_log_is_told_and_passed_by_salvage(place: Place) -> None:
+    health, address = {"enabled": True}, f"127.0.0.1:{free_port()}"
+    with run(place.to_nowhere()) as process:
+        assert [place.post(number) for number in range(100)] == [200] * 100
+        assert process.terminate()[0] == 0, "nothing is torn after a stop"
+    (path,) = place.segments()
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 10] ^= 16
+    path.write_bytes(data)
+    damaged = place.to_database()
+    configuration = json.loads(damaged.configuration.read_text())
+    damaged.configuration.write_text(json.dumps({**configuration, "health_check": {**health, "address": address}}))
+    with run(damaged) as process:
+        assert place.post(100) == 200, "what comes in is kept"
+        told = wait_for_trouble(address)
+        assert path.name in told
+        assert "penstock log salvage" in told
+        assert process.terminate()[0] == 1
+        assert path.name in process.tail()
+    assert path.read_bytes() == data, "nothing is cut off"
+    seen = penstock("log", "inspect", str(damaged.configuration))
+    assert (seen.returncode, "unreadable" in seen.stdout, " is missing" in seen.stdout) == (1, True, True)
+    done = penstock("log", "salvage", str(damaged.configuration))
+    assert done.returncode == 0, done.stderr
+    (lost,) = (int(number) - 1 for number in re.findall(r"entry (\d+) is missing", done.stdout))
+    expected = [number for number in range(101) if number != lost]
+    with run(place.to_database()) as process:
+        place.wait_for(expected)
+        assert process.terminate()[0] == 0
+    assert place.written() == expected
+
+
+def penstock(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "penstock", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def wait_for_trouble(address: str) -> str:
+    """Return what /health says is in the way, once it says something."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            urllib.request.urlopen(f"http://{address}/health", timeout=5)
+        except urllib.error.HTTPError as unwell:
+            with unwell:
+                found = json.load(unwell)["streams"]["receive"]["trouble"]
+            if found:
+                return str(found)
+        assert time.monotonic() < deadline, "nothing is told"
+        time.sleep(0.05)
 
 
 def test_a_pruned_log_goes_on_behind_what_was_written(place: Place) -> None:

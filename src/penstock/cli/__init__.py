@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PenstockError
-from . import health
+from . import health, log
 
 app = typer.Typer(
     name="penstock",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 components = typer.Typer(help="Look up inputs, buffers, processors, outputs and codecs.", no_args_is_help=True)
 app.add_typer(components, name="components")
+app.add_typer(log.app, name="log")
 app.add_typer(health.app, name="health")
 app.command()(health.migrate)
 

@@ -107,6 +107,13 @@ class StreamMetrics:
         self._is_running = True
         self.condition.clear_all()
 
+    def damaged(self, reason: str | None) -> None:
+        """Note what is missing from the write-ahead log; None once nothing is."""
+        if reason is None:
+            self.condition.clear("damage")
+        else:
+            self.condition.report("damage", reason)
+
     def down(self) -> None:
         """Note that the stream has stopped or failed."""
         self._is_running = False

@@ -1,21 +1,20 @@
 """The write-ahead log: what an input that cannot replay has handed over is durable before it is acked.
 
 Seen from the input it is a place where batches are durable; seen from the pipeline it is a log-like input.
-The log is a folder of segments, each named after the number of its first entry.
+Entries are numbered without gaps: what is missing is known, and nothing behind it is handed out before somebody has
+dealt with it, while what comes in is still kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
-from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import pyarrow as pa
 
@@ -26,8 +25,11 @@ from ..delivery import Batch, Delivery
 from ..durability import Durability
 from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
 from ..observe.metrics import StreamMetrics
-from .segment import BATCH, SCHEMA, entries, has_dictionary, record, repair, stream_record
+from .damage import OPEN_GAP, Damage, find_damage, missing
+from .logfolder import Closed, Entry, LogFolder
+from .segment import Encoder, Parts
 
+log = logging.getLogger("penstock")
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})
 _MERGED_ROWS = 8192
 _MERGED_ENTRIES = 1024
@@ -38,7 +40,7 @@ class Wal:
 
     def __init__(
         self,
-        folder: Path,
+        folder: LogFolder,
         options: Durability,
         checkpoint: Checkpoint,
         metrics: StreamMetrics,
@@ -53,39 +55,59 @@ class Wal:
         self._arrived, self._pruned = asyncio.Event(), asyncio.Event()
         self._ended = False
         self._file: IO[bytes] | None = None
-        self._schema: pa.Schema | None = None
-        self._segments: dict[int, int] = {}  # first entry number -> bytes
+        self._encoder = Encoder(0)
         self._last = 0  # number of the last durable entry
         self._next = 1  # number of the next entry to read
         self._cache: deque[tuple[int, Batch]] = deque()
         self._cached, self._cache_bytes, self._behind = 0, cache_bytes, False
-        self._replay: Iterator[tuple[int, Batch]] | None = None
-        self._storing: asyncio.Future[tuple[int, Batch] | None] | None = None
+        self._replay: Iterator[Entry] | None = None
+        self._storing: asyncio.Future[Entry | None] | None = None
         self._taken: Batch | None = None  # read, and not yet handed out because that was cancelled
+        self._damage: Damage | None = None
+        self._is_told = False
+        self._exposed = 0  # entries up to here may be in memory only: the folder was taken away
 
     def recover(self) -> None:
-        """Find what is in the folder; cut off a torn last record."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._segments = {int(path.stem): path.stat().st_size for path in sorted(self._folder.glob("*.wal"))}
-        position = self._checkpoint.committed or 0
-        self._last = position
-        if self._segments:
-            first = max(self._segments)
-            self._last = max(position, first - 1, repair(self._path(first)) or 0)
-            self._segments[first] = self._path(first).stat().st_size
-        self._next = max(position + 1, min(self._segments, default=1))
+        """Find what is in the folder, and what should be and is not."""
+        self._folder.hold()
+        self._folder.look()
+        for stray in self._folder.strays:
+            log.warning("write-ahead log %s: %s; it is left out", self._folder.path, stray)
+        position = self._position
+        found, wrong = self._folder.find_last()
+        closed = self._folder.closed()
+        self._last = max(position, found, closed.last if closed is not None else 0)
+        self._next = position + 1
         self._behind = self._last >= self._next
+        self._damage = find_damage(self._folder, position, found, closed, wrong)
+        if self._damage is not None and self._damage.is_open:
+            self._last += OPEN_GAP
         self._metrics.wal(self.size)
+
+    @property
+    def _position(self) -> int:
+        """The number up to which all entries are written downstream."""
+        position = self._checkpoint.committed or 0
+        if not isinstance(position, int):
+            raise ConfigError(f"the position {self._checkpoint.key} is not one of a write-ahead log: {position!r}")
+        return position
+
+    def _tell(self) -> None:
+        """Say what is missing, in the log and in health, until somebody has dealt with it."""
+        assert self._damage is not None
+        self._is_told = True
+        self._metrics.damaged(self._damage.reason)
+        log.error("%s", self._damage.reason)
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(self._segments.values())
+        return self._folder.size
 
     @property
     def unwritten(self) -> int:
         """Entries that are durable here and not yet downstream."""
-        return self._last - int(self._checkpoint.committed or 0)
+        return self._last - self._position
 
     async def append(self, batch: Batch) -> None:
         """Return once ``batch`` is on disk; waits while the log is full.
@@ -117,9 +139,9 @@ class Wal:
                 await asyncio.to_thread(self._write, [batch for batch, _ in group])
             except OSError as error:
                 # The disk is full or failing: nothing was acked, nobody reads on, and it is tried again.
-                reason = f"write-ahead log {self._folder}: {error.strerror or error}"
+                reason = f"write-ahead log {self._folder.path}: {error.strerror or error}"
                 self._metrics.retrying("log", reason)
-                logging.getLogger("penstock").error("%s; again in a moment", reason)
+                log.error("%s; again in a moment", reason)
                 if await pause(backoff.delay(attempt), self._stop):
                     _fail(group, TransientError(reason))
                     continue
@@ -152,64 +174,74 @@ class Wal:
 
     def _write(self, batches: Sequence[Batch]) -> None:
         """Append the batches as entries and force them to disk, or leave the segment as it was."""
-        if self._file is None or self._segments[max(self._segments)] >= self._options.segment_bytes:
+        first = max(self._folder.sizes, default=0)
+        if self._file is None or self._folder.sizes[first] >= self._options.segment_bytes:
             self._begin_segment()
+            first = self._last + 1
         assert self._file is not None
-        first = max(self._segments)
-        before, schema = self._segments[first], self._schema
+        before = self._folder.sizes[first]
         try:
-            parts: list[bytes | pa.Buffer] = []
+            parts: Parts = []
             for number, batch in enumerate(batches, self._last + 1):
-                parts += self._records(number, batch)
+                parts += self._encoder.encode(number, batch)
                 if self._options.per_entry:
                     self._flush(parts)
                     parts = []
             self._flush(parts)
         except BaseException:
-            self._schema = schema
+            self._encoder.forget_schema()
             try:
                 self._file.truncate(before)
                 self._file.seek(before)
             except OSError:
                 self._file = None  # nothing may follow what is torn: the next entry begins a segment
             raise
-        self._segments[first] = self._file.tell()
+        if not self._is_in_place(first):
+            self._begin_anew()
+        self._folder.sizes[first] = self._file.tell()
 
-    def _flush(self, parts: Sequence[bytes | pa.Buffer]) -> None:
+    def _is_in_place(self, first: int) -> bool:
+        """Whether the open segment is the one that is found under its name."""
+        assert self._file is not None
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._folder.segment(first).stat())
+        except FileNotFoundError:
+            return False
+
+    def _begin_anew(self) -> NoReturn:
+        """Give up the open segment, which nobody will find again, and look at what there is; raises OSError."""
+        assert self._file is not None
+        self._file.close()
+        self._file, self._exposed = None, self._last
+        self._folder.hold()
+        self._folder.look()
+        reason = "removed or replaced while it was open; what was not written by then may be in memory only"
+        self._metrics.damaged(f"write-ahead log {self._folder.path}: {reason}")
+        raise OSError(reason)
+
+    def _flush(self, parts: Parts) -> None:
         assert self._file is not None
         data = memoryview(b"".join(parts))
         while data:
             data = data[self._file.write(data) :]
         os.fdatasync(self._file.fileno())
 
-    def _records(self, number: int, batch: Batch) -> list[bytes | pa.Buffer]:
-        records: list[bytes | pa.Buffer] = []
-        if any(has_dictionary(field.type) for field in batch.schema):
-            return stream_record(number, batch.replace_schema_metadata(None))
-        if self._schema is None or not batch.schema.equals(self._schema, check_metadata=False):
-            self._schema = batch.schema.remove_metadata()
-            records += record(SCHEMA, number, self._schema.serialize())
-        return records + record(BATCH, number, batch.replace_schema_metadata(None).serialize())
-
     def _begin_segment(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._schema = None
-        path = self._path(self._last + 1)
-        self._file = path.open("wb", buffering=0)
-        self._segments[self._last + 1] = 0
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _path(self, first: int) -> Path:
-        return self._folder / f"{first:020d}.wal"
+            self._file = None
+        self._folder.hold()
+        damage = (self._damage.reason, self._damage.first) if self._damage is not None else ("", 0)
+        self._file = self._folder.begin(self._last + 1, *damage)
+        self._encoder = Encoder(self._folder.head.seed)
 
     async def read(self) -> Delivery:
         """Wait for the next entries and lend them as one delivery; raises EndOfInput once ended and empty."""
         while self._taken is None:
+            if self._damage is not None and not self._is_told:
+                self._tell()
+            if self._damage is not None and self._next >= self._damage.first:
+                await self._wait_for_the_end(self._damage)
             while self._next > self._last:
                 if self._ended:
                     raise EndOfInput
@@ -221,7 +253,7 @@ class Wal:
                 stored = await asyncio.shield(self._storing)
                 self._storing = None
                 if stored is not None:
-                    self._next, self._taken = stored[0] + 1, stored[1]
+                    self._next, self._taken = stored.last + 1, stored.batch
                     self._behind = self._next <= self._last
         await self.prune()
         delivery = await self._checkpoint.deliver(self._taken, self._next - 1)
@@ -246,48 +278,47 @@ class Wal:
         if taken:
             self._taken = taken[0] if len(taken) == 1 else pa.concat_batches(taken)
 
-    def _read_stored(self) -> tuple[int, Batch] | None:
-        """Read the next entry from disk; None if the end of what is there was met, to look again."""
+    async def _wait_for_the_end(self, damage: Damage) -> NoReturn:
+        """Hand out nothing behind what is missing before somebody has dealt with it; what comes in is still kept."""
+        while not self._ended:
+            self._arrived.clear()
+            await self._arrived.wait()
+        raise PenstockError(damage.reason)
+
+    def _read_stored(self) -> Entry | None:
+        """Read the next entry from disk; None if the end of what is there was met, to look again, or damage."""
         fresh = self._replay is None
         if self._replay is None:
-            self._replay = self._stored(self._next)
-        found = next(self._replay, None)
-        if found is None:
+            self._replay = self._folder.entries(self._next, lambda: self._last)
+        try:
+            found = next(self._replay, None)
+            while found is not None and found.last < self._next:
+                found = next(self._replay, None)
+        except FileNotFoundError:
+            found, fresh = None, True
+        if found is None or found.first > self._next:
             self._replay = None
-            if fresh:
-                raise PenstockError(f"write-ahead log {self._folder}: entry {self._next} is missing")
-        elif found[0] != self._next:
-            self._replay = None
-            raise PenstockError(f"write-ahead log {self._folder}: entry {self._next} is missing or damaged")
+            if found is not None or fresh:
+                self._damage = missing(self._folder, self._next, self._last if found is None else found.first - 1)
+            return None
         return found
-
-    def _stored(self, start: int) -> Iterator[tuple[int, Batch]]:
-        firsts = sorted(self._segments)
-        begin = max((first for first in firsts if first <= start), default=firsts[0] if firsts else 0)
-        while True:
-            yield from (entry for entry in entries(self._path(begin), lambda: self._last) if entry[0] >= start)
-            later = [first for first in sorted(self._segments) if first > begin]
-            if not later:
-                return
-            begin = later[0]
 
     def _written_segments(self) -> list[int]:
         """The segments of which everything is written downstream; never the last, which is written to."""
-        position = self._checkpoint.committed or 0
-        return [first for first, following in pairwise(sorted(self._segments)) if following - 1 <= position]
+        position = self._position
+        return [first for first, following in pairwise(self._folder.firsts) if following - 1 <= position]
 
     async def prune(self) -> None:
         """Delete the segments of which everything is written downstream."""
         written = self._written_segments()
         for first in written:
-            del self._segments[first]
+            del self._folder.sizes[first]
         if written:
-            await asyncio.to_thread(self._delete, written)
+            await asyncio.to_thread(self._folder.delete, written)
             self._metrics.wal(self.size)
-
-    def _delete(self, written: Sequence[int]) -> None:
-        for first in written:  # the oldest first: what a crash leaves has no gap
-            self._path(first).unlink(missing_ok=True)
+        if self._exposed and self._position >= self._exposed:
+            self._exposed = 0
+            self._metrics.damaged(None if self._damage is None else self._damage.reason)
 
     def end(self) -> None:
         """Nothing more will be appended."""
@@ -301,6 +332,9 @@ class Wal:
         await self.prune()
         if self._file is not None:
             self._file.close()
+        if self._damage is None and self._folder.sizes:
+            with suppress(OSError):  # Without it the end of the log is found by looking.
+                await asyncio.to_thread(self._folder.close, Closed(self._last, self._position))
 
 
 def _fail(group: Sequence[tuple[Batch, asyncio.Future[None]]], error: PenstockError) -> None:
@@ -315,9 +349,9 @@ async def open_wal(
     options: Durability, context: Context, metrics: StreamMetrics, stop: asyncio.Event
 ) -> AsyncIterator[Wal]:
     """Yield the log of a stream, recovered; raises ConfigError if another process has it open."""
-    folder = options.folder(context)
-    lock = await asyncio.to_thread(hold, folder)
+    folder = LogFolder(options.folder(context), context.name)
     try:
+        await asyncio.to_thread(folder.hold)
         wal = Wal(folder, options, await context.checkpoint("wal"), metrics, stop)
         await asyncio.to_thread(wal.recover)
         try:
@@ -325,19 +359,4 @@ async def open_wal(
         finally:
             await wal.close()
     finally:
-        lock.close()
-
-
-def hold(folder: Path) -> IO[str]:
-    """Keep other processes from the log in ``folder`` until what is returned is closed.
-
-    Raises ConfigError if another one has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise ConfigError(f"the write-ahead log {folder} is in use by another process") from error
-    return lock
+        folder.release()

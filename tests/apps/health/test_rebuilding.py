@@ -20,7 +20,7 @@ from penstock.apps.health.store.migrations import migrate
 from penstock.errors import ConfigError
 from penstock.identifiers import new_id
 from penstock.platform.database import Database
-from penstock.runtime.wal import hold
+from penstock.runtime.logfolder import hold
 
 MOMENT = datetime(2026, 2, 3, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from ...platform.application import Platform
 from ...platform.ownership import database_of, rows_database, space_of, url_of
 from ...platform.pages import StaticPages
 from ...platform.relocation import is_beside, move_into_file
-from ...runtime.wal import hold
+from ...runtime.logfolder import hold
 from ...serving.asgi import Asgi, Receive, Scope, Send
 from ...stream import Stream
 from . import metrics, service

@@ -6,7 +6,7 @@ from ...api import run_sync
 from ...application import Installation
 from ...inputs.memory import Memory
 from ...platform.database import Database
-from ...runtime.wal import hold
+from ...runtime.logfolder import hold
 from .acceptance import batch
 from .application import Health
 from .raw import Raw
