@@ -26,7 +26,7 @@ ROWS = pa.schema(
         pa.field("index", pa.int64()),  # its place in its list of the body
         pa.field("metric", pa.string()),  # point: canonical name; series: name of the series; workout: its name
         pa.field("time", TIME),  # start, in UTC
-        pa.field("end_time", TIME),  # end; equal to time where there is none
+        pa.field("end_time", TIME),  # end; equal to time where there is none; of a bucket, that of its period
         pa.field("source", pa.string()),  # normalised; "" where there is none
         pa.field(
             "kind", pa.string()
@@ -34,6 +34,7 @@ ROWS = pa.schema(
         pa.field("ordinal", pa.int32()),  # 0, 1 ... for different points of the same key in one part
         pa.field("parent", pa.string()),  # series and route: id of the workout or ECG; workout: its own id
         pa.field("value", pa.float64()),  # in `unit`
+        pa.field("period", pa.int32()),  # point: how many seconds are summed up in it; null for a sample
         pa.field("minimum", pa.float64()),
         pa.field("maximum", pa.float64()),
         pa.field("unit", pa.string()),  # canonical unit of value, minimum, maximum

@@ -133,7 +133,19 @@ points = Table(
     Column("unit", Text),
     Column("fields", Text),
     *_tracked(),
+    Column("period", Integer),  # how many seconds are summed up in it; null: a sample
+    Column("counted", Float),  # which share of it counts in sums and means; null: all
     **_CLUSTERED,
+)
+DAYS = 86_400
+"""From this period on, points are read by themselves, not by the sums of quarters."""
+Index(
+    "health_points_days",
+    points.c.user_id,
+    points.c.metric,
+    points.c.time,
+    postgresql_where=text(f"period >= {DAYS}"),
+    sqlite_where=text(f"period >= {DAYS}"),
 )
 
 workouts = Table(
@@ -217,16 +229,17 @@ quarters = Table(
     Column("metric", Key, primary_key=True),
     Column("time", Moment, primary_key=True),  # when the quarter of an hour begins
     Column("source", Key, primary_key=True),
-    Column("count", Integer, nullable=False),  # points
-    Column("measured", Integer, nullable=False),  # points that have a value
+    Column("count", Integer, nullable=False),  # points that count
+    Column("measured", Integer, nullable=False),  # of those, points that have a value
     Column("sum", Float),
     Column("minimum", Float),  # of minimum, else of value
     Column("maximum", Float),
     Column("first", Moment, nullable=False),
     Column("last", Moment, nullable=False),
+    Column("reduced", Integer, nullable=False, server_default="0"),  # points that do not count, or not as a whole
     sqlite_with_rowid=False,
     comment="The points of each quarter of an hour: the borders of hours, days and weeks of all time zones are among"
-    " those of quarters.",
+    " those of quarters. Points of a day and longer are not among them.",
 )
 
 metrics = Table(
@@ -240,7 +253,20 @@ metrics = Table(
     Column("count", BigInteger, nullable=False),
     Column("first", Moment, nullable=False),
     Column("last", Moment, nullable=False),
+    Column("period", Integer, primary_key=True, autoincrement=False, server_default="0"),  # 0: samples; or see below
+    Column("span", BigInteger, nullable=False, server_default="0"),  # how many seconds the longest lasts
     comment="What there is of each metric, without reading its points.",
+)
+UNCOUNTED, DOUBTFUL = -1, -2
+"""Instead of a period: rows of an older version, to be counted anew; points whose time cannot be right."""
+
+priorities = Table(
+    "health_priorities",
+    metadata,
+    Column("user_id", SERIAL, primary_key=True, autoincrement=False),
+    Column("metric", Key, primary_key=True),  # "": all metrics
+    Column("sources", Text, nullable=False),  # JSON list, the first counts first
+    comment="In which order the sources of a person count where they say the same time.",
 )
 
 history = Table(

@@ -160,5 +160,7 @@ def test_l22_a_bucket_is_the_same_bucket_however_far_it_reaches(aggregation: str
     headers = {"automation-aggregation": aggregation}
     part = Part(accepted=accepted(headers=headers), number=0, last=True, slices=[steps(point)])
     [row] = rows([part])
-    assert (row["end_time"] > row["time"]) == kept
+    period = {"Hours": 3600, "Minutes": 60}.get(aggregation)
+    assert row["period"] == period
+    assert (row["end_time"] - row["time"]).total_seconds() == (period or 300)
     assert row["fields"] == (None if kept else '{"end":"2026-02-03T07:20:00+01:00"}')

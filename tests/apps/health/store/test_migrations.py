@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -10,10 +12,15 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from penstock.apps.health.schema import metadata
+from penstock.apps.health.store import rollups
 from penstock.apps.health.store.migrations import current, migrate
+from penstock.apps.health.store.recounting import count_older
 from penstock.errors import PenstockError, PermanentError
 from penstock.platform.database import Database
 from penstock.testing.servers import PostgresServer
+
+from .conftest import Stored
+from .factory import NOON, accepted, part, point, stable_id
 
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, l.collname,
@@ -56,7 +63,7 @@ def _flat(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_l18_a_migrated_database_is_what_the_schema_says(url: str, request: Any, tmp_path: Any, closing: Any) -> None:
     migrated = closing(Database.of(url))
     assert current(migrated) is None
-    assert migrate(migrated) == current(migrated) == "0001"
+    assert migrate(migrated) == current(migrated) == "0002"
     other_url = f"sqlite:///{tmp_path / 'other.db'}"
     if migrated.is_postgres:
         server: PostgresServer = request.getfixturevalue("shared_postgres_server")
@@ -71,7 +78,7 @@ def test_migrating_again_changes_nothing(url: str, closing: Any) -> None:
     database = closing(Database.of(url))
     migrate(database)
     before = described(database)
-    assert migrate(database) == "0001"
+    assert migrate(database) == "0002"
     assert described(database) == before
 
 
@@ -92,7 +99,7 @@ def test_replicas_that_start_at_once_migrate_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert done == ["0001"] * 4
+    assert done == ["0002"] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str, closing: Any) -> None:
@@ -143,3 +150,103 @@ def test_a_new_database_is_made_by_the_metadata_too() -> None:
     engine = create_engine("sqlite://")
     metadata.create_all(engine)
     engine.dispose()
+
+
+def populate_first_version(database: Database) -> None:
+    """Fill the tables of version 0001 as it did: buckets without periods, and a point for each list of sources."""
+    night = '{"core":240.0,"deep":60.0,"rem":120.0}'
+    rows = [
+        ("flights_climbed", "2025-04-30 22:00", "Watch", "", 3.0, "days", None),
+        ("flights_climbed", "2025-04-30 22:00", "Phone|Watch", "", 9.0, "days", None),
+        *(("step_count", f"2025-05-02 08:0{n}", "Watch", "", 10.0, "minutes", None) for n in range(10)),
+        ("step_count", "2025-05-01 22:00", "Watch", "", 500.0, "none", None),  # no header: a list of midnights
+        ("heart_rate", "2025-05-02 08:00", "Watch", "", 61.0, "minutes", None),
+        ("sleep_analysis", "2025-05-05 21:00", "Watch", "aggregated", 420.0, "days", night),
+        ("sleep_analysis", "2025-05-05 21:00", "Phone|Watch", "aggregated", 420.0, "days", night),
+    ]
+    ids = {"days": stable_id(1), "minutes": stable_id(2), "none": stable_id(3)}
+    said = {
+        "days": '{"automation-aggregation": "Days"}',
+        "minutes": '{"automation-aggregation": "Minutes"}',
+        "none": None,
+    }
+
+    def fill(connection: Any) -> None:
+        for name, id in ids.items():
+            connection.execute(
+                text(
+                    "INSERT INTO health_ingests (id, user_id, received_at, state, attempt, form, bytes, sha256, raw, "
+                    "headers, duplicate, parts, received, stored, updated, unchanged, quarantined) VALUES (:id, 1, "
+                    "'2025-06-01 00:00:00.000000Z', 'processed', 1, 'export', 1, 'x', 'x', :headers, false, 1, 1, 1, "
+                    "0, 0, 0)"
+                ),
+                {"id": id, "headers": said[name]},
+            )
+        for metric, time, source, kind, value, ingest, fields in rows:
+            at = f"{time}:00.000000Z"
+            end = at if not kind else "2025-05-06 04:00:00.000000Z"
+            connection.execute(
+                text(
+                    "INSERT INTO health_points (user_id, metric, time, source, end_time, kind, ordinal, value, unit, "
+                    "fields, original, offset_minutes, ingest_id, updated_at) VALUES (1, :metric, :at, :source, :end, "
+                    ":kind, 0, :value, 'count', :fields, '{}', 120, :ingest, :at)"
+                ),
+                {"metric": metric, "at": at, "source": source, "end": end, "kind": kind, "value": value}
+                | {"fields": fields, "ingest": ids[ingest]},
+            )
+        connection.execute(
+            text(
+                "INSERT INTO health_quarters SELECT 1, metric, time, source, 1, 1, value, value, value, time, time "
+                "FROM health_points WHERE metric <> 'step_count'"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO health_metrics SELECT 1, metric, source, 'point', 'count', count(*), min(time), max(time) "
+                "FROM health_points GROUP BY metric, source"
+            )
+        )
+
+    database.call(fill, changes=True)
+
+
+def test_a_populated_database_of_the_first_version_has_the_right_sums_afterwards(url: str, closing: Any) -> None:
+    database = closing(Database.of(url))
+    migrate(database, revision="0001")
+    populate_first_version(database)
+    assert migrate(database) == "0002"
+    for _ in range(2):
+        count_older(database)
+
+        def sums(connection: Any, metric: str) -> dict[str, Any]:
+            found = rollups.aggregate(connection, 1, metric, "day", "Europe/Berlin")
+            return {str(day.time.date()): (day.count, day.sum) for day in found}
+
+        found = {
+            metric: database.call(partial(sums, metric=metric))
+            for metric in ("flights_climbed", "step_count", "heart_rate", "sleep_analysis")
+        }
+        assert found == {
+            "flights_climbed": {"2025-05-01": (1, 9.0)},
+            "step_count": {"2025-05-02": (11, 500.0)},
+            "heart_rate": {"2025-05-02": (1, 61.0)},
+            "sleep_analysis": {"2025-05-06": (1, 420.0)},
+        }
+    rows = database.call(lambda c: list(c.scalars(text("SELECT DISTINCT period FROM health_metrics ORDER BY period"))))
+    assert rows == [0, 60, 86_400]
+
+
+def test_points_of_the_first_version_are_known_again_when_they_come_again(stored: Stored) -> None:
+    """After the migration an old bucket has the key that the same bucket has when it is sent now."""
+    ids = [stable_id(1), stable_id(2)]
+    point_of = point(9.0, NOON, metric="flights_climbed")
+    stored.write(part(accepted(id=ids[0]), [point_of]))
+    stored.database.call(
+        lambda c: c.execute(text('UPDATE health_ingests SET headers = \'{"automation-aggregation": "Hours"}\'')),
+        changes=True,
+    )
+    stored.database.call(lambda c: c.execute(text("UPDATE health_metrics SET period = -1")), changes=True)
+    count_older(stored.database)
+    again = point_of | {"period": 3600, "end_time": NOON + timedelta(hours=1)}
+    [done] = stored.write(part(accepted(id=ids[1]), [again]))
+    assert (done.counts.stored, done.counts.unchanged) == (0, 1)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter
-from sqlalchemy import Connection, func, or_, select, text
+from sqlalchemy import Connection, func, or_, select
 
 from ....errors import PenstockError
 from ....platform.web.answers import Answer
 from ....platform.web.errors import ApiError
 from ..acceptance import Accepted
-from ..schema import TRACKED, history, ingests, parts, points, quarantine, quarters
+from ..schema import TRACKED, history, ingests, parts, points, quarantine
 from ..service import Health
-from ..store.session import lock, moment
-from ..store.upkeep import SUMS, recount
+from ..store.doubt import AHEAD
+from ..store.recounting import recount_metric
+from ..store.session import lock
+from ..store.upkeep import recount
 from .ingest import accepted_of, failures, hand_over
 from .jobs import CONFLICT, noted
 from .queries import Asked, answered, health
@@ -30,13 +32,7 @@ log = logging.getLogger("penstock.health")
 
 Id = Annotated[str, PathParameter(description="The id of the ingest.")]
 """It is called ``kind`` in the path because GET /api/v1/data/{kind} is: one path has one name for its part."""
-QUARTER = timedelta(minutes=15)
 _DONE = ("processed", "failed")
-_QUARTER_OF = {
-    True: "date_bin('15 minutes', t.time, '1970-01-01 00:00:00+00')",
-    False: "substr(t.time, 1, 14) || printf('%02d', substr(t.time, 15, 2) / 15 * 15) || '\\:00.000000Z'",
-}
-"""When the quarter of an hour begins in which a point is: in PostgreSQL, and in SQLite, where times are texts."""
 
 
 class Deleted(msgspec.Struct, kw_only=True):
@@ -107,40 +103,19 @@ def _erase(connection: Connection, accepted: Accepted) -> dict[str, int]:
     connection.execute(history.delete().where(history.c.user_id == user, past))
     for table, column in ((quarantine, "ingest_id"), (parts, "ingest_id"), (ingests, "id")):
         connection.execute(table.delete().where(table.c[column] == ingest))
-    for stretch in touched:
-        _sum_up(connection, user, *stretch)
-    recount(connection, user)
+    recount(connection, user, datetime.now(UTC) + AHEAD)
+    for metric, first, last in touched:
+        recount_metric(connection, user, metric, first, last)
     return counted
 
 
-def _touched(connection: Connection, accepted: Accepted) -> list[tuple[str, str, datetime, datetime]]:
-    """Of each metric and source of which points are to be deleted, the quarters of an hour in which they are."""
+def _touched(connection: Connection, accepted: Accepted) -> list[tuple[str, datetime, datetime]]:
+    """Of each metric of which points are to be deleted, the time in which they are."""
     c = points.c
-    mine = select(c.metric, c.source, func.min(c.time), func.max(c.time)).where(
+    mine = select(c.metric, func.min(c.time), func.max(c.time)).where(
         c.user_id == accepted.user, c.ingest_id == accepted.id
     )
-    found = connection.execute(mine.group_by(c.metric, c.source))
-    return [(metric, source, _quarter(first), _quarter(last) + QUARTER) for metric, source, first, last in found]
-
-
-def _quarter(time: datetime) -> datetime:
-    return time.replace(minute=time.minute // 15 * 15, second=0, microsecond=0)
-
-
-def _sum_up(connection: Connection, user: int, metric: str, source: str, low: datetime, high: datetime) -> None:
-    """Make the sums of the quarters of a stretch of time anew."""
-    kept, postgres = quarters.c, connection.dialect.name == "postgresql"
-    of = (kept.user_id == user, kept.metric == metric, kept.source == source)
-    connection.execute(quarters.delete().where(*of, kept.time >= low, kept.time < high))
-    quarter = _QUARTER_OF[postgres]
-    stretch = "t.user_id = :user AND t.metric = :metric AND t.source = :source AND t.time >= :low AND t.time < :high"
-    made = (
-        "INSERT INTO health_quarters (user_id, metric, time, source, count, measured, sum, minimum, maximum, first, "  # noqa: S608  (the parts are ours)
-        f"last) SELECT :user, t.metric, {quarter}, t.source, {SUMS}, min(t.time), max(t.time) FROM health_points t "
-        f"WHERE {stretch} GROUP BY t.metric, t.source, {quarter}"
-    )
-    times = {"low": moment(low, postgres=postgres), "high": moment(high, postgres=postgres)}
-    connection.execute(text(made), {"user": user, "metric": metric, "source": source, **times})
+    return [(metric, first, last) for metric, first, last in connection.execute(mine.group_by(c.metric))]
 
 
 ROUTES = [erase]

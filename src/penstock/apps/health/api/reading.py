@@ -14,7 +14,9 @@ from ....platform.web import cursors
 from ....platform.web.answers import Page, Payload, reads
 from ....platform.web.paging import Question
 from ....platform.web.parameters import Cursor, End, Limit, Start, Zone, missing, window, wrong, zone_of
-from ..reading import overview, points, sleep
+from .. import nights as sleep
+from ..priority import load
+from ..reading import overview, points
 from ..reading.points import Metric
 from ..schema import quality
 from ..store import rollups
@@ -109,7 +111,8 @@ async def aggregate(
         since, before = window(start, end, zone or UTC)
         zoned = timezone or "UTC"
         there = rollups.extent(connection, user, found.name)
-        if there is None or (since and since > there["last"]) or (before and before <= there["first"]):
+        ended = there is not None and since is not None and since >= rollups.until(found.name, there)
+        if there is None or ended or (before and before <= there["first"]):
             return {"data": [], **overview.described(connection, found)}
         try:
             buckets = rollups.aggregate(connection, user, found.name, by, zoned, since, before, source, field)
@@ -176,7 +179,7 @@ async def nights(request: Asked, start: Start = None, end: End = None, timezone:
     def read(connection: Connection) -> Payload:
         zone = zone_of(timezone)
         first, after = _days(connection, user, start, end, zone or UTC)
-        return {"data": sleep.nights(connection, user, first, after, zone)}
+        return {"data": sleep.nights(connection, user, first, after, zone, load(connection, user, sleep.METRIC))}
 
     return await answered(request, read)
 

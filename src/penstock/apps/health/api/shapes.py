@@ -30,8 +30,12 @@ class MetricSummary(msgspec.Struct):
     latest: Latest
 
 
-class Point(msgspec.Struct):
-    """A point. Numbers are in ``unit``; ``original`` is what was received, in ``original_unit``."""
+class Point(msgspec.Struct, kw_only=True):
+    """A point. Numbers are in ``unit``; ``original`` is what was received, in ``original_unit``.
+
+    ``period`` is how many seconds are summed up in a bucket. ``counted`` is the share of the point that counts in sums
+    and means, where it does not count as a whole because others say the same time.
+    """
 
     time: datetime
     end_time: datetime | None
@@ -46,6 +50,8 @@ class Point(msgspec.Struct):
     original_unit: str | None
     offset_minutes: int | None
     warnings: list[dict[str, Any]] | None
+    period: int | msgspec.UnsetType | None = msgspec.UNSET
+    counted: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SeriesPoint(msgspec.Struct):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from . import catalogue
+from . import catalogue, periods
 from .catalogue import Metric
-from .dates import Instants, instants, text
+from .dates import LAST, Instants, instants, text
 from .records import POINT, Records, as_text, encode_sorted, section
 from .slices import Slice, Unreadable, elements
 from .sources import normalise
@@ -113,7 +113,7 @@ class _Points:
         self._keys = frozenset().union(*set(map(tuple, found)))
         self.faults: dict[int, str] = {}
         self._warnings: dict[int, list[dict[str, str]]] = {}
-        self._aggregated = is_aggregated(records.accepted.headers)
+        self._stated = periods.stated(records.accepted.headers)
         self._starts = self._times(_STARTS)
         self.faults |= self._starts.faults
         for index in self._starts.assumed:
@@ -267,12 +267,13 @@ class _Points:
             known.append(found)
 
     def columns(self) -> dict[str, Any]:
-        ends = self._ends()
+        period, ends = self._reach()
         units: Any = self._unit
         sent: Any = self._sent
         return {
             "time": self._starts.micros,
             "end_time": ends,
+            "period": period or None,
             "source": [normalise(source) for source in self._column("source")],
             "value": self._value,
             "minimum": self._minimum,
@@ -291,8 +292,32 @@ class _Points:
         warned = (self._warnings.get(index) for index in range(len(self._found)))
         return [None if found is None else encode_sorted(found) for found in warned]
 
+    def _reach(self) -> tuple[int, Any]:
+        """The period of buckets, 0 for samples, and the ends, which tell points apart.
+
+        A bucket is the same bucket however far it says that it reaches: its period says its end.
+        """
+        said = self._ends()
+        period, starts, offsets = self._stated, self._starts.micros, self._starts.offsets
+        if period is None:
+            period = 0 if said is not None or self._slice.section != "metrics" else periods.infer(*self._list_times())
+            if self._slice.first and len(self._found) == 1 and period == periods.DAY:
+                period = 0  # The last of a long list, not a day.
+        if not period:
+            return 0, said
+        for index in np.flatnonzero(said != starts).tolist() if said is not None else ():
+            fields = self._fields[index] or {}
+            self._fields[index] = fields | {"end": text(int(said[index]), int(offsets[index]) or None)}
+        return period, np.minimum(periods.ends(starts, offsets, period), LAST)
+
+    def _list_times(self) -> tuple[Any, Any]:
+        """The times that could be read, and their offsets."""
+        good = np.ones(len(self._found), np.bool_)
+        good[list(self._starts.faults)] = False
+        return self._starts.micros[good], self._starts.offsets[good]
+
     def _ends(self) -> Any:
-        """The ends, which tell points apart; not of buckets, which are the same bucket however far they reach."""
+        """The ends as they were sent; None where none was."""
         if not self._keys.intersection(_ENDS):
             return None
         column = self._column(*_ENDS)
@@ -302,13 +327,7 @@ class _Points:
             found[index] = self._starts.micros[index]
             if column[index] is not None and column[index] != "":
                 self._warn(index, "unreadable_end", reason)
-        if not self._aggregated:
-            return found
-        for index in np.flatnonzero(found != self._starts.micros).tolist():
-            fields = self._fields[index] or {}
-            offset = int(ends.offsets[index]) if ends.known[index] else None
-            self._fields[index] = fields | {"end": text(int(found[index]), offset)}
-        return None
+        return found
 
 
 def _apply(convert: Conversion, values: _Floats, rows: Any) -> None:
@@ -328,9 +347,3 @@ def number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return read if math.isfinite(read) else None
-
-
-def is_aggregated(headers: dict[str, str]) -> bool:
-    """Whether the app says that it sends buckets of a minute, an hour, a day ..., not samples."""
-    said = {name.lower(): value for name, value in headers.items()}.get("automation-aggregation", "")
-    return said.strip().lower() not in ("", "none", "off", "default", "raw", "false")

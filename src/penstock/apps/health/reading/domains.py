@@ -19,6 +19,7 @@ from ....platform.web.paging import Window
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..schema import points, workouts
+from ..store.sources import took_part
 from .points import alike, every, payload, select_columns
 
 WORKOUTS = "workouts"
@@ -52,7 +53,7 @@ class Asked:
         c = self.table.c
         conditions = [c.user_id == self.user, self.name.in_(metrics), *self.window.of(c.time)]
         if self.source is not None:
-            conditions.append(c.source == self.source)
+            conditions.append(took_part(c.source, self.source))
         if self.of_kind is not None and self.kind != WORKOUTS:
             conditions.append(c.kind == self.of_kind)
         return conditions

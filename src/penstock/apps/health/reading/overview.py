@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, union_all
 
+from ..aggregation import aggregation
 from ..export import catalogue
 from ..schema import metrics as table
 from ..schema import points
@@ -23,13 +24,7 @@ def described(connection: Connection, metric: Metric) -> dict[str, Any]:
     known = catalogue.METRICS.get(metric.name)
     there = None if known else rollups.extent(connection, metric.user, metric.name)
     unit = known.unit if known else there["unit"] if there else None
-    return {"unit": unit or None, "aggregation": aggregation(metric.name)}
-
-
-def aggregation(name: str) -> str:
-    """Return how values of a metric become one: in the way of the catalogue, else by their mean."""
-    known = catalogue.METRICS.get(name) or catalogue.METRICS.get(name.removeprefix("workout_"))
-    return known.aggregation if known else "event" if name in ("workouts", "workout_route") else "mean"
+    return {"unit": unit or None, "aggregation": aggregation(metric.name, unit)}
 
 
 def label(name: str) -> str:
@@ -47,7 +42,7 @@ def metrics(connection: Connection, user: int) -> list[dict[str, Any]]:
             "name": row["metric"],
             "label": label(row["metric"]),
             "unit": row["unit"] or None,
-            "aggregation": aggregation(row["metric"]),
+            "aggregation": aggregation(row["metric"], row["unit"]),
             "count": int(row["count"]),
             "first": row["first"],
             "last": row["last"],

@@ -12,6 +12,7 @@ from ....platform.web.paging import Key, Question, Window
 from ..export import catalogue
 from ..schema import TRACKED, history, points, routes, series, workouts
 from ..store import rollups
+from ..store.sources import took_part
 
 JSON_COLUMNS = frozenset({"fields", "original", "warnings", "key"})
 """Columns whose text is JSON and goes into an answer as it is."""
@@ -30,8 +31,10 @@ _RENAMED = {"parent_id": "parent", "id": "parent", "name": "kind"}
 _VISIBLE = (
     *("time", "end_time", "source", "kind", "name", "parent_id", "id", "value", "minimum", "maximum", "unit"),
     *("latitude", "longitude", "altitude", "fields", "original", "original_unit", "offset_minutes", "warnings"),
+    *("period", "counted"),
 )
-_NOTHING: dict[str, Any] = dict.fromkeys(name for name in _VISIBLE if name in points.c)
+_SELDOM = ("period", "counted")
+_NOTHING: dict[str, Any] = dict.fromkeys(name for name in _VISIBLE if name in points.c and name not in _SELDOM)
 """A point of which nothing is known."""
 
 
@@ -66,7 +69,7 @@ class Metric(NamedTuple):
     def _from(self, source: str | None) -> list[ColumnElement[bool]]:
         conditions = self.conditions
         if source is not None:
-            conditions.append(self.table.c.source == source if "source" in self.table.c else literal(False))
+            conditions.append(took_part(self.table.c.source, source) if "source" in self.table.c else literal(False))
         return conditions
 
 
@@ -133,7 +136,14 @@ def page(
 
 
 def alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of any table with all that a point has; what they have not is null."""
+    """Return rows of any table with all that a point has; what they have not is null.
+
+    ``period`` and ``counted`` are there only of buckets, and of points that do not count as a whole.
+    """
+    for row in rows:
+        for name in _SELDOM:
+            if name in row and row[name] is None:
+                del row[name]
     return [_NOTHING | row for row in rows] if rows and len(rows[0].keys() & _NOTHING.keys()) < len(_NOTHING) else rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,21 +13,23 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
-    RowMapping,
     Select,
-    Subquery,
-    Text,
     case,
     cast,
     func,
+    literal,
+    or_,
     select,
     type_coerce,
 )
 
 from ....platform.web.paging import Window
+from .. import nights
+from ..aggregation import aggregation
+from ..schema import DAYS, points, quarters
 from ..schema import metrics as known
-from ..schema import points, quarters
-from . import overview
+from ..store import rollups
+from ..store.sources import took_part
 from .domains import WORKOUTS, Asked
 
 
@@ -37,7 +39,7 @@ def summary(connection: Connection, asked: Asked, names: Sequence[str]) -> dict[
     Whole quarters of an hour are read from their sums, and points only where the window begins and ends.
     """
     if asked.kind == WORKOUTS or asked.of_kind is not None:
-        parts = [_of_rows(asked, names)]
+        parts = [_of_rows(asked, names, whole=True)]
     else:
         since, before = asked.window
         first, last = since and _next_quarter(since), before and _quarter(before)
@@ -51,6 +53,10 @@ def summary(connection: Connection, asked: Asked, names: Sequence[str]) -> dict[
     for part in parts:
         for row in connection.execute(part).mappings():
             _add(found.setdefault(row["metric"], dict.fromkeys(_SUMMED)), row)
+    if asked.kind != WORKOUTS and asked.of_kind is None:
+        for day in _of_days(connection, asked, names):
+            _add(found.setdefault(day["metric"], dict.fromkeys(_SUMMED)), day)
+        _tell_nights(connection, asked, found)
     return {name: _summarize(asked, name, found[name]) for name in sorted(found)}
 
 
@@ -69,8 +75,15 @@ def _next_quarter(moment: datetime) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _of_rows(asked: Asked, names: Sequence[str]) -> Select[Any]:
+def _of_rows(asked: Asked, names: Sequence[str], *, whole: bool = False) -> Select[Any]:
+    """Sum up rows; unless ``whole``, those that are in the sums of quarters."""
     c = asked.table.c
+    where = asked.where(names)
+    if asked.table is points:
+        where.append(counts())
+        if not whole:
+            where.append(or_(c.period.is_(None), c.period < DAYS))
+    share = func.coalesce(c.counted, 1) if "counted" in c else literal(1)
     low, high = (func.coalesce(c[name], c.value) if name in c else c.value for name in ("minimum", "maximum"))
     columns: list[ColumnElement[Any]] = [
         asked.name.label("metric"),
@@ -78,12 +91,57 @@ def _of_rows(asked: Asked, names: Sequence[str]) -> Select[Any]:
         func.count(c.value).label("measured"),
         func.min(c.time).label("first"),
         func.max(c.time).label("last"),
-        func.sum(c.value).label("sum"),
+        func.sum(c.value * share).label("sum"),
         func.min(low).label("minimum"),
         func.max(high).label("maximum"),
         func.max(c.unit).label("unit"),
     ]
-    return select(*columns).where(*asked.where(names)).group_by(asked.name)
+    return select(*columns).where(*where).group_by(asked.name)
+
+
+def counts() -> ColumnElement[bool]:
+    """Return the condition that a point counts, at least in part."""
+    return or_(points.c.counted.is_(None), points.c.counted > 0)
+
+
+def _of_days(connection: Connection, asked: Asked, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield what was summed up by the day and longer: each is where its middle is."""
+    c, m = points.c, known.c
+    longest = connection.scalar(select(func.max(m.period)).where(m.user_id == asked.user, m.metric.in_(names)))
+    if longest is None or longest < DAYS:
+        return
+    since, before = asked.window
+    wider = Window(since and max(since, _EARLIEST) - rollups.MAX_PERIOD, before)
+    columns = (c.metric, c.time, c.end_time, c.value, c.minimum, c.maximum, c.unit, c.counted)
+    where = replace(asked, window=wider).where(names)
+    for row in connection.execute(select(*columns).where(*where, c.period >= DAYS, counts())).mappings():
+        middle = row["time"] + (row["end_time"] - row["time"]) / 2
+        if (since is None or middle >= since) and (before is None or middle < before):
+            share = 1.0 if row["counted"] is None else row["counted"]
+            value = row["value"]
+            yield {
+                "metric": row["metric"],
+                "count": 1,
+                "measured": int(value is not None),
+                "first": row["time"],
+                "last": row["time"],
+                "sum": None if value is None else value * share,
+                "minimum": value if row["minimum"] is None else row["minimum"],
+                "maximum": value if row["maximum"] is None else row["maximum"],
+                "unit": row["unit"],
+            }
+
+
+def _tell_nights(connection: Connection, asked: Asked, found: dict[str, dict[str, Any]]) -> None:
+    """Let the sum of sleep be that of the nights."""
+    total = found.get(nights.METRIC)
+    if total is not None and total["count"]:
+        since, before = asked.window
+        slept = rollups.aggregate(connection, asked.user, nights.METRIC, "day", "UTC", since, before, asked.source)
+        total["sum"] = sum(day.sum or 0.0 for day in slept)
+
+
+_EARLIEST = datetime(2, 1, 3, tzinfo=UTC)
 
 
 def _of_quarters(asked: Asked, names: Sequence[str], window: Window) -> Select[Any]:
@@ -102,10 +160,12 @@ def _of_quarters(asked: Asked, names: Sequence[str], window: Window) -> Select[A
         .scalar_subquery()
         .label("unit"),
     ).where(c.user_id == asked.user, c.metric.in_(names), *window.of(c.time))
-    return (statement if asked.source is None else statement.where(c.source == asked.source)).group_by(c.metric)
+    return (statement if asked.source is None else statement.where(took_part(c.source, asked.source))).group_by(
+        c.metric
+    )
 
 
-def _add(total: dict[str, Any], row: RowMapping) -> None:
+def _add(total: dict[str, Any], row: Mapping[Any, Any]) -> None:
     together: Mapping[str, Callable[[Any, Any], Any]] = {
         **dict.fromkeys(("count", "measured", "sum"), operator.add),
         **dict.fromkeys(("first", "minimum"), min),
@@ -118,9 +178,9 @@ def _add(total: dict[str, Any], row: RowMapping) -> None:
 
 def _summarize(asked: Asked, name: str, total: dict[str, Any]) -> dict[str, Any]:
     summed, measured = total["sum"], total["measured"]
-    adds_up = asked.kind == WORKOUTS or overview.aggregation(name) == "sum"
+    adds_up = asked.kind == WORKOUTS or aggregation(name, total["unit"]) == "sum"
     return {
-        "count": int(total["count"]),
+        "count": int(total["count"] or 0),
         "first": total["first"],
         "last": total["last"],
         "mean": summed / int(measured) if summed is not None and measured else None,
@@ -147,7 +207,9 @@ def _number(metric: str, fits: Callable[[ColumnElement[float]], ColumnElement[bo
 def _of(metric: str, expression: Callable[[ColumnElement[float]], ColumnElement[Any]]) -> Fact:
     def fact(connection: Connection, asked: Asked) -> Any:
         c = points.c
-        return connection.scalar(select(expression(c.value)).where(*asked.where([metric]), c.value.is_not(None)))
+        return connection.scalar(
+            select(expression(c.value)).where(*asked.where([metric]), c.value.is_not(None), counts())
+        )
 
     return fact
 
@@ -182,18 +244,12 @@ def _a_day(metric: str) -> Fact:
     """The mean of the days, of UTC, on which there is any."""
 
     def fact(connection: Connection, asked: Asked) -> Any:
-        daily = _daily(connection, asked, metric)
-        return connection.scalar(select(func.avg(daily.c.total)))
+        since, before = asked.window
+        days = rollups.aggregate(connection, asked.user, metric, "day", "UTC", since, before, asked.source)
+        totals = [day.sum for day in days if day.sum is not None]
+        return sum(totals) / len(totals) if totals else None
 
     return fact
-
-
-def _daily(connection: Connection, asked: Asked, metric: str) -> Subquery:
-    c = points.c
-    postgres = connection.dialect.name == "postgresql"
-    day = func.date_trunc("day", c.time) if postgres else func.substr(type_coerce(c.time, Text), 1, 10)
-    statement = select(day.label("day"), func.sum(c.value).label("total")).where(*asked.where([metric]))
-    return statement.group_by(day).subquery()
 
 
 _GLUCOSE: Mapping[str, Fact] = {

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Table, literal, select, text, 
 
 from ....platform.web.paging import Key, Question, Window
 from ..schema import routes, series, workouts
+from ..store.sources import took_part
 from .points import every, payload, skipped
 
 _COLUMNS = {
@@ -28,7 +29,7 @@ def question(user: int, window: Window, source: str | None, *, descending: bool 
     """Return the workouts that start in ``window``."""
     conditions = [workouts.c.user_id == user]
     if source is not None:
-        conditions.append(workouts.c.source == source)
+        conditions.append(took_part(workouts.c.source, source))
     return Question(workouts, conditions, ("time", "id"), window, descending)
 
 

@@ -24,8 +24,9 @@ from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
-from . import accounting, partitions
+from . import accounting, doubt, partitions
 from .migrations import migrate
+from .recounting import count_older
 from .session import Session, lock
 from .staging import Part, counted_by_type, part_of
 from .upsert import Load, Tally, Upsert
@@ -76,6 +77,7 @@ class Health(Output, type="health"):
 def _connect(database: Database, waiting: Outcomes) -> Store:
     try:
         migrate(database)
+        count_older(database)
         return Store(Session(database), waiting)
     except Exception as error:
         raise database.classify_error(error) from error
@@ -179,8 +181,9 @@ class Store:
     def _store(self, connection: Connection, group: Sequence[Part], now: datetime) -> Tally:
         """Store parts of one ingest as if they were one, and return what became of their points."""
         first = group[0]
-        rows = pa.Table.from_batches([part.rows for part in group])
-        load = Load(first.user, first.ingest, first.attempt, now, self._open(connection, first))
+        latest = doubt.latest(first.said.accepted)
+        rows = doubt.flag(pa.Table.from_batches([part.rows for part in group]), latest)
+        load = Load(first.user, first.ingest, first.attempt, now, latest, self._open(connection, first))
         tally = Tally(flagged=counted_by_type(rows.filter(pc.is_valid(rows.column("warnings")))))
         for name, count in counted_by_type(rows).items():
             tally.add(name, received=count)

@@ -12,6 +12,7 @@ from ....platform.database import Database
 from ..schema import PARTITIONED, audit, history, metrics, quarantine, quarters, workouts
 from ..settings import Settings
 from . import partitions
+from .doubt import AHEAD
 from .session import lock, take_time
 from .upkeep import recount
 
@@ -49,15 +50,15 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
         gone[table.name] = _delete(database, table, column, cutoff)
     if any(gone.get(table.name) for table in (*PARTITIONED, workouts)):
         for user in database.call(lambda connection: list(connection.scalars(select(metrics.c.user_id).distinct()))):
-            database.call(_recounting(user), changes=True)
+            database.call(_recounting(user, utc), changes=True)
     return {name: count for name, count in gone.items() if count}
 
 
-def _recounting(user: int) -> Callable[[Connection], None]:
+def _recounting(user: int, now: datetime) -> Callable[[Connection], None]:
     def recount_user(connection: Connection) -> None:
         take_time(connection)
         lock(connection, [user])
-        recount(connection, user)
+        recount(connection, user, now + AHEAD)
 
     return recount_user
 

@@ -111,6 +111,8 @@ def _printable(values: pa.Array) -> pa.Array:
 
 
 def _cells(values: pa.Array) -> list[Any]:
+    if values.null_count == len(values):
+        return [None] * len(values)
     if is_.is_timestamp(values.type):
         values = pc.binary_join_element_wise(values.cast(pa.timestamp("us")).cast(pa.string()), "Z", "")
     if is_.is_string(values.type) or values.null_count:

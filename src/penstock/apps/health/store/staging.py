@@ -17,8 +17,9 @@ from ....delivery import Batch
 from ....errors import PermanentError
 from ....metadata import without_metadata
 from ..acceptance import Accepted
-from ..rows import PART, ROWS
-from ..schema import TRACKED
+from ..rows import PART, POINT, ROWS
+from ..schema import DAYS, TRACKED
+from .doubt import is_doubtful
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -98,6 +99,8 @@ _SAID_AS = {"parent_id": "parent", "id": "parent", "name": "metric"}
 """Columns of the tables which rows call otherwise."""
 _FILLED: Mapping[str, Any] = {"source": "", "kind": "", "ordinal": 0}
 _QUARTER = 900_000_000
+UNKNOWN_UNIT = "unknown_unit"
+"""The warning of points that cannot be added to others."""
 
 
 def keys_of(table: Table) -> list[str]:
@@ -107,7 +110,7 @@ def keys_of(table: Table) -> list[str]:
 
 def values_of(table: Table) -> list[str]:
     """Return the columns that are not part of the key, without those that the store itself fills."""
-    ours = {"user_id", "ingest_id", "updated_at", *keys_of(table)}
+    ours = {"user_id", "ingest_id", "updated_at", "counted", *keys_of(table)}
     return [column.name for column in table.columns if column.name not in ours]
 
 
@@ -116,7 +119,8 @@ class Staged:
     """Rows of one table, no two of which have the same key."""
 
     rows: pa.RecordBatch
-    """``number``, ``type``, the columns of the table, and for points the beginning of their ``quarter``."""
+    """``number``, ``type``, the columns of the table, whether the time is ``doubtful``, and of points the ``quarter``
+    of an hour; of none is that of buckets of a day and longer."""
     low: datetime
     high: datetime
     """The range of their times."""
@@ -124,10 +128,17 @@ class Staged:
     """By type, how many were left out because the same came again."""
     replaced: pa.RecordBatch
     """Those which another of the same key and the same part replaces, though it says something else."""
+    metrics: frozenset[str]
+    """Of points, which metrics they are of."""
+    void: frozenset[str]
+    """Of points, which metrics have some in a unit that is not known."""
 
 
-def staged(record: str, rows: pa.Table) -> Staged:
-    """Bring rows into the shape of the table of ``record``. Of the same key the last stays."""
+def staged(record: str, rows: pa.Table, latest: datetime) -> Staged:
+    """Bring rows into the shape of the table of ``record``. Of the same key the last stays.
+
+    A time after ``latest`` cannot be right.
+    """
     table = TRACKED[record]
     arrays: dict[str, pa.Array] = {"number": pa.array(np.arange(len(rows)), pa.int32())}
     for name in ["type", *keys_of(table), *values_of(table)]:
@@ -135,8 +146,13 @@ def staged(record: str, rows: pa.Table) -> Staged:
         arrays[name] = values.fill_null(_FILLED[name]) if name in _FILLED and values.null_count else values
     if "end_time" in arrays:
         arrays["end_time"] = pc.coalesce(arrays["end_time"], arrays["time"])
-    if record == "point":
-        arrays["quarter"] = _quarters(arrays["time"])
+    arrays["doubtful"] = is_doubtful(arrays["time"], latest)
+    metrics: frozenset[str] = frozenset()
+    void: frozenset[str] = frozenset()
+    if record == POINT:
+        arrays["quarter"] = _quarters(arrays["time"], arrays["period"])
+        metrics = frozenset(arrays["metric"].unique().to_pylist())
+        void = frozenset(_strange(arrays))
     batch = pa.RecordBatch.from_pydict(arrays)
     extremes = pc.min_max(batch.column("time"))
     last = _last_of_each([arrays[name] for name in keys_of(table)])
@@ -147,7 +163,9 @@ def staged(record: str, rows: pa.Table) -> Staged:
         same = pc.and_(_alike(losers, winners, "original"), _alike(losers, winners, "original_unit"))
         repeated, replaced = losers.filter(same), losers.filter(pc.invert(same))
         batch = batch.take(pa.array(np.flatnonzero(last == np.arange(len(last)))))
-    return Staged(batch, extremes["min"].as_py(), extremes["max"].as_py(), counted_by_type(repeated), replaced)
+    return Staged(
+        batch, extremes["min"].as_py(), extremes["max"].as_py(), counted_by_type(repeated), replaced, metrics, void
+    )
 
 
 def counted_by_type(rows: pa.RecordBatch | pa.Table) -> dict[str, int]:
@@ -159,10 +177,21 @@ def _alike(some: pa.RecordBatch, others: pa.RecordBatch, column: str) -> pa.Arra
     return pc.equal(some.column(column).fill_null("\0"), others.column(column).fill_null("\0"))
 
 
-def _quarters(times: pa.Array) -> pa.Array:
-    """Return when the quarter of an hour begins in which each time is."""
+def _quarters(times: pa.Array, periods: pa.Array) -> pa.Array:
+    """Return when the quarter of an hour begins in which each time is; null for buckets of a day and longer."""
     moments = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return pa.array(moments - moments % _QUARTER).cast(times.type)
+    quarters = pa.array(moments - moments % _QUARTER).cast(times.type)
+    if periods.null_count == len(periods):
+        return quarters
+    return pc.if_else(pc.fill_null(pc.greater_equal(periods, DAYS), False), pa.scalar(None, times.type), quarters)
+
+
+def _strange(arrays: dict[str, pa.Array]) -> list[str]:
+    """Return which metrics have points of a unit that is not known."""
+    if arrays["warnings"].null_count == len(arrays["warnings"]):
+        return []
+    flagged = pc.match_substring(arrays["warnings"], UNKNOWN_UNIT).fill_null(False)
+    return list(arrays["metric"].filter(flagged).unique().to_pylist())
 
 
 def _last_of_each(keys: list[pa.Array]) -> np.ndarray[Any, Any]:

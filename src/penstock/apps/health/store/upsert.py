@@ -10,7 +10,9 @@ import pyarrow as pa
 from sqlalchemy import text
 
 from ..acceptance import Counts
+from ..rows import POINT
 from ..schema import PARTITIONED, TRACKED
+from .counting import Counting
 from .session import Session, moment
 from .staging import CONFIRMED, NEWER, OLDER, SAME, Staged, counted_by_type, keys_of, staged, values_of
 from .upkeep import Upkeep
@@ -24,6 +26,8 @@ class Load:
     ingest: str
     attempt: int
     now: datetime
+    latest: datetime
+    """The last time that the ingest can speak of."""
     open: str | None
     """The greatest id of an earlier ingest of the user of which something is still to be stored."""
 
@@ -52,14 +56,16 @@ class Upsert:
         self._keys, self._values = keys_of(self._table), values_of(self._table)
         self._stage, self._known = f"stage_{record}", f"known_{record}"
         self._used = False
-        self._upkeep = Upkeep(record, session.is_postgres)
+        self._upkeep = Upkeep(record, session)
+        self._counting = Counting(session.connection) if record == POINT else None
         self._make_stage()
 
     def _make_stage(self) -> None:
         """Make the temporary tables of this session."""
         run, columns = self._session.connection.exec_driver_sql, ", ".join([*self._keys, *self._values])
         quarter = f", {'NULL::timestamptz' if self._session.is_postgres else 'NULL'} AS quarter"
-        source = f"SELECT 0 AS number, '' AS type, {columns}{quarter} FROM {self._table.name}"  # noqa: S608
+        ours = f", false AS doubtful{quarter}"
+        source = f"SELECT 0 AS number, '' AS type, {columns}{ours} FROM {self._table.name}"  # noqa: S608
         if self._session.is_postgres:
             run(f"CREATE TEMP TABLE {self._stage} ON COMMIT DELETE ROWS AS {source} WITH NO DATA")
             run(f"CREATE TEMP TABLE {self._known} (number integer, type text, verdict smallint) ON COMMIT DELETE ROWS")
@@ -73,14 +79,17 @@ class Upsert:
 
     def apply(self, rows: pa.Table, load: Load, tally: Tally) -> None:
         """Write the rows, keep what they replace, and count."""
-        stage = staged(self._record, rows)
+        stage = staged(self._record, rows, load.latest)
         bound = self._bound(stage, load)
         self._load(stage.rows)
         verdicts = self._classify(stage, load, bound, tally)
         self._keep_history(load, bound, verdicts)
         if verdicts - {SAME, OLDER}:
             self._insert(bound, verdicts)
-            self._upkeep.update(self._session.connection, bound, changed=verdicts != {None})
+            self._upkeep.update_metrics(bound, changed=verdicts != {None})
+            if self._counting is not None:
+                in_part, recounted = self._counting.update(load.user, self._stage, stage.metrics, stage.void)
+                self._upkeep.update_quarters(bound, recounted, in_part=in_part, changed=verdicts != {None})
         if stage.replaced.num_rows:
             self._keep_replaced(stage.replaced, load, bound, tally)
 
@@ -151,6 +160,8 @@ class Upsert:
             )
         if verdicts & {CONFIRMED, NEWER}:
             changed = ", ".join(f"{name} = excluded.{name}" for name in [*self._values, "ingest_id", "updated_at"])
+            if self._record == POINT:
+                changed += ", counted = NULL"
             sql += f" ON CONFLICT (user_id, {', '.join(self._keys)}) DO UPDATE SET {changed}"
         self._run(sql, bound)
 

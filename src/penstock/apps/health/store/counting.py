@@ -1,0 +1,366 @@
+"""Which share of each point counts, kept with the points in the transaction that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, text
+
+from .. import nights
+from ..aggregation import adds_up, canonical_unit, is_counted
+from ..overlap import DAY, UNKNOWN, Points, count_shares
+from ..priority import Priority, load
+from ..rows import TIME
+from ..schema import DOUBTFUL
+from .doubt import received_at
+from .session import moment
+from .sources import took_part_in
+from .staging import UNKNOWN_UNIT
+
+_SECOND, _MINUTE = 1_000_000, 60_000_000
+_QUARTER = 15 * _MINUTE
+_DAY_REACH = timedelta(hours=27)
+"""How far from a day bucket what belongs to it may be: a day of 25 hours, in a zone that has changed."""
+_SLEEP_REACH = timedelta(days=3)
+_COLUMNS = (
+    *("source", "kind", "ordinal", "value", "unit", "period", "offset_minutes", "ingest_id", "counted"),
+    *("minimum", "maximum"),
+)
+_EPOCH = "timestamptz 'epoch'"
+
+
+class Class(NamedTuple):
+    """Points of a metric that are alike: of one source list and one period."""
+
+    source: str
+    period: int
+    span: int
+
+
+class _Rows(NamedTuple):
+    """Points of a metric as they are stored, and by columns."""
+
+    keys: list[tuple[Any, ...]]
+    """As the database tells and takes them: time, end_time, source, kind, ordinal."""
+    points: Points
+    sources: list[str]
+    kinds: list[str]
+    unit: str | None
+    """That of the metric; of one that is not known, that of its points."""
+    void: np.ndarray[Any, np.dtype[np.bool_]]
+    """Which have another unit, and cannot be added to the others."""
+    counted: np.ndarray[Any, np.dtype[np.float64]]
+    fields: list[str | None]
+    extremes: list[tuple[float | None, float | None]]
+
+
+class Counting:
+    """Finds out what counts of the points of a user."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._postgres = connection.dialect.name == "postgresql"
+
+    def update(
+        self, user: int, stage: str, metrics: Iterable[str], void: frozenset[str]
+    ) -> tuple[bool, pa.RecordBatch | None]:
+        """Count anew around the rows of a stage.
+
+        ``metrics`` are those of the stage, ``void`` those of which some rows have a unit that is not known. Return
+        whether any point of these metrics may count in part, and the quarters in which a share has changed.
+        """
+        wanted = [name for name in metrics if is_counted(name)]
+        if not wanted:
+            return False, None
+        classes = self.classes(user, wanted)
+        contested = [name for name in wanted if name in void or is_contested(name, classes.get(name, []))]
+        if not contested:
+            return False, None
+        touched: set[tuple[str, str, int]] = set()
+        marks = ", ".join(f":m{number}" for number in range(len(contested)))
+        ranges = self._connection.execute(
+            text(f"SELECT metric, min(time), max(time) FROM {stage} WHERE metric IN ({marks}) GROUP BY metric"),  # noqa: S608
+            {f"m{number}": name for number, name in enumerate(contested)},
+        ).all()
+        for metric, low, high in ranges:
+            since, before = (datetime.fromisoformat(each) if isinstance(each, str) else each for each in (low, high))
+            touched |= self.resolve(user, metric, since, before, classes.get(metric, []), void=metric in void)
+        return True, _quarters_of(touched) if touched else None
+
+    def classes(self, user: int, metrics: Sequence[str]) -> dict[str, list[Class]]:
+        """Return what there is of each metric."""
+        marks = ", ".join(f":m{number}" for number in range(len(metrics)))
+        found = self._connection.execute(
+            text(
+                "SELECT metric, source, period, span FROM health_metrics WHERE user_id = :user AND record = 'point' "  # noqa: S608
+                f"AND period <> {DOUBTFUL} AND metric IN ({marks})"
+            ),
+            {"user": user, **{f"m{number}": name for number, name in enumerate(metrics)}},
+        )
+        classes: dict[str, list[Class]] = {}
+        for metric, *rest in found:
+            classes.setdefault(metric, []).append(Class(*rest))
+        return classes
+
+    def resolve(
+        self,
+        user: int,
+        metric: str,
+        low: datetime,
+        high: datetime,
+        classes: Sequence[Class],
+        *,
+        void: bool = False,
+    ) -> set[tuple[str, str, int]]:
+        """Count the points of a metric anew from ``low`` to ``high``; return metric, source and quarter of changes."""
+        span = reach(metric, classes)
+        if not void and self._are_apart(user, metric, _move(low, -span), _move(high, span), classes):
+            return set()
+        rows = self._read(user, metric, _move(low, -2 * span), _move(high, 2 * span))
+        if not rows.keys:
+            return set()
+        shares = self._shares(user, metric, rows)
+        since, before = (_micros(_move(low, -span)), _micros(_move(high, span)))
+        within = (rows.points.start >= since) & (rows.points.start <= before)
+        changed = np.flatnonzero(within & (np.abs(shares - rows.counted) > 1e-12))
+        self._write(user, metric, [(_stored(shares[row]), rows.keys[row]) for row in changed.tolist()])
+        touched = {
+            (metric, rows.keys[row][2], int(rows.points.start[row]) // _QUARTER * _QUARTER) for row in changed.tolist()
+        }
+        if any(one.period * _SECOND > DAY for one in classes):
+            self._count_wide(user, metric, low, high)
+        return touched
+
+    def _are_apart(self, user: int, metric: str, low: datetime, high: datetime, classes: Sequence[Class]) -> bool:
+        """Tell whether no two points say the same time: moments, or buckets of one period, none beginning together."""
+        periods = {one.period for one in classes}
+        if len(periods) != 1 or metric == nights.METRIC or next(iter(periods)) * _SECOND >= DAY:
+            return False
+        if periods == {0} and any(one.span for one in classes):
+            return False
+        sql = (
+            "SELECT 1 FROM health_points WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high "
+            "GROUP BY time HAVING count(*) > 1 OR max(counted) IS NOT NULL LIMIT 1"
+        )
+        return self._connection.execute(text(sql), self._ranged(user, metric, low, high)).first() is None
+
+    def _ranged(self, user: int, metric: str, low: datetime, high: datetime) -> dict[str, Any]:
+        postgres = self._postgres
+        return {
+            "user": user,
+            "metric": metric,
+            "low": moment(low, postgres=postgres),
+            "high": moment(high, postgres=postgres),
+        }
+
+    def _read(
+        self, user: int, metric: str, low: datetime, high: datetime, *, wide: bool = False, source: str | None = None
+    ) -> _Rows:
+        times = "time, end_time"
+        if self._postgres:
+            times = ", ".join(f"CAST(extract(epoch FROM {name}) * 1000000 AS bigint)" for name in ("time", "end_time"))
+        size = f"period > {DAY // _SECOND}" if wide else f"(period IS NULL OR period <= {DAY // _SECOND})"
+        strange, fields = f"warnings LIKE '%{UNKNOWN_UNIT}%'", "fields" if metric == nights.METRIC else "NULL"
+        sql = (
+            f"SELECT {times}, {', '.join(_COLUMNS)}, {strange}, {fields} FROM health_points "  # noqa: S608
+            f"WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high AND {size} "
+            "ORDER BY time, ordinal"
+        )
+        if source is not None:
+            sql = sql.replace(
+                " ORDER BY", f" AND {took_part_in('source', ':taking', postgres=self._postgres)} ORDER BY"
+            )
+        bound = self._ranged(user, metric, low, high) | ({"taking": source} if source is not None else {})
+        found = self._connection.execute(text(sql), bound).all()
+        return _rows(metric, [tuple(row) for row in found])
+
+    def _shares(self, user: int, metric: str, rows: _Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+        priority = load(self._connection, user, metric)
+        shares = np.zeros(len(rows.keys))
+        if metric == nights.METRIC:
+            return _asleep(rows, priority)
+        adding = adds_up(metric, rows.unit)
+        for kind in set(rows.kinds):
+            mine = np.flatnonzero(~rows.void & np.array([one == kind for one in rows.kinds]))
+            shares[mine] = count_shares(rows.points.take(mine), rows.sources, priority, adds_up=adding)
+        return shares
+
+    def of_source(
+        self, user: int, metric: str, source: str, low: datetime, high: datetime
+    ) -> Iterator[tuple[datetime, float | None, float | None, float | None, float]]:
+        """Yield the place, value, minimum, maximum and share of the points in which a source took part.
+
+        They are counted as if there were no others. The place of what was summed up by the day or longer is its middle.
+        """
+        wide = timedelta(days=370)
+        for is_wide, margin in ((False, timedelta(hours=27)), (True, wide)):
+            rows = self._read(user, metric, _move(low, -margin), _move(high, margin), wide=is_wide, source=source)
+            if rows.keys:
+                yield from self._placed(rows, self._shares(user, metric, rows))
+
+    def _placed(self, rows: _Rows, shares: Any) -> Iterator[tuple[datetime, Any, Any, Any, float]]:
+        start, period = rows.points.start, rows.points.period
+        places = np.where(period >= DAY, start + (rows.points.end - start) // 2, start)
+        value = rows.points.value
+        for row in np.flatnonzero(shares > 0).tolist():
+            said = None if np.isnan(value[row]) else float(value[row])
+            yield _datetime(int(places[row])), said, *rows.extremes[row], float(shares[row])
+
+    def _write(self, user: int, metric: str, changes: Sequence[tuple[float | None, tuple[Any, ...]]]) -> None:
+        """Keep the shares."""
+        if not changes:
+            return
+        times = [f"{_EPOCH} + :{name} * interval '1 microsecond'" if self._postgres else f":{name}" for name in "te"]
+        sql = (
+            "UPDATE health_points SET counted = :share WHERE user_id = :user AND metric = :metric "  # noqa: S608
+            f"AND time = {times[0]} AND end_time = {times[1]} AND source = :source AND kind = :kind "
+            "AND ordinal = :ordinal"
+        )
+        names = ("t", "e", "source", "kind", "ordinal")
+        self._connection.execute(
+            text(sql),
+            [
+                {"share": share, "user": user, "metric": metric, **dict(zip(names, key, strict=True))}
+                for share, key in changes
+            ],
+        )
+
+    def _count_wide(self, user: int, metric: str, low: datetime, high: datetime) -> None:
+        """Let weeks, months and years count what days and shorter points within them do not say."""
+        year = timedelta(days=370)
+        rows = self._read(user, metric, _move(low, -2 * year), _move(high, year), wide=True)
+        if not rows.keys:
+            return
+        priority, adding = load(self._connection, user, metric), adds_up(metric, rows.unit)
+        shares = np.where(rows.void, 0.0, count_shares(rows.points, rows.sources, priority, adds_up=False))
+        for row in np.argsort(rows.points.period, kind="stable").tolist():
+            if not shares[row]:
+                continue
+            said = self._said_within(user, metric, int(rows.points.start[row]), int(rows.points.end[row]))
+            shorter = (rows.points.period < rows.points.period[row]) & (rows.points.start >= rows.points.start[row])
+            shorter &= rows.points.start < rows.points.end[row]
+            value = float(np.nan_to_num(rows.points.value[row]))
+            inner = float(np.nansum(rows.points.value[shorter] * shares[shorter]))
+            if adding:
+                shares[row] = min(1.0, max(0.0, value - said[1] - inner) / value) if value > 0 else 1.0
+            elif said[0] or shares[shorter].any():
+                shares[row] = 0.0
+        changed = np.flatnonzero(np.abs(shares - rows.counted) > 1e-12).tolist()
+        self._write(user, metric, [(_stored(shares[row]), rows.keys[row]) for row in changed])
+
+    def _said_within(self, user: int, metric: str, start: int, end: int) -> tuple[int, float]:
+        """Return how many points of a day or less are in a time, and what they count."""
+        sql = (
+            "SELECT count(*), coalesce(sum(value * coalesce(counted, 1)), 0) FROM health_points WHERE user_id = :user "  # noqa: S608
+            f"AND metric = :metric AND time >= :low AND time < :high AND (period IS NULL OR period <= {DAY // _SECOND})"
+        )
+        found = self._connection.execute(text(sql), self._ranged(user, metric, _datetime(start), _datetime(end))).one()
+        return int(found[0]), float(found[1])
+
+
+def is_contested(metric: str, classes: Sequence[Class]) -> bool:
+    """Tell whether points of these classes can say the same time."""
+    return metric == nights.METRIC or len(classes) > 1
+
+
+def reach(metric: str, classes: Sequence[Class]) -> timedelta:
+    """Return how far apart points may begin that have to do with each other."""
+    if metric == nights.METRIC:
+        return _SLEEP_REACH
+    if any(one.period * _SECOND == DAY for one in classes):
+        return _DAY_REACH
+    longest = max((min(one.span, DAY // _SECOND) for one in classes), default=0)
+    return timedelta(seconds=longest + 1)
+
+
+def _rows(metric: str, found: list[tuple[Any, ...]]) -> _Rows:
+    columns: list[Any] = list(zip(*found, strict=True)) or [()] * (4 + len(_COLUMNS))
+    starts, ends = (_all_micros(column) for column in columns[:2])
+    source, kind, ordinal, value, unit, period, offset, ingest, counted, low, high, strange, fields = columns[2:]
+    sources = sorted(set(source))
+    place = {name: number for number, name in enumerate(sources)}
+    received = {one: _received(one) for one in set(ingest)}
+    periods = np.array([each or 0 for each in period], np.int64) * _SECOND
+    lasting = (ends > starts) & ((ends - starts <= DAY) | (periods > 0))
+    points = Points(
+        start=starts,
+        end=np.where(lasting, ends, starts),
+        value=np.array(value, np.float64),
+        period=periods,
+        source=np.array([place[name] for name in source], np.int64),
+        offset=np.array([UNKNOWN if each is None else each * _MINUTE for each in offset], np.int64),
+        received=np.array([received[one] for one in ingest], np.int64),
+    )
+    void = np.array([bool(each) for each in strange], np.bool_)
+    said = canonical_unit(metric) or next(filter(None, unit), None)
+    shares = np.array([1.0 if each is None else each for each in counted], np.float64)
+    keys = list(zip(columns[0], columns[1], source, kind, ordinal, strict=True))
+    return _Rows(keys, points, sources, list(kind), said, void, shares, list(fields), list(zip(low, high, strict=True)))
+
+
+def _all_micros(column: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    if column and isinstance(column[0], str):
+        return np.array([each[:26] for each in column], "datetime64[us]").astype(np.int64)
+    return np.array(column, np.int64)
+
+
+def _received(ingest: Any) -> int:
+    at = received_at(str(ingest))
+    return _micros(at) if at is not None else 0
+
+
+def _micros(at: datetime) -> int:
+    return (at - _datetime(0)) // timedelta(microseconds=1)
+
+
+def _datetime(micros: int) -> datetime:
+    return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=micros)
+
+
+def _move(at: datetime, by: timedelta) -> datetime:
+    try:
+        return at + by
+    except OverflowError:
+        return at
+
+
+def _stored(share: float) -> float | None:
+    return None if abs(share - 1.0) <= 1e-12 else float(share)
+
+
+def _quarters_of(touched: set[tuple[str, str, int]]) -> pa.RecordBatch:
+    metrics, sources, quarters = zip(*sorted(touched), strict=True)
+    return pa.RecordBatch.from_pydict(
+        {
+            "metric": pa.array(metrics, pa.string()),
+            "source": pa.array(sources, pa.string()),
+            "quarter": pa.array(quarters, pa.int64()).cast(TIME),
+        }
+    )
+
+
+def _asleep(rows: _Rows, priority: Priority) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return which share of each segment of sleep is sleep that no other segment says."""
+    segments = [
+        nights.Segment(
+            _datetime(int(rows.points.start[row])),
+            _datetime(_end(rows, row)),
+            rows.kinds[row],
+            key[2],
+            None if np.isnan(rows.points.value[row]) or rows.void[row] else float(rows.points.value[row]),
+            rows.fields[row],
+            None if rows.points.offset[row] == UNKNOWN else int(rows.points.offset[row]) // _MINUTE,
+            int(rows.points.received[row]),
+        )
+        for row, key in enumerate(rows.keys)
+    ]
+    return np.array(nights.shares_asleep(segments, priority), np.float64)
+
+
+def _end(rows: _Rows, row: int) -> int:
+    told = rows.keys[row][1]
+    return int(_all_micros([told])[0])
