@@ -15,7 +15,8 @@ import pytest
 
 from penstock.component import Codec, Input, Reader
 from penstock.errors import ConnectionLost, EndOfInput, PenstockError, PermanentError
-from penstock.inputs.sql import Sql
+from penstock.inputs.sql import Sql, connect
+from penstock.inputs.sql.reading import Horizon, Incremental
 from penstock.inputs.sql.references import Names, resolved
 from penstock.metadata import attach
 from penstock.outputs.sql import Sql as Output
@@ -490,3 +491,90 @@ async def test_tells_the_row_number_and_the_table(url: str, tmp_path: Path) -> N
 def test_r9_wrong_options_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Input.parse({"type": "sql", **options})
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 8192])
+async def test_rows_of_the_last_value_are_known_whatever_is_fetched_beside_them(
+    tmp_path: Path, batch_rows: int
+) -> None:
+    """SQLite keeps any kind of value in any column, so that the type of a column is another in each fetch."""
+    url = f"sqlite:///{tmp_path}/rows.db"
+    execute(url, "CREATE TABLE t (id INTEGER, upd INTEGER, price REAL, at TIMESTAMP, n INTEGER)")
+    cells = ["'n/a'", "1.5", "X'ff'", "2", "NULL", "'2'"]
+    rows = [f"({at}, {at}, {cell}, {cell}, {cell})" for at, cell in enumerate(cells)]
+    store, found = MemoryStore(), []
+    options = {"incremental": {"cursor": "upd", "once": True}, "batch_rows": batch_rows}
+    for row in rows:
+        execute(url, f"INSERT INTO t VALUES {row}")
+        for _ in range(2):
+            found += [row["id"] for row in await read(url, tmp_path, "SELECT * FROM t", store, **options)]
+    assert found == list(range(len(cells)))
+    execute(url, "INSERT INTO t SELECT 100 + id, 5, price, at, n FROM t")
+    more = await read(url, tmp_path, "SELECT * FROM t", store, **options)
+    assert sorted(row["id"] for row in more) == [100 + at for at in range(len(cells))]
+    assert await read(url, tmp_path, "SELECT * FROM t", store, **options) == []
+
+
+def test_rows_that_are_committed_out_of_order_are_read_within_the_delay(url: str) -> None:
+    execute(url, "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1), (2)")
+    now = 0.0
+    source = connect(Sql(url=url, select_sql="SELECT * FROM t").database())
+    try:
+        horizon = Horizon(10.0, once=False, now=lambda: now)
+        fields = source.describe("SELECT * FROM t")
+        rows = Incremental(source, "SELECT * FROM t", fields, None, 100, "id", None, horizon)
+        found = []
+        for moment, added in ((0.0, "(0), (5)"), (11.0, "(3), (9)"), (22.0, None), (33.0, None)):
+            now = moment
+            while (fetched := rows.fetch()) is not None:
+                found.append(fetched[0].column(0).to_pylist())
+            if added is not None:
+                execute(url, f"INSERT INTO t VALUES {added}")
+        assert found == [[0, 1, 2], [3, 5], [9]]
+        assert rows.wait() is None
+    finally:
+        source.close()
+
+
+async def test_a_run_with_a_delay_ends_with_what_was_there_at_its_beginning(url: str, tmp_path: Path) -> None:
+    execute(url, "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1), (2)")
+    store, options = MemoryStore(), {"incremental": {"cursor": "id", "once": True, "delay": "50ms"}}
+    assert await read(url, tmp_path, "SELECT * FROM t", store, **options) == [{"id": 1}, {"id": 2}]
+    assert await read(url, tmp_path, "SELECT * FROM t", store, **options) == []
+
+
+def test_the_limit_is_what_was_there_before_the_delay() -> None:
+    now = 100.0
+    horizon = Horizon(10.0, once=False, now=lambda: now)
+    horizon.add(None)
+    assert (horizon.limit(), horizon.wait()) == (None, None)
+    horizon.add("5")
+    assert (horizon.limit(), horizon.wait()) == (None, 10.0)
+    now = 104.0
+    horizon.add("9")
+    horizon.add("9")
+    now = 110.0
+    assert (horizon.limit(), horizon.wait()) == ("5", 4.0)
+    now = 200.0
+    assert (horizon.limit(), horizon.wait()) == ("9", None)
+    horizon.add("9")
+    assert (horizon.limit(), horizon.wait()) == ("9", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "doubt"),
+    [
+        (["'2024-01-01T00:00:00'", "'2024-01-01 00:00:02'"], "some times have a T"),
+        (["1", "'2'", "'x'"], "number and text values"),
+        (["'2024-01-01 00:00:00'", "'2024-01-02 00:00:02'"], None),
+        (["1", "2.5", "NULL"], None),
+    ],
+)
+async def test_a_cursor_that_sqlite_does_not_order_by_time_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: list[str], doubt: str | None
+) -> None:
+    url = f"sqlite:///{tmp_path}/rows.db"
+    execute(url, "CREATE TABLE t (c)", "INSERT INTO t VALUES " + ", ".join(f"({value})" for value in values))
+    await read(url, tmp_path, "SELECT * FROM t", incremental={"cursor": "c", "once": True})
+    found = [record.getMessage() for record in caplog.records if "rows may be missed" in record.getMessage()]
+    assert [doubt in message for message in found] == ([True] if doubt else [])

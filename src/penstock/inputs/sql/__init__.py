@@ -23,7 +23,7 @@ from ...metadata import VALUE, Origin
 from ...options import Options
 from ...runtime.threads import OwnThread
 from . import references
-from .reading import Incremental, Once
+from .reading import Horizon, Incremental, Once
 from .source import Source
 
 
@@ -36,6 +36,9 @@ class RowCursor(Options):
     """Where to begin: rows with this value or a greater one. Without it, with the first row."""
     interval: Duration = 10.0
     """How long to wait before looking again, once all rows were read."""
+    delay: Duration = 0.0
+    """How long a value of the cursor has to be there before its row is read, so that rows with smaller values that are
+    committed within this time come first."""
     once: bool = False
     """Read what is there and end; the next run goes on behind it."""
 
@@ -49,8 +52,14 @@ class Sql(Input, type="sql"):
 
     With `incremental` the rows come in the order of the column `cursor`, and again and again those that are new or
     have changed. Rows that share a value of the cursor are never lost: those of the last value are read again and
-    told apart from what was delivered. A row that appears with a smaller value than was read already is not seen, and
-    rows without a value are not read; how many there are is logged.
+    told apart from what was delivered, by what the database holds in them. A row that appears with a smaller value
+    than was read already is not seen, and rows without a value are not read; how many there are is logged.
+
+    A number or a time is taken when a row is written, but rows appear when they are committed: a transaction that is
+    open for long brings rows with smaller values than were read. Set `delay` to the longest time that a writer may
+    take, and rows are read once their value, or a greater one, has been there for so long. What takes longer cannot
+    be known and is not seen. In SQLite texts are compared letter by letter: where some times have a ``T`` before the
+    clock and others a space, rows may be missed, and a warning says so; make them equal in the query.
 
     A DuckDB file is let go of between two looks, so that others may write it.
 
@@ -100,7 +109,7 @@ class Sql(Input, type="sql"):
         """Connect and describe the result; raises PermanentError if the query cannot be run."""
         checkpoint = await context.checkpoint()
         async with OwnThread(f"{context.name}-sql") as thread:
-            source = await thread.run(_connect, self.database())
+            source = await thread.run(connect, self.database())
             reader: _SqlReader | None = None
             try:
                 rows = await thread.run(self._begin, source, checkpoint.position, context)
@@ -122,9 +131,12 @@ class Sql(Input, type="sql"):
             return Once(source, query, fields, position, self.batch_rows)
         cursor, start = self.incremental.cursor, self.incremental.start
         begin = str(start) if isinstance(start, date) else start
-        rows = Incremental(source, query, fields, position, self.batch_rows, cursor, begin)
+        horizon = Horizon(self.incremental.delay, once=self.incremental.once)
+        rows = Incremental(source, query, fields, position, self.batch_rows, cursor, begin, horizon)
         if nulls := rows.nulls():
             context.log.warning("%s: %d rows have no %s and are not read", context.name, nulls, cursor)
+        if doubts := rows.doubts():
+            context.log.warning("%s: rows may be missed by their %s: %s", context.name, cursor, doubts)
         return rows
 
 
@@ -149,8 +161,10 @@ class _SqlReader:
             self._held = await self._fetch()
             if self._held is None:
                 incremental = self._config.incremental
-                self._ended = incremental is None or incremental.once
-                self._next = time.monotonic() + (incremental.interval if incremental is not None else 0)
+                soon = self.rows.wait() if isinstance(self.rows, Incremental) else None
+                self._ended = incremental is None or (incremental.once and soon is None)
+                interval = incremental.interval if incremental is not None else 0
+                self._next = time.monotonic() + (interval if soon is None else min(interval, soon))
         batch, position = self._held
         origin = Origin("sql", offset=self._checkpoint.rows, ext=self._ext)
         delivery = await self._checkpoint.deliver(batch, position, origin)
@@ -179,8 +193,8 @@ class _SqlReader:
         return Progress(self._checkpoint.rows, self._checkpoint.rows if self._ended else None, "rows")
 
 
-def _connect(database: Postgres | Sqlite | Duckdb) -> Source:
-    """Import what the database needs only when it is used."""
+def connect(database: Postgres | Sqlite | Duckdb) -> Source:
+    """Open the database to be read; what it needs is imported only when it is used."""
     if isinstance(database, Postgres):
         from ...clients import postgres
         from .postgres import PostgresSource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from ...clients import duckdb
 from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
 from .references import Names
-from .source import Field, Source, quoted, text
+from .source import Fetched, Field, Source, quoted, text
 
 
 class DuckdbSource(Source):
@@ -65,10 +66,11 @@ class DuckdbSource(Source):
             raise PermanentError(f"two columns of the query are called {twice[0]!r}: give one another name with AS")
         return [Field(name, pa.null(), quoted(name), declared) for name, declared, *_ in found]
 
-    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Batch]:
+    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         self._database.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            yield from self._database.sql(statement).to_arrow_reader(rows)
+            for batch in self._database.sql(statement).to_arrow_reader(rows):
+                yield Fetched(batch, partial(_stored, batch))
         finally:
             self._database.execute("ROLLBACK")
 
@@ -84,3 +86,14 @@ class DuckdbSource(Source):
 
     def start(self, field: Field, value: str | float) -> str:
         return self.literal(field, str(value))
+
+
+def _stored(batch: Batch, index: int) -> bytes:
+    """The types are those of the query, the same in each fetch."""
+    row = batch.slice(index, 1)
+    # Python has no nanoseconds.
+    columns = [
+        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type) else column
+        for column in row.columns
+    ]
+    return repr([column.to_pylist() for column in columns]).encode("utf-8", "backslashreplace")

@@ -17,7 +17,7 @@ from ...clients.database import Postgres
 from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
 from .references import Names
-from .source import Field, Source, quoted, text
+from .source import Fetched, Field, Source, quoted, text
 
 _TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -88,7 +88,7 @@ class PostgresSource(Source):
             raise PermanentError(f"two columns of the query are called {twice[0]!r}: give one another name with AS")
         return [_field(column, *kinds[column.type_code]) for column in columns]
 
-    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Batch]:
+    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         """The server sends one row in each message, which may hold line breaks; they are parsed many at once."""
         try:
             with (
@@ -99,10 +99,10 @@ class PostgresSource(Source):
                 for line in copy:
                     lines.append(bytes(line))
                     if len(lines) >= rows:
-                        yield _parsed(b"".join(lines), fields)
-                        lines.clear()
+                        yield Fetched(_parsed(b"".join(lines), fields), lines.__getitem__)
+                        lines = []
                 if lines:
-                    yield _parsed(b"".join(lines), fields)
+                    yield Fetched(_parsed(b"".join(lines), fields), lines.__getitem__)
         finally:
             self._connection.rollback()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from ...delivery import Batch, Position
 from ...errors import PenstockError, PermanentError
-from .source import CURSOR, Field, Source, quoted
+from .source import CURSOR, Fetched, Field, Source, quoted
 
 _MAX_SEEN = 1000
 """How many rows that share the cursor's value are told apart by a hash of each; more are only counted."""
@@ -34,7 +35,8 @@ class Once:
         source, skip = self._source, self._rows
         statement = source.select(self.query, self._fields)
         with closing(_classify_errors(source, source.stream(statement, self._fields, self._batch_rows))) as batches:
-            for batch in batches:
+            for fetched in batches:
+                batch = fetched.batch
                 rest = batch.slice(min(skip, batch.num_rows))
                 skip -= batch.num_rows - rest.num_rows
                 if rest.num_rows:
@@ -54,6 +56,39 @@ class Once:
         self._batches.close()
 
 
+class Horizon:
+    """How far rows may be read: up to the greatest value of the cursor that was there ``delay`` seconds ago.
+
+    A row with a smaller value that is committed within that time is read before those with greater ones.
+    """
+
+    def __init__(self, delay: float, *, once: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self.delay, self._once, self._now = delay, once, now
+        self._found: deque[tuple[float, str]] = deque()
+        self._limit: str | None = None
+        self._looked = False
+
+    def is_watching(self) -> bool:
+        """Whether values that appear later are read as well."""
+        return not (self._once and self._looked)
+
+    def add(self, greatest: str | None) -> None:
+        """Take in the greatest value that is there now."""
+        self._looked = True
+        if greatest is not None and greatest != (self._found[-1][1] if self._found else self._limit):
+            self._found.append((self._now(), greatest))
+
+    def limit(self) -> str | None:
+        """Return the value up to which rows may be read; None while there is none."""
+        while self._found and self._found[0][0] + self.delay <= self._now():
+            self._limit = self._found.popleft()[1]
+        return self._limit
+
+    def wait(self) -> float | None:
+        """Return the seconds until the limit moves; None if it does not."""
+        return max(self._found[0][0] + self.delay - self._now(), 0) if self._found else None
+
+
 class Incremental:
     """Rows whose cursor has grown, in its order; begins again behind the last of them each time it was through.
 
@@ -71,18 +106,30 @@ class Incremental:
         rows: int,
         cursor: str,
         start: str | float | None,
+        horizon: Horizon,
     ) -> None:
         self._source, self.query, self._fields, self._batch_rows = source, query, fields, rows
         found = next((field for field in fields if field.name == cursor), None)
         if found is None:
             names = ", ".join(field.name for field in fields)
             raise PermanentError(f"the query has no column {cursor!r} for its cursor; it has {names}")
-        self._cursor, self._start = found, start
+        self._cursor, self._start, self._horizon = found, start, horizon
         position = position or {}
         self._last: str | None = position.get("value")
         self._seen: list[str] | None = position.get("seen", [])
         self._count: int = position.get("count", 0)
         self._batches: Generator[tuple[Batch, Position], None, None] | None = None
+
+    def doubts(self) -> str | None:
+        """Return what about the values of the cursor may make rows be missed."""
+        try:
+            return self._source.doubts(self.query, self._cursor)
+        except Exception as error:
+            raise self._source.classify_error(error) from error
+
+    def wait(self) -> float | None:
+        """Return in how many seconds rows that are there already may be read; None if there are no such rows."""
+        return self._horizon.wait()
 
     def nulls(self) -> int:
         """Return how many rows have no cursor and so are never read."""
@@ -119,24 +166,40 @@ class Incremental:
         after = source.literal(self._cursor, last) if last is not None else None
         if last is None and self._start is not None:
             after = source.start(self._cursor, self._start)
+        until = None
+        if self._horizon.delay:
+            if self._horizon.is_watching():
+                self._horizon.add(self._greatest())
+            limit = self._horizon.limit()
+            if limit is None:
+                return
+            until = source.literal(self._cursor, limit)
         known, skip = Counter(self._seen or ()), self._to_skip(after)
-        statement = source.select_after(self.query, self._fields, self._cursor, after)
+        statement = source.select_after(self.query, self._fields, self._cursor, after, until)
         fields = [*self._fields, Field(CURSOR, pa.string(), "")]
         with closing(_classify_errors(source, source.stream(statement, fields, self._batch_rows))) as batches:
-            for full in batches:
+            for fetched in batches:
+                full = fetched.batch
                 cursors = full.column(full.num_columns - 1)
                 batch = full.select(full.schema.names[:-1])
                 drop: list[int] = []
                 if last is not None and (known or skip):
                     ties = np.flatnonzero(pc.equal(cursors, last).to_numpy(zero_copy_only=False))
-                    drop = self._delivered(batch, ties, known, skip)
+                    drop = self._delivered(fetched, ties, known, skip)
                     skip = max(skip - len(drop), 0)
                     if len(ties) < batch.num_rows:  # What has another value comes after all of them.
                         known, skip = Counter(), 0
                 if len(drop) < batch.num_rows:
-                    chosen = pa.array(np.delete(np.arange(batch.num_rows), drop))
-                    batch, cursors = (batch.take(chosen), cursors.take(chosen)) if drop else (batch, cursors)
-                    yield batch, self._moved(batch, cursors)
+                    chosen = np.delete(np.arange(batch.num_rows), drop)
+                    batch = batch.take(pa.array(chosen)) if drop else batch
+                    yield batch, self._moved(fetched, cursors, chosen)
+
+    def _greatest(self) -> str | None:
+        source = self._source
+        statement = source.greatest(self.query, self._cursor)
+        with closing(_classify_errors(source, source.stream(statement, [Field(CURSOR, pa.string(), "")], 1))) as rows:
+            found = next(rows, None)
+        return found.batch.column(0)[0].as_py() if found is not None else None
 
     def _to_skip(self, after: str | None) -> int:
         """Return how many rows of the last value to pass over, where they were only counted."""
@@ -149,32 +212,33 @@ class Incremental:
         self._count = 0
         return 0
 
-    def _delivered(self, batch: Batch, ties: np.ndarray[Any, Any], known: Counter[str], skip: int) -> list[int]:
+    def _delivered(self, fetched: Fetched, ties: np.ndarray[Any, Any], known: Counter[str], skip: int) -> list[int]:
         """Return which rows of the last value were delivered before."""
         if skip:
             return [int(row) for row in ties[:skip]]
         found = []
-        for row, digest in zip(ties, _hashes(batch.take(pa.array(ties))), strict=True):
+        for row in ties:
+            digest = _hash(fetched, int(row))
             if known[digest]:
                 known[digest] -= 1
                 found.append(int(row))
         return found
 
-    def _moved(self, batch: Batch, cursors: pa.Array) -> Position:
-        """Move behind the rows, and return the position."""
-        value = cursors[-1].as_py()
-        ties = np.flatnonzero(pc.equal(cursors, value).to_numpy(zero_copy_only=False))
+    def _moved(self, fetched: Fetched, cursors: pa.Array, chosen: np.ndarray[Any, Any]) -> Position:
+        """Move behind the chosen rows, and return the position."""
+        value = cursors[int(chosen[-1])].as_py()
+        ties = chosen[pc.equal(cursors, value).to_numpy(zero_copy_only=False)[chosen]]
         if value != self._last:
             self._last, self._seen, self._count = value, [], 0
         self._count += len(ties)
         if self._seen is not None and self._count <= _MAX_SEEN:
-            self._seen = [*self._seen, *_hashes(batch.take(pa.array(ties)))]
+            self._seen = [*self._seen, *(_hash(fetched, int(row)) for row in ties)]
         else:
             self._seen = None
         return {"value": value, "count": self._count, "seen": self._seen}
 
 
-def _classify_errors(source: Source, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+def _classify_errors(source: Source, batches: Iterator[Fetched]) -> Generator[Fetched, None, None]:
     try:
         yield from batches
     except (PenstockError, GeneratorExit):
@@ -183,11 +247,6 @@ def _classify_errors(source: Source, batches: Iterator[Batch]) -> Generator[Batc
         raise source.classify_error(error) from error
 
 
-def _hashes(batch: Batch) -> list[str]:
-    """Return for each row what tells it from others, the same in each process."""
-    columns = []
-    for column in batch.columns:
-        if pa.types.is_timestamp(column.type) or pa.types.is_time64(column.type):
-            column = column.cast(pa.int64())  # Python has no nanoseconds.
-        columns.append(column.to_pylist())
-    return [hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest() for row in zip(*columns, strict=True)]
+def _hash(fetched: Fetched, row: int) -> str:
+    """Return what tells a row from others, the same in each process."""
+    return hashlib.blake2b(fetched.stored(row), digest_size=8).hexdigest()

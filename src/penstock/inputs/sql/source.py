@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -38,6 +38,15 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Some rows of a result, and what the database holds in each of them."""
+
+    batch: Batch
+    stored: Callable[[int], bytes]
+    """Return what is stored in a row, before it is converted: it tells rows apart, whatever is fetched beside them."""
+
+
 class Source(ABC):
     """One connection, which can only read; used by one call at a time."""
 
@@ -50,7 +59,7 @@ class Source(ABC):
         """Return the columns of the query's result, by what the database says and not by what the rows hold."""
 
     @abstractmethod
-    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Batch]:
+    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         """Run the statement in a read-only transaction and yield its result as it comes."""
 
     @abstractmethod
@@ -69,6 +78,10 @@ class Source(ABC):
     def start(self, field: Field, value: str | float) -> str:
         """Return a value from the configuration as it stands in a statement."""
 
+    def doubts(self, query: str, cursor: Field) -> str | None:
+        """Return what about the values of a cursor may make rows be missed; None if nothing is known."""
+        return None
+
     def rest(self) -> None:  # noqa: B027
         """Let others at the database until the next call, where it is one's own while it is open."""
 
@@ -86,12 +99,23 @@ class Source(ABC):
             return query
         return f"SELECT {', '.join(f'{f.expression} AS {quoted(f.name)}' for f in fields)} FROM ({query}\n) AS penstock"  # noqa: S608
 
-    def select_after(self, query: str, fields: Sequence[Field], cursor: Field, after: str | None) -> str:
-        """Return the statement that reads what is at ``after`` or later, in the order of the cursor."""
+    def select_after(
+        self, query: str, fields: Sequence[Field], cursor: Field, after: str | None, until: str | None = None
+    ) -> str:
+        """Return the statement that reads from ``after`` to ``until``, both included, in the order of the cursor."""
         columns = ", ".join(f"{field.expression} AS {quoted(field.name)}" for field in fields)
         name = f"penstock.{quoted(cursor.name)}"
         condition = f"{name} IS NOT NULL" if after is None else f"{name} >= {after}"
+        condition += f" AND {name} <= {until}" if until is not None else ""
         return (
             f"SELECT {columns}, {self.printed(cursor)} AS {quoted(CURSOR)} FROM ({query}\n) AS penstock "  # noqa: S608
             f"WHERE {condition} ORDER BY {name}"
+        )
+
+    def greatest(self, query: str, cursor: Field) -> str:
+        """Return the statement that reads the greatest value of the cursor, as ``printed`` prints it."""
+        name = f"penstock.{quoted(cursor.name)}"
+        return (
+            f"SELECT {self.printed(cursor)} AS {quoted(CURSOR)} FROM ({query}\n) AS penstock "  # noqa: S608
+            f"WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pyarrow as pa
 import pyarrow.types as is_
 
 from ...clients import sqlite
-from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
 from .references import Names
-from .source import Field, Source, quoted, text
+from .source import Fetched, Field, Source, quoted, text
 
 _VIEW = "_penstock_query"
+_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _STORED: dict[frozenset[str], pa.DataType] = {
     frozenset(): pa.null(),
     frozenset({"integer"}): pa.int64(),
@@ -84,19 +85,35 @@ class SqliteSource(Source):
         found = [frozenset((names or "").split(",")) - {"", "null"} for names in row]
         return [_STORED.get(kinds, pa.string()) for kinds in found]
 
-    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Batch]:
+    def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         names = [field.name for field in fields]
         cursor = self._database.execute(statement)
         try:
             while found := cursor.fetchmany(rows):
                 columns = zip(*found, strict=True)
                 arrays = [_typed(list(cells), field.type) for cells, field in zip(columns, fields, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, names=names)
+                yield Fetched(pa.RecordBatch.from_arrays(arrays, names=names), partial(_stored, found))
         finally:
             cursor.close()
 
     def count(self, statement: str) -> int:
         return int(self._database.execute(statement).fetchone()[0])
+
+    def doubts(self, query: str, cursor: Field) -> str | None:
+        """SQLite compares texts letter by letter, and numbers come before all texts."""
+        name = f"penstock.{quoted(cursor.name)}"
+        kinds = (
+            f"CASE typeof({name}) WHEN 'text' THEN CASE WHEN {name} GLOB '{_DAY}[T ]*' THEN substr({name}, 11, 1) "
+            f"ELSE 'text' END WHEN 'blob' THEN 'blob' ELSE 'number' END"
+        )
+        statement = f"SELECT DISTINCT {kinds} FROM ({query}\n) AS penstock WHERE {name} IS NOT NULL"  # noqa: S608
+        found = {row[0] for row in self._database.execute(statement)}
+        if {"T", " "} <= found:
+            return "some times have a T before the clock and others a space, which comes first"
+        kinds_found = {kind if kind in ("number", "blob") else "text" for kind in found}
+        if len(kinds_found) > 1:
+            return f"it holds {' and '.join(sorted(kinds_found))} values, which are not compared with one another"
+        return None
 
     def printed(self, field: Field) -> str:
         return f"quote(penstock.{quoted(field.name)})"
@@ -107,6 +124,10 @@ class SqliteSource(Source):
 
     def start(self, field: Field, value: str | float) -> str:
         return repr(value) if isinstance(value, int | float) else text(value)
+
+
+def _stored(rows: Sequence[tuple[Any, ...]], index: int) -> bytes:
+    return repr(rows[index]).encode("utf-8", "backslashreplace")
 
 
 def _typed(cells: list[Any], kind: pa.DataType) -> pa.Array:
