@@ -21,10 +21,10 @@ from penstock.testing.servers import free_port, s3
 from penstock.testing.suites.inputs import InputSuite
 
 from .files import Reading, followed
-
-pytestmark = pytest.mark.server
 from .test_file import CONTENTS, LINES, NUMBERS
 from .test_file_follow import FAST
+
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
