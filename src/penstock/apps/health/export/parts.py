@@ -24,7 +24,7 @@ from .division import divide
 from .slices import Part, pack
 from .turns import LANES, Turns
 
-_MOST_OPEN = sum(most for _, most in LANES)
+MAX_OPEN = sum(most for _, most in LANES)
 logger = logging.getLogger(__name__)
 _QUEUE_SIZE = 4096
 """How many bodies wait at most. Of each only what was accepted is in memory."""
@@ -67,7 +67,7 @@ class HealthParts(Buffer, type="health_parts"):
 
     def most_held(self) -> int | None:
         """As many as wait, those that are cut, and the one that ``put`` has in hand."""
-        return _QUEUE_SIZE + _MOST_OPEN + 1
+        return _QUEUE_SIZE + MAX_OPEN + 1
 
 
 class _Body:
@@ -136,7 +136,7 @@ class _Parts:
         self._turns: Turns[_Body] = Turns()
         self._refused: deque[Delivery] = deque()
         self._chosen: _Body | None = None
-        self._threads = ThreadPoolExecutor(_MOST_OPEN, "health-parts")
+        self._threads = ThreadPoolExecutor(MAX_OPEN, "health-parts")
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
