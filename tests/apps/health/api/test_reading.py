@@ -91,7 +91,7 @@ async def test_metrics_are_listed_with_what_is_known_of_them(anywhere: Reader) -
         "count": 30,
         "first": "2026-02-03T06:15:00Z",
         "last": "2026-02-03T06:44:00Z",
-        "latest": {"time": "2026-02-03T06:44:00Z", "value": 29.0},
+        "latest": {"time": "2026-02-03T06:44:00Z", "value": 435.0},  # the total of the day
     }
     assert {"symptoms", "sleep_analysis", "ecg_voltage", "workout_heart_rate", "workouts", "workout_route"} < set(found)
     assert found["steps_of_a_robot"]["unit"] is None

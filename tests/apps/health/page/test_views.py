@@ -578,3 +578,22 @@ _CONTRAST = """() => {
   }
   return lowest;
 }"""
+
+
+async def test_the_source_that_counts_first_is_chosen(open_page: Open, site: Site) -> None:
+    said = [
+        {"date": "2025-03-01 10:00:00 +0000", "qty": qty, "source": source}
+        for source, qty in (("Ring", 8), ("Watch", 5))
+    ]
+    site.call("POST", "/api/v1/ingest", {"data": {"metrics": [{"name": "toothbrushing", "units": "s", "data": said}]}})
+    visit = await open_page()
+    page = await visit.sign_in(view="metrics/toothbrushing")
+    await expect(page.get_by_text("5 s", exact=True).first).to_be_visible()
+    await page.get_by_text("Which source counts first").click()
+    await page.get_by_role("button", name="Ring up").click()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("button", name="As the phone has it")).to_be_visible()
+    total = site.call("GET", "/api/v1/metrics/toothbrushing/aggregate?by=day")["data"][0]["sum"]
+    assert total == 8
+    await page.get_by_text("Single points, newest first").click()
+    await expect(page.get_by_text("not added")).to_be_visible()

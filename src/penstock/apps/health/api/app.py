@@ -21,6 +21,7 @@ MODULES = (
     "reading",
     "domains",
     "exporting",
+    "priorities",
     "profile",
     "administration",
     "documentation",

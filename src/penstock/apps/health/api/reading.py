@@ -12,11 +12,11 @@ from sqlalchemy import Connection, select
 
 from ....platform.web import cursors
 from ....platform.web.answers import Page, Payload, reads
-from ....platform.web.paging import Question
+from ....platform.web.paging import Question, Window
 from ....platform.web.parameters import Cursor, End, Limit, Start, Zone, missing, window, wrong, zone_of
 from .. import nights as sleep
 from ..priority import load
-from ..reading import overview, points
+from ..reading import newest, overview, points
 from ..reading.points import Metric
 from ..schema import quality
 from ..store import rollups
@@ -125,15 +125,21 @@ async def aggregate(
     return await answered(request, read)
 
 
-@reads("/api/v1/metrics/{name:str}/latest", shapes.Point | None, "The newest point.")
+@reads("/api/v1/metrics/{name:str}/latest", shapes.NewestPoint | None, "The newest point.")
 async def latest(request: Asked, name: Name, source: Source = None) -> Response[Any]:
-    """Return the newest point of a metric; null if this source has none."""
+    """Return the newest point of a metric; null if this source has none.
+
+    Of a metric that adds up, ``day_total`` is the sum of its day. A point whose date cannot be right is not the newest.
+    """
     user = request.user.user
 
     def read(connection: Connection) -> Payload:
-        question = metric_of(connection, user, name).question(window(None, None), source, descending=True)
-        rows, _ = points.page(connection, question, 1, None)
-        return {"data": rows[0] if rows else None}
+        found = metric_of(connection, user, name)
+        there = rollups.extent(connection, user, found.name)
+        until = Window(None, there["last"] + timedelta(microseconds=1)) if there else window(None, None)
+        rows, _ = points.page(connection, found.question(until, source, descending=True), 1, None)
+        total = newest.day_total(connection, user, found.name) if rows and source is None else None
+        return {"data": rows[0] | ({"day_total": total} if total is not None else {}) if rows else None}
 
     return await answered(request, read)
 

@@ -54,6 +54,12 @@ class Point(msgspec.Struct, kw_only=True):
     counted: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class NewestPoint(Point, kw_only=True):
+    """The newest point; ``day_total`` is the sum of its day, of a metric that adds up."""
+
+    day_total: float | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class SeriesPoint(msgspec.Struct):
     """A point of a series of a workout or an ECG."""
 

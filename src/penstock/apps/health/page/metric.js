@@ -5,6 +5,7 @@ import { chart } from "./chart.js";
 import { button, facts, h, note, table } from "./dom.js";
 import { DAY, ZONE, addDays, clock, count, day, instant, isoDay, midnight, number, pretty, quantity, second } from "./format.js";
 import { label } from "./metrics.js";
+import { priority } from "./priority.js";
 import { act, load, paged } from "./view.js";
 
 const RANGES = [["day", "Day", 1], ["week", "Week", 7], ["month", "Month", 30], ["year", "Year", 365], ["all", "All", 0]];
@@ -26,9 +27,9 @@ export async function open({ id, signal, title }) {
     back(),
     facts([
       ["Points", count(found.count)], ["Unit", found.unit], ["First", day(found.first)], ["Last", instant(found.last)],
-      ["Latest", Number.isFinite(found.latest?.value) ? quantity(found.latest.value, found.unit) : null], ["Name", h("code", {}, found.name)],
+      [found.aggregation === "sum" ? "Latest day" : "Latest", Number.isFinite(found.latest?.value) ? quantity(found.latest.value, found.unit) : null], ["Name", h("code", {}, found.name)],
     ]),
-    controls, place, downloads(view, files), files, points(view),
+    controls, place, downloads(view, files), files, priority(found, signal, refresh), points(view),
   ];
 }
 
@@ -182,11 +183,18 @@ const single = (rows) => table({
   columns: [
     { title: "Time", main: true, cell: (row) => (row.end_time && row.end_time !== row.time ? `${second(row.time)} – ${second(row.end_time)}` : second(row.time)) },
     { title: "Value", number: true, cell: (row) => said(row) },
+    { title: "Counts", cell: (row) => counts(row.counted) },
     { title: "Kind", cell: (row) => row.kind ?? "" },
     { title: "Source", cell: (row) => row.source ?? "" },
     { title: "As sent", cell: (row) => h("details", { class: "sent" }, h("summary", {}, "Show"), h("pre", {}, pretty(row.original)), row.warnings?.length ? h("pre", {}, pretty(row.warnings)) : null) },
   ],
 });
+
+function counts(share) {
+  if (share === undefined || share === null) return "";
+  const words = share > 0 ? `${Math.round(share * 100)} %` : "not added";
+  return h("span", { class: "tag", title: "Another source or another grouping says the same time, or the unit is not known" }, words);
+}
 
 function said(row) {
   if (Number.isFinite(row.value)) return [quantity(row.value, row.unit), row.warnings?.length ? h("span", { class: "tag", title: "An unusual value; it was kept" }, "unusual") : null];

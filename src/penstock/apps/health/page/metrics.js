@@ -51,7 +51,7 @@ function list(rows, all) {
       { title: "Metric", main: true, cell: (row) => [h("a", { href: `#/metrics/${encodeURIComponent(row.name)}` }, label(row)), h("code", { class: "name" }, row.name)] },
       { title: "Unit", cell: (row) => row.unit ?? "" },
       { title: "Points", number: true, cell: (row) => count(row.count) },
-      { title: "Latest", number: true, cell: (row) => (row.latest && Number.isFinite(row.latest.value) ? number(row.latest.value) : "") },
+      { title: "Latest value or day", number: true, cell: (row) => (row.latest && Number.isFinite(row.latest.value) ? number(row.latest.value) : "") },
       { title: "Latest at", date: true, cell: (row) => instant(row.latest?.time ?? row.last) },
       { title: "First", date: true, cell: (row) => day(row.first) },
     ],

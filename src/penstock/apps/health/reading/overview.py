@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, union_all
+from sqlalchemy import Connection, func, select
 
 from ..aggregation import aggregation
 from ..export import catalogue
 from ..schema import metrics as table
-from ..schema import points
 from ..store import rollups
+from .newest import newest
 from .points import Metric
-
-_PROBED = 100
-"""How many newest values are asked for in one statement."""
 
 
 def described(connection: Connection, metric: Metric) -> dict[str, Any]:
@@ -34,9 +29,12 @@ def label(name: str) -> str:
 
 
 def metrics(connection: Connection, user: int) -> list[dict[str, Any]]:
-    """Return all metrics of a user by name: what is known of each, how many points there are, and the newest value."""
+    """Return all metrics of a user by name: what is known of each, how many points there are, and the newest value.
+
+    Of a metric that adds up, the newest value is the total of the last day.
+    """
     rows = rollups.overview(connection, user)
-    newest = _newest(connection, user, ((row["metric"], row["last"]) for row in rows if row["record"] == "point"))
+    last = newest(connection, user, rows)
     return [
         {
             "name": row["metric"],
@@ -46,29 +44,10 @@ def metrics(connection: Connection, user: int) -> list[dict[str, Any]]:
             "count": int(row["count"]),
             "first": row["first"],
             "last": row["last"],
-            "latest": newest.get(row["metric"]) or {"time": row["last"], "value": None},
+            "latest": last.get(row["metric"]) or {"time": row["last"], "value": None},
         }
         for row in rows
     ]
-
-
-def _newest(connection: Connection, user: int, last: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the newest value of each metric; of several at one time, the last in the order of their keys."""
-    newest: dict[str, dict[str, Any]] = {}
-    pairs = list(last)
-    for begin in range(0, len(pairs), _PROBED):
-        probes = [_probe(user, name, time) for name, time in pairs[begin : begin + _PROBED]]
-        for name, time, value in connection.execute(union_all(*probes)):
-            newest[name] = {"time": time, "value": value}
-    return newest
-
-
-def _probe(user: int, name: str, time: datetime) -> Select[Any]:
-    """Look one point up by its index: a list of pairs would be compared with every row by SQLite."""
-    c = points.c
-    key = (c.source, c.end_time, c.kind, c.ordinal)
-    statement = select(c.metric, c.time, c.value).where(c.user_id == user, c.metric == name, c.time == time)
-    return select(statement.order_by(*(column.desc() for column in key)).limit(1).subquery())
 
 
 def sources(connection: Connection, user: int) -> list[dict[str, Any]]:
