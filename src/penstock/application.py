@@ -83,6 +83,10 @@ class Application(Component, package="applications"):
         """The path below which everything is served."""
         return self.prefix or f"/{self.type_name}"
 
+    def needs(self, installation: Installation) -> Sequence[str]:
+        """Return the applications that it builds on; a configuration that does not list them runs them too."""
+        return ()
+
     def streams(self, installation: Installation) -> Sequence[Stream]:
         """Return its streams; raises ConfigError."""
         return ()

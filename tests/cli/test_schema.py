@@ -81,4 +81,4 @@ def test_what_the_parser_takes_fits(validator: jsonschema.Draft202012Validator, 
 
 def test_the_shipped_applications_have_valid_streams() -> None:
     streams = loads(shipped(), environment={}).all_streams()
-    assert [stream.id for stream in streams] == ["ingest", "inbox", "health", "health-audit"]
+    assert [stream.id for stream in streams] == ["platform-audit", "ingest", "inbox", "health"]

@@ -48,7 +48,6 @@ NOT_YET: dict[str, str] = {
     "outputs": "first lines",
     "outputs/file": "first lines",
     "outputs/sql": "first lines, phrases",
-    "platform/access": "constants, first lines, functions, phrases",
     "processors": "first lines",
     "runtime": "constants, first lines, phrases",
     "serving": "first lines, phrases",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PenstockError
-from . import health, log
+from . import health, keys, log
 
 app = typer.Typer(
     name="penstock",
@@ -25,6 +25,7 @@ app = typer.Typer(
 components = typer.Typer(help="Look up inputs, buffers, processors, outputs and codecs.", no_args_is_help=True)
 app.add_typer(components, name="components")
 app.add_typer(log.app, name="log")
+app.add_typer(keys.commands(), name="keys")
 app.add_typer(health.app, name="health")
 app.command()(health.migrate)
 
@@ -253,7 +254,7 @@ def up(
     in PostgreSQL if PENSTOCK_DATABASE_URL names one.
 
     It also takes what the app Health Auto Export sends to `/api/v1/ingest`, with a key made by
-    `penstock health keys create`, and shows it at `/health-data`.
+    `penstock keys create`, and shows it at `/health-data`.
 
     Examples: `penstock up`, `penstock up --only inbox`, `penstock up --address 0.0.0.0:9000 --data /srv/penstock`,
     `penstock up --show > mine.yaml && penstock up --config mine.yaml`

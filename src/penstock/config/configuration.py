@@ -79,6 +79,7 @@ class Configuration(Options):
     data: Path = Path("penstock-data")
     """The folder for what the engine keeps itself: positions and write-ahead logs."""
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
+    _needed: list[Application] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +115,8 @@ class Configuration(Options):
         self._environment = (info.context or {}).get("environment", os.environ)
         if not self.streams and not self.applications:
             raise ValueError("expected `streams`, `applications` or both")
-        types = [application.type_name for application in self.applications]
-        _refuse_twice("the application", types)
+        _refuse_twice("the application", [application.type_name for application in self.applications])
+        self._add_needed()
         parts = self._parts()
         _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
         _refuse_shared_paths(parts)
@@ -129,11 +130,26 @@ class Configuration(Options):
         database = self.database.get_secret_value() if self.database is not None else ""
         return Installation(self.data, self.health_check.address, database, pages, self._environment)
 
+    def all_applications(self) -> list[Application]:
+        """Return the applications of the file, after those that they need."""
+        return [*self._needed, *self.applications]
+
+    def _add_needed(self) -> None:
+        """Find the applications that others need and that the file does not list; raises ValueError."""
+        waiting = list(self.applications)
+        while waiting:
+            application = waiting.pop(0)
+            for name in application.needs(self.installation):
+                if name not in [known.type_name for known in self.all_applications()]:
+                    added = Application.parse({"type": name})
+                    self._needed.insert(0, added)
+                    waiting.append(added)
+
     def _refuse_owned_tables(self) -> None:
         """Raise ValueError if a stream of the file writes where only an application may."""
         owners = {
             space: application.type_name
-            for application in self.applications
+            for application in self.all_applications()
             for space in application.spaces(self.installation)
         }
         for stream in self.streams:
@@ -152,7 +168,7 @@ class Configuration(Options):
     def _parts(self) -> list[_Part]:
         """Return who has which streams, and which paths beside those; raises ValueError."""
         parts: list[_Part] = [(f"the stream {stream.id!r}", [stream], []) for stream in self.streams]
-        for application in self.applications:
+        for application in self.all_applications():
             owner = f"the application {application.type_name!r}"
             try:
                 streams = application.streams(self.installation)

@@ -106,7 +106,7 @@ async def _repeat(job: Job, platform: Platform) -> None:
 
 def services_of(configuration: Configuration) -> list[ApplicationService]:
     """Return what runs beside the streams of a configuration."""
-    return [ApplicationService(one, configuration.installation) for one in configuration.applications]
+    return [ApplicationService(one, configuration.installation) for one in configuration.all_applications()]
 
 
 def prepare(configuration: Configuration) -> None:
@@ -114,7 +114,7 @@ def prepare(configuration: Configuration) -> None:
 
     A database that is away is waited for by the streams, so it does not keep the others from running.
     """
-    for application in configuration.applications:
+    for application in configuration.all_applications():
         try:
             application.prepare(configuration.installation)
         except (ConnectionLost, TransientError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,12 +18,19 @@ _one_at_a_time = threading.Lock()
 
 
 def migrate(
-    database: Database, scripts: Path, version_table: str, *, requires: Sequence[str] = (), revision: str = "head"
+    database: Database,
+    scripts: Path,
+    version_table: str,
+    *,
+    requires: Sequence[str] = (),
+    revision: str = "head",
+    on_creation: Callable[[Connection], None] | None = None,
 ) -> str:
     """Bring the tables up to ``revision`` in one transaction, and return the revision they then have.
 
     ``scripts`` is a folder of Alembic scripts whose names begin with their revisions, in their order: ``0001_keys.py``.
-    ``requires`` are extensions of PostgreSQL. Several replicas may start at once: the others wait for the first. Raises
+    ``requires`` are extensions of PostgreSQL; ``on_creation`` is called in the transaction that makes the tables.
+    Several replicas may start at once: the others wait for the first. Raises
     PermanentError where an extension is missing or the tables are newer than this version of Penstock.
     """
     known = revisions(scripts)
@@ -44,6 +51,8 @@ def migrate(
             if found != wanted:
                 with _one_at_a_time:
                     _upgrade(connection, scripts, version_table, database.schema, wanted)
+                if found is None and on_creation is not None:
+                    on_creation(connection)
             return wanted
     except PenstockError:
         raise

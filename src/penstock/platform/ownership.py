@@ -65,6 +65,8 @@ def own(rows: Postgres | Sqlite | Duckdb, owner: str) -> Postgres | Sqlite | Duc
     """Return where the tables of ``owner`` are, given where the rows are."""
     if isinstance(rows, Sqlite):
         return Sqlite(path=rows.path.with_name(f"{rows.path.stem}-{owner}{rows.path.suffix}"))
+    if isinstance(rows, Duckdb):  # It takes one process at a time.
+        return Sqlite(path=rows.path.with_name(f"{rows.path.stem}-{owner}.db"))
     return rows
 
 

@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.testing.servers import free_port
 
+_ALL_SCOPES = [part for scope in ("ingest", "read", "export", "admin") for part in ("--scope", scope)]
+
 
 class Running:
     """A service that runs, a key to it, and its metrics."""
@@ -31,7 +33,7 @@ class Running:
             "PENSTOCK_HEALTH_EXPORT__REQUESTS": "1",
             "PENSTOCK_HEALTH_EXPORT__ALLOWANCE_REQUESTS": "0",
         }
-        self.key = self.run("health", "keys", "create", "--name", "phone").strip()
+        self.key = self.run("health", "keys", "create", "--name", "phone", *_ALL_SCOPES).strip()
         address = self.url.removeprefix("http://")
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(

@@ -10,13 +10,16 @@ from sqlalchemy import Connection, func, insert, select
 
 from penstock.apps.health import quality
 from penstock.apps.health.quality import Look
-from penstock.apps.health.schema import ingests, keys, points, quarantine, users
+from penstock.apps.health.schema import ingests, points, quarantine
 from penstock.apps.health.schema import metrics as summaries
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
 from penstock.apps.health.store.migrations import migrate
 from penstock.identifiers import new_id
 from penstock.observe.metrics import registry
+from penstock.platform.access import schema as access
+from penstock.platform.access.keys import users_holding
+from penstock.platform.access.schema import keys, users
 from penstock.platform.database import Database
 
 NOW = datetime(2026, 3, 31, 15, 30, tzinfo=UTC)
@@ -30,8 +33,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     url = f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgis_database")
     database = Database.of(url)
     migrate(database)
+    database.call(access.metadata.create_all)
     yield database
     database.close()
+
+
+def senders(database: Database) -> list[int]:
+    """Return the users who have a key to send with."""
+    return database.call(lambda connection: users_holding(connection, "health.ingest"))
 
 
 class Person:
@@ -44,7 +53,12 @@ class Person:
     def _create(self, connection: Connection, name: str, key: dict[str, Any]) -> int:
         row = insert(users).values(name=name, created_at=NOW - 400 * DAY).returning(users.c.id)
         user = int(connection.execute(row).scalar_one())
-        values = {"prefix": f"{next(_prefixes):08x}", "hash": "", "name": "phone", "scopes": '["ingest", "read"]'}
+        values = {
+            "prefix": f"{next(_prefixes):08x}",
+            "hash": "",
+            "name": "phone",
+            "scopes": '["health.ingest", "health.read"]',
+        }
         given = {"id": new_id(), "user_id": user, "created_at": NOW - 400 * DAY, **values, **key}
         connection.execute(insert(keys).values(**given))
         return user
@@ -96,7 +110,7 @@ class Person:
 
     def found(self, now: datetime = NOW, **settings: Any) -> Look:
         """What a look finds."""
-        return quality.look(self._database, Settings(**settings), now)[self.id]
+        return quality.look(self._database, Settings(**settings), now, [self.id])[self.id]
 
 
 def every(step: timedelta, until: datetime = NOW, days: float = 30) -> list[datetime]:
@@ -157,8 +171,8 @@ def test_users_whose_keys_do_not_work_are_left_alone(database: Database) -> None
     me = Person(database)
     Person(database, "revoked", revoked_at=NOW - DAY)
     Person(database, "expired", expires_at=NOW - DAY)
-    Person(database, "reader", scopes='["read"]')
-    assert list(quality.look(database, Settings(), NOW)) == [me.id]
+    Person(database, "reader", scopes='["health.read"]')
+    assert list(quality.look(database, Settings(), NOW, senders(database))) == [me.id]
 
 
 def test_a_metric_that_stops_is_stale(database: Database) -> None:
@@ -261,7 +275,7 @@ def test_quarantined_points_and_unreadable_bodies_are_found(database: Database) 
 def test_users_see_nothing_of_one_another(database: Database) -> None:
     me, other = Person(database), Person(database, "other")
     regular(me)
-    found = quality.look(database, Settings(), NOW)
+    found = quality.look(database, Settings(), NOW, senders(database))
     assert kinds(found[me.id]) == []
     assert kinds(found[other.id]) == ["silence"]
 
@@ -271,7 +285,7 @@ def test_findings_are_shown_as_numbers_of_users(database: Database) -> None:
     regular(me)
     Person(database, "a")
     Person(database, "b")
-    quality.look(database, Settings(), NOW)
+    quality.look(database, Settings(), NOW, senders(database))
 
     def users_with(finding: str) -> float | None:
         return registry.get_sample_value("health_export_quality_users", {"finding": finding})
@@ -289,6 +303,6 @@ def test_a_look_ends_early_when_it_is_to_stop(database: Database) -> None:
     for name in ("a", "b", "c"):
         Person(database, name)
     answers = iter([False, True])
-    assert len(quality.look(database, Settings(), NOW, lambda: next(answers))) == 1
+    assert len(quality.look(database, Settings(), NOW, senders(database), lambda: next(answers))) == 1
     count = select(func.count()).select_from(looks)
     assert database.call(lambda connection: connection.scalar(count)) == 1

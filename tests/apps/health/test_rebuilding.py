@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from penstock.application import Installation
 from penstock.apps.health.acceptance import Accepted
 from penstock.apps.health.raw import Raw
 from penstock.apps.health.rebuilding import rebuild
-from penstock.apps.health.schema import points, users
+from penstock.apps.health.schema import points
 from penstock.apps.health.settings import Settings
 from penstock.apps.health.store.migrations import migrate
 from penstock.errors import ConfigError
@@ -29,7 +29,6 @@ MOMENT = datetime(2026, 2, 3, tzinfo=UTC)
 def database(tmp_path: Path) -> Database:
     database = Database.of(f"sqlite:///{tmp_path}/penstock-health.db")
     migrate(database)
-    database.call(lambda connection: connection.execute(insert(users).values(id=1, name="me", created_at=MOMENT)))
     return database
 
 

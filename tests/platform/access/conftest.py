@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,17 +13,35 @@ import pytest
 from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 
-from penstock.apps.health import schema
-from penstock.apps.health.settings import Settings
+from penstock.clock import Clock
 from penstock.inputs.feed import Feed, feed
-from penstock.platform.access import keys
+from penstock.platform.access import keys, schema
 from penstock.platform.access.audit import FEED
 from penstock.platform.access.gate import Gate, GateMiddleware
+from penstock.platform.access.options import AccessOptions
+from penstock.platform.access.scopes import DEFAULT_LIMIT, MEGABYTE, Limit, Scope, Scopes
 from penstock.platform.database import Database
 from penstock.platform.web import errors
 from penstock.testing.contexts import lend_context
 
-TABLES = [schema.users, schema.keys, schema.audit, schema.characteristics]
+INGEST = Limit(requests=50, bytes=10 * MEGABYTE, allowance_requests=5000, allowance_bytes=5000 * MEGABYTE)
+
+
+def declared(**limits: Limit) -> Scopes:
+    """Scopes of an application, with shorter names."""
+    return Scopes(
+        [
+            Scope("toys.ingest", "", limits.get("ingest", INGEST), is_default=True, aliases=("ingest", "write")),
+            Scope("toys.read", "", limits.get("read", DEFAULT_LIMIT), aliases=("read",)),
+            Scope("toys.admin", "", aliases=("admin",)),
+        ]
+    )
+
+
+def create(connection: Any, *, scopes: Any = ("ingest", "read"), **given: Any) -> keys.Made:
+    """Make a key as commands and routes do."""
+    limits = declared().limits(given.pop("limits", None))
+    return keys.create(connection, **({"name": "phone"} | given), scopes=declared().asked(scopes), limits=limits)
 
 
 @get("/readings", opt={"scope": "read"})
@@ -57,6 +74,19 @@ async def alive() -> str:
     return "alive"
 
 
+class MovedClock(Clock):
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Running:
     """A gate that is open, and a client of the routes behind it."""
 
@@ -64,7 +94,7 @@ class Running:
         self.gate, self.database, self.client, self.app = gate, database, client, app
 
     async def make(self, **given: Any) -> keys.Made:
-        return await self.database.run(lambda connection: keys.create(connection, **({"name": "phone"} | given)))
+        return await self.database.run(lambda connection: create(connection, **given))
 
     async def get(self, key: str | None, path: str = "/readings", **headers: str) -> httpx.Response:
         shown = {"authorization": f"Bearer {key}"} if key else {}
@@ -90,19 +120,21 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def _made(url: str) -> Iterator[Database]:
     database = Database.of(url)
-    database.call(lambda connection: schema.metadata.create_all(connection, tables=TABLES))
+    database.call(lambda connection: schema.metadata.create_all(connection))
     yield database
     database.close()
 
 
 @asynccontextmanager
 async def running(database: Database, **settings: Any) -> AsyncIterator[Running]:
-    gate = Gate.of(Settings(**settings), database)
+    limits = {name: settings.pop(name) for name in ("ingest", "read") if name in settings}
+    clock = settings.pop("clock", None)
+    gate = Gate(AccessOptions(**settings), declared(**limits), database, clock=clock)
     app = Litestar(
         [read, send, administer, forgotten, any_key, alive],
         middleware=[GateMiddleware],
         exception_handlers=errors.HANDLERS,  # type: ignore[arg-type]
-        state=State({"health": SimpleNamespace(gate=gate, database=database, settings=gate.settings)}),
+        state=State({"gate": gate, "application": "toys"}),
         logging_config=None,
     )
     transport = httpx.ASGITransport(app)

@@ -10,14 +10,16 @@ import pytest
 from ruamel.yaml import YAML
 from sqlalchemy import select
 
-from penstock.apps.health import schema
 from penstock.clients.database import Postgres
 from penstock.config.configuration import loads
 from penstock.engine import Engine
 from penstock.inputs.feed import Feed, feed
+from penstock.platform.access import schema
 from penstock.platform.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
 from penstock.platform.access.caller import Caller
 from penstock.testing.contexts import lend_context
+
+from .conftest import MovedClock
 
 CALLER = Caller(
     user=7,
@@ -59,7 +61,7 @@ async def test_what_comes_while_rows_are_written_is_written_together(tmp_path):
 
 
 async def test_a_stream_that_refuses_or_hangs_costs_no_request_and_no_row(tmp_path, caplog):
-    audit = Audit(patience=0.1)
+    audit = Audit(timeout=0.1)
     async with lend_context(tmp_path) as context, Feed(name=FEED).open(context) as reader:
         writing = asyncio.create_task(audit.record("refused", caller=CALLER))
         delivery = await reader.read()
@@ -84,13 +86,19 @@ async def test_whoever_gives_up_waiting_has_still_been_written_down(tmp_path):
 
 
 def test_what_repeats_is_told_once_a_minute_with_its_number():
-    repeated = Repetitions(60, most=10)
-    assert repeated.count("a", 0) == 1
-    assert [repeated.count("a", moment) for moment in (1, 2, 59)] == [0, 0, 0]
-    assert repeated.count("b", 3) == 1
-    assert repeated.count("a", 60) == 4
+    clock = MovedClock()
+    repeated = Repetitions(clock, size=10)
+
+    def count(what, moment):
+        clock.now = moment
+        return repeated.count(what)
+
+    assert count("a", 0) == 1
+    assert [count("a", moment) for moment in (1, 2, 59)] == [0, 0, 0]
+    assert count("b", 3) == 1
+    assert count("a", 60) == 4
     for number in range(100):
-        repeated.count(number, 61)
+        count(number, 61)
     assert len(repeated._seen) == 10
 
 
@@ -125,10 +133,9 @@ async def test_l17_the_shipped_stream_puts_what_the_gate_saw_into_the_table(open
 
 def shipped(environment, directory):
     """The stream of the audit as it is shipped, with its log in a folder of the test."""
-    document = YAML(typ="safe").load(files("penstock.apps.health").joinpath("streams.yaml").read_text())
-    streams = [stream for stream in document["streams"] if stream["id"] == FEED]
+    document = YAML(typ="safe").load(files("penstock.apps.access").joinpath("streams.yaml").read_text())
     return loads(
-        json.dumps({"streams": streams, "data": str(directory), "health_check": {"enabled": False}}),
+        json.dumps({"streams": document["streams"], "data": str(directory), "health_check": {"enabled": False}}),
         ".json",
         environment=environment,
     )

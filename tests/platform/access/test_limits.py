@@ -6,18 +6,27 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from penstock.apps.health.settings import DAY, HOUR, Limit, Settings
+from penstock.clock import Clock as RealClock
 from penstock.platform.access.limits import Demand, MemoryLimits
+from penstock.platform.access.options import AccessOptions
 from penstock.platform.access.redis import Replicas, SharedLimits
+from penstock.platform.access.scopes import Limit
+
+from .conftest import INGEST
 
 START = 1_900_000_000.0
 
 
-class Clock:
+HOUR, DAY = 3600, 86_400
+
+
+class Clock(RealClock):
+    """A clock that a test moves."""
+
     def __init__(self) -> None:
         self.now = START
 
-    def __call__(self) -> float:
+    def time(self) -> float:
         return self.now
 
 
@@ -164,7 +173,7 @@ async def test_what_never_fits_is_to_be_tried_no_sooner_than_in_a_day(any_limits
 
 
 async def test_only_so_many_are_remembered(clock):
-    limits = MemoryLimits(clock, tracked=100)
+    limits = MemoryLimits(clock, size=100)
     limit = Limit(requests=1, bytes=1)
     for number in range(1000):
         await limits.admit(asks(limit, subject=f"address:{number}"))
@@ -173,7 +182,7 @@ async def test_only_so_many_are_remembered(clock):
 
 async def test_l14_the_schedule_of_the_app_and_a_backfill_pass(limits, clock):
     """24 synchronisations a day, then a year of 160 MB in 400 parts, through the limits as they are shipped."""
-    limit, address = Settings().ingest, Settings().by_address
+    limit, address = INGEST, AccessOptions().by_address
     for _ in range(48):
         clock.now += HOUR
         for _ in range(8):  # parts of one run

@@ -14,7 +14,8 @@ from ...clients.database import Postgres, Sqlite
 from ...config.configuration import loads
 from ...errors import TransientError
 from ...inputs.feed import feed
-from ...platform.access.gate import Gate
+from ...platform.access.schema import OWNER
+from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
 from ...platform.ownership import database_of, rows_database, space_of, url_of
 from ...platform.pages import StaticPages
@@ -25,11 +26,12 @@ from ...stream import Stream
 from . import metrics, service
 from .acceptance import batch
 from .api.app import build
+from .gate import gate_of
 from .raw import Raw
 from .schedule import Schedule
-from .schema import metadata
+from .scopes import declared
 from .settings import Settings
-from .store.migrations import SCHEMA, VERSION_TABLE, migrate
+from .store.migrations import MOVED, SCHEMA, VERSION_TABLE, migrate
 
 PATHS = ("/api/v1/*", "/v1/ingest", "/api/data", "/health/live", "/health/ready", "/ready")
 """Where the API is found."""
@@ -54,8 +56,16 @@ class Health(Application, Settings, type="health"):
 
     extra: ClassVar[str] = "health"
 
+    def needs(self, installation: Installation) -> Sequence[str]:
+        """Return the application that keeps users and keys."""
+        return ["access"]
+
+    def scopes(self) -> Sequence[AccessScope]:
+        """Return what a key may be good for here."""
+        return declared(self)
+
     def streams(self, installation: Installation) -> Sequence[Stream]:
-        """Return the stream of exports and that of the audit; raises ConfigError."""
+        """Return the stream of exports; raises ConfigError."""
         settings = self.settings(installation)
         variables = {
             "PENSTOCK_DATA": str(settings.data),
@@ -81,7 +91,7 @@ class Health(Application, Settings, type="health"):
         try:
             if isinstance(database.where, Sqlite) and isinstance(rows, Sqlite) and is_beside(rows.path, VERSION_TABLE):
                 with hold(installation.data / "wal" / "health"):  # an older version that still runs would write on
-                    move_into_file(rows.path, database.where.path, metadata.tables, VERSION_TABLE)
+                    move_into_file(rows.path, database.where.path, MOVED, VERSION_TABLE)
             migrate(database)
         finally:
             database.close()
@@ -92,7 +102,7 @@ class Health(Application, Settings, type="health"):
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where the page is and how a key is made."""
-        key = "a key for the phone: {penstock} health keys create{data} --name phone"
+        key = "a key for the phone: {penstock} keys create{data} --name phone --scope health.ingest"
         return {"health": f"http://{installation.address}/health-data; {key}"}
 
     def settings(self, installation: Installation) -> Settings:
@@ -113,18 +123,20 @@ class Health(Application, Settings, type="health"):
         """Yield the API and the page; the data is looked after meanwhile."""
         settings = self.settings(platform.installation)
         database = database_of(platform.installation, SCHEMA, on_wait=metrics.waited)
-        gate = Gate.of(settings, database)
+        access = database_of(platform.installation, OWNER, on_wait=metrics.waited)
+        gate = gate_of(settings, access)
         try:
             async with gate.open():
                 raw = await asyncio.to_thread(Raw.of, settings)
-                health = service.Health(settings=settings, database=database, raw=raw, gate=gate)
+                health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
                 api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
                 page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
                 platform.start(_send_again(raw))
-                platform.start(Schedule(settings, database).serve(platform.context, platform.stop))
+                platform.start(Schedule(settings, database, access).serve(platform.context, platform.stop))
                 yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)
         finally:
             await asyncio.to_thread(database.close)
+            await asyncio.to_thread(access.close)
 
 
 async def _send_again(raw: Raw) -> None:

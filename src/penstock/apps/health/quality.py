@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Text, case, delete, func, insert, literal, or_, select
+from sqlalchemy import Connection, Text, case, delete, func, insert, literal, select
 
 from ...platform.database import Database
 from . import metrics
-from .schema import ingests, keys, points, quality, quarantine
+from .schema import ingests, points, quality, quarantine
 from .schema import metrics as summaries
 from .settings import DAY, Settings
 
@@ -85,14 +85,18 @@ class _Day(NamedTuple):
 
 
 def look(
-    database: Database, settings: Settings, now: datetime, stopping: Callable[[], bool] = lambda: False
+    database: Database,
+    settings: Settings,
+    now: datetime,
+    users: Iterable[int],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> dict[int, Look]:
-    """Look at the data of all users who have a key to send with; write down what is found and show it as metrics.
+    """Look at the data of ``users``; write down the findings and show them as metrics.
 
     Ends early once ``stopping`` says so. Raises PenstockError.
     """
     found: dict[int, Look] = {}
-    for user in database.call(lambda connection: _users(connection, now)):
+    for user in users:
         if stopping():
             return found
         found[user] = seen = database.call(partial(_examine, user=user, settings=settings, now=now))
@@ -131,15 +135,6 @@ def last(connection: Connection, now: datetime) -> list[Look]:
 def looked(connection: Connection) -> datetime | None:
     """Return when any process last wrote down what it found."""
     return connection.scalar(select(quality.c.time).order_by(quality.c.id.desc()).limit(1))
-
-
-def _users(connection: Connection, now: datetime) -> list[int]:
-    query = select(keys.c.user_id).where(
-        keys.c.revoked_at.is_(None),
-        or_(keys.c.expires_at.is_(None), keys.c.expires_at > now),
-        keys.c.scopes.like('%"ingest"%'),
-    )
-    return list(connection.scalars(query.distinct().order_by(keys.c.user_id)))
 
 
 def _examine(connection: Connection, user: int, settings: Settings, now: datetime) -> Look:

@@ -12,15 +12,16 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, distinct, func, or_, select, text
+from sqlalchemy import Connection, distinct, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from ...context import Context
 from ...errors import PenstockError
 from ...inputs.feed import feed
+from ...platform.access.keys import users_holding
 from ...platform.database import Database
 from . import metrics, quality
-from .schema import ingests, keys, quarantine
+from .schema import ingests, quarantine
 from .settings import DAY, Settings
 from .store import retention
 
@@ -53,8 +54,10 @@ class Job(NamedTuple):
 class Schedule:
     """A service that runs jobs: a plain timer. A job that fails is logged and is due again later."""
 
-    def __init__(self, settings: Settings, database: Database, jobs: Sequence[Job] | None = None) -> None:
-        self._settings, self._database = settings, database
+    def __init__(
+        self, settings: Settings, database: Database, access: Database, jobs: Sequence[Job] | None = None
+    ) -> None:
+        self._settings, self._database, self._access = settings, database, access
         self._stopping = threading.Event()
         self.jobs = list(jobs) if jobs is not None else self._usual()
         for job in self.jobs:
@@ -89,7 +92,7 @@ class Schedule:
     async def _has_tables(self) -> bool:
         """Whether the tables are there: the stream takes what is sent before its output has made them."""
         try:
-            await self._database.run(lambda connection: connection.execute(select(keys.c.id).limit(1)).first())
+            await self._database.run(lambda connection: connection.execute(select(ingests.c.id).limit(1)).first())
         except PenstockError:
             return False
         return True
@@ -140,22 +143,23 @@ class Schedule:
             raise self._database.classify_error(original) from error
 
     def _refresh(self, now: datetime) -> None:
-        self._database.call(lambda connection: refresh(connection, now))
+        users = self._access.call(users_holding)
+        self._database.call(lambda connection: refresh(connection, now, len(users)))
 
     def _reread(self, now: datetime) -> None:
         quality.show(self._database.call(lambda connection: quality.last(connection, now)))
 
     def _look(self, now: datetime) -> None:
-        quality.look(self._database, self._settings, now, self._stopping.is_set)
+        users = self._access.call(lambda connection: users_holding(connection, "health.ingest"))
+        quality.look(self._database, self._settings, now, users, self._stopping.is_set)
 
     def _retain(self, now: datetime) -> None:
         retention.apply(self._database, self._settings, now)
+        retention.apply_to_audit(self._access, self._settings, now)
 
 
-def refresh(connection: Connection, now: datetime) -> None:
+def refresh(connection: Connection, now: datetime, users: int) -> None:
     """Show as metrics what the tables hold; ingests are found by their ids, which are in the order of time."""
-    works = (keys.c.revoked_at.is_(None), or_(keys.c.expires_at.is_(None), keys.c.expires_at > now))
-    users = connection.execute(select(func.count(distinct(keys.c.user_id))).where(*works)).scalar_one()
     today = ingests.c.id >= _first_id(now - timedelta(days=1))
     active = connection.execute(select(func.count(distinct(ingests.c.user_id))).where(today)).scalar_one()
     last = connection.execute(select(ingests.c.received_at).order_by(ingests.c.id.desc()).limit(1)).scalar()

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -25,31 +24,6 @@ from sqlalchemy import (
 from ...platform.columns import SERIAL, Identifier, Key, Moment
 
 metadata = MetaData()
-users = Table(
-    "health_users",
-    metadata,
-    Column("id", SERIAL, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("created_at", Moment, nullable=False),
-)
-
-keys = Table(
-    "health_keys",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("user_id", ForeignKey("health_users.id"), nullable=False, index=True),
-    Column("prefix", Text, nullable=False, unique=True),
-    Column("hash", Text, nullable=False),  # Argon2id
-    Column("name", Text, nullable=False),
-    Column("scopes", Text, nullable=False),  # JSON list of ingest, read, export, admin
-    Column("created_at", Moment, nullable=False),
-    Column("expires_at", Moment),
-    Column("revoked_at", Moment),
-    Column("last_used_at", Moment),
-    Column("replaced_by", Text),  # the key that a rotation made
-    Column("limits", Text),  # JSON: {"ingest": {"requests": ..}, ..}, in place of the settings'
-)
-
 ingests = Table(
     "health_ingests",
     metadata,
@@ -320,24 +294,6 @@ characteristics = Table(
     Column("values", Text, nullable=False),  # JSON
     Column("updated_at", Moment, nullable=False),
     Column("verified_at", Moment),
-)
-
-audit = Table(
-    "health_audit",
-    metadata,
-    Column("id", Text, primary_key=True),  # a UUID of version 7
-    Column("time", Moment, nullable=False),
-    Column("user_id", SERIAL),
-    Column("key_id", Text),
-    Column("action", Text, nullable=False),  # authentication_success, ingest_accepted, api_key_created ...
-    Column("outcome", Text, nullable=False),  # success, refused, failed
-    Column("resource", Text),
-    Column("address", Text),
-    Column("user_agent", Text),
-    Column("request_id", Text),
-    Column("details", Text),  # JSON
-    Index("health_audit_user", "user_id", "time"),
-    Index("health_audit_time", "time"),
 )
 
 quality = Table(

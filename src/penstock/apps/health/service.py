@@ -19,5 +19,7 @@ class Health:
 
     settings: Settings
     database: Database
+    access: Database
+    """Where keys and the audit are."""
     raw: Raw
     gate: Gate

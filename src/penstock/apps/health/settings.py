@@ -13,23 +13,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from ...duration import Duration
 from ...errors import ConfigError
 from ...options import Options
+from ...platform.access.scopes import MEGABYTE, Limit
 
-MEGABYTE = 1_000_000
 HOUR = 3600.0
 DAY = 86_400.0
-
-
-class Limit(Options):
-    """What one key, or one address, may do: a sliding hour, and an allowance for each sliding day beyond it."""
-
-    requests: int = Field(gt=0)
-    """Requests in any hour."""
-    bytes: int = Field(gt=0)
-    """Bytes of bodies in any hour."""
-    allowance_requests: int = Field(0, ge=0)
-    """Requests in any day beyond those of the hours: the backfill allowance."""
-    allowance_bytes: int = Field(0, ge=0)
-    """Bytes in any day beyond those of the hours."""
 
 
 class Settings(Options):

@@ -14,11 +14,13 @@ from ...clients.database import Postgres
 from ...clients.view import Tables, tables
 from ...config.configuration import loads
 from ...errors import PenstockError
+from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
 from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, rows_database
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.listener import answer
 from ...stream import Stream
+from .scopes import declared
 
 SCHEMA = "public"
 """The schema of PostgreSQL in which the rows are: they are the user's own, and other tools look for them there."""
@@ -40,6 +42,10 @@ class Inbox(Application, type="inbox"):
 
     folder: Path = Path("inbox")
     """The folder of files: each of its folders is a table."""
+
+    def scopes(self) -> Sequence[AccessScope]:
+        """Return what a key may be good for here."""
+        return declared()
 
     def streams(self, installation: Installation) -> Sequence[Stream]:
         """Return the stream of posts and the stream of files; raises ConfigError for a database that is none."""

@@ -1,4 +1,4 @@
-"""Where a request comes from, behind proxies that are trusted and those that are not."""
+"""Find the address of a client behind proxies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 UNKNOWN = "unknown"
 """The address of a client that has none, for example on a Unix socket."""
-MOST_HOPS = 32
+MAX_HOPS = 32
 """How many entries of X-Forwarded-For are looked at, from the right."""
 
 
@@ -24,7 +24,7 @@ def client(peer: str | None, forwarded: Iterable[str], trusted: Iterable[IPv4Net
     if not networks:
         return str(found)
     hops = ",".join(forwarded).split(",")
-    for hop in hops[: -MOST_HOPS - 1 : -1]:
+    for hop in hops[: -MAX_HOPS - 1 : -1]:
         if not _within(found, networks):
             break
         before = _address(hop)
@@ -35,7 +35,7 @@ def client(peer: str | None, forwarded: Iterable[str], trusted: Iterable[IPv4Net
 
 
 def group(address: str) -> str:
-    """Return what is limited together with ``address``: itself, or the network of 64 bits of an IPv6 address."""
+    """Return the subject of limits for ``address``: itself, or the /64 network of an IPv6 address."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return f"{IPv6Address(int(found) >> 64 << 64)}/64"

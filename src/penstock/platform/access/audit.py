@@ -1,36 +1,40 @@
-"""Who did what, and when: rows that are durable before the answer is given."""
+"""The audit: who did what, and when, durable before the request is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
+from sqlalchemy import Connection, delete, select
 
+from ...clock import Clock
 from ...errors import PenstockError
 from ...identifiers import new_id
 from ...inputs.feed import feed
+from ..cache import Cache, SingleFlight
 from .caller import Caller
+from .schema import audit as table
 
-log = logging.getLogger("penstock.health.audit")
+log = logging.getLogger("penstock.access.audit")
 
 Outcome = Literal["success", "refused", "failed"]
-FEED = "health-audit"
-PATIENCE = 2.0
+FEED = "penstock-audit"
+SEND_TIMEOUT = 2.0
 """How long the stream may take to make rows durable, in seconds."""
-TOGETHER = 1000
+BATCH_SIZE = 1000
 """How many rows are sent at once."""
-MOST_WAITING = 10_000
-"""How many rows may wait to be sent; who comes later waits for room."""
-LONGEST = 512
-"""How many characters are kept of what a client says of itself."""
+QUEUE_SIZE = 10_000
+"""How many rows may wait to be sent; later ones wait for room."""
+REPEAT_INTERVAL = 60.0
+"""How often something that repeats is written down, in seconds."""
+MAX_USER_AGENT = 512
+"""How many characters of a user agent are kept."""
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +51,7 @@ SCHEMA = pa.schema(
         pa.field("details", pa.string()),
     ]
 )
-"""The columns of ``health_audit``."""
+"""The columns of ``penstock_audit``."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,7 @@ def entry(
     user: int | None = None,
     key: str | None = None,
 ) -> Entry:
-    """Return the row for what ``caller`` did now; ``user`` and ``key`` stand in where there is none."""
+    """Return a row of now; ``user`` and ``key`` are used without a ``caller``."""
     return Entry(
         id=new_id(),
         time=datetime.now(UTC),
@@ -86,30 +90,30 @@ def entry(
         outcome=outcome,
         resource=resource,
         address=caller.address if caller else None,
-        user_agent=(caller.user_agent[:LONGEST] or None) if caller else None,
+        user_agent=(caller.user_agent[:MAX_USER_AGENT] or None) if caller else None,
         request_id=(caller.request_id or None) if caller else None,
         details=json.dumps(details, default=str) if details else None,
     )
 
 
 def batch(entries: list[Entry]) -> pa.RecordBatch:
-    """Return the rows as the stream takes them."""
+    """Return rows as a batch with the columns of SCHEMA."""
     columns = [pa.array([getattr(row, field.name) for row in entries], field.type) for field in SCHEMA]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 class Audit:
-    """Sends rows to the stream behind ``feed("health-audit")``; those that come while it writes go together.
+    """Send rows to the stream behind ``feed("penstock-audit")``; those that come while it writes go together.
 
-    A row that cannot be sent is logged with all its fields as an error: nobody's request fails for it.
+    A row that cannot be sent is logged with all its fields as an error: no request fails for it.
     """
 
-    def __init__(self, patience: float = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self, timeout: float = SEND_TIMEOUT, clock: Clock | None = None) -> None:
+        self._timeout = timeout
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
-        self._room = asyncio.Semaphore(MOST_WAITING)
-        self._sending: asyncio.Task[None] | None = None
-        self._repeated = Repetitions()
+        self._room = asyncio.Semaphore(QUEUE_SIZE)
+        self._sending: SingleFlight[str, None] = SingleFlight(size=1)
+        self._repeated = Repetitions(clock)
 
     async def record(
         self,
@@ -128,28 +132,26 @@ class Audit:
         async with self._room:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((row, done))
-            if self._sending is None or self._sending.done():
-                self._sending = asyncio.create_task(self._send_all())
+            self._sending.start("rows", self._send_all)
             await done
 
     async def write_rarely(self, row: Entry) -> None:
-        """Write what a client may repeat without a limit: once a minute for each address, key and action.
+        """Write something that a client may repeat without limit: once a minute for each address, key and action.
 
         The row then says how many there were since the last (``details.times``).
         """
-        times = self._repeated.count((row.action, row.key_id, row.address), time.monotonic())
+        times = self._repeated.count((row.action, row.key_id, row.address))
         if times:
             details = json.loads(row.details or "{}") | {"times": times}
             await self.write(msgspec.structs.replace(row, details=json.dumps(details)))
 
     async def close(self) -> None:
-        """Wait for what is being sent."""
-        if self._sending is not None:
-            await asyncio.gather(self._sending, return_exceptions=True)
+        """Wait until all rows are sent."""
+        await self._sending.close()
 
     async def _send_all(self) -> None:
         while self._waiting:
-            taken, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            taken, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
             try:
                 await self._send([row for row, _ in taken])
             finally:
@@ -162,25 +164,29 @@ class Audit:
         try:
             if not sender.is_open:
                 raise PenstockError(f"no stream takes feed {FEED!r}")
-            await sender.send(batch(rows), timeout=self._patience)
+            await sender.send(batch(rows), timeout=self._timeout)
         except Exception as error:
             for row in rows:
                 log.error("an audit row could not be written (%s): %s", error, msgspec.json.encode(row).decode())
 
 
 class Repetitions:
-    """Counts what repeats, and says when to tell."""
+    """Count what repeats, and say when to write it down."""
 
-    def __init__(self, interval: float = 60.0, most: int = 10_000) -> None:
-        self._interval, self._most = interval, most
-        self._seen: OrderedDict[Any, tuple[float, int]] = OrderedDict()
+    def __init__(self, clock: Clock | None = None, *, interval: float = REPEAT_INTERVAL, size: int = 10_000) -> None:
+        self._clock, self._interval = clock or Clock(), interval
+        self._seen: Cache[Any, list[float]] = Cache(ttl=2 * interval, size=size, clock=self._clock)
 
-    def count(self, what: Any, now: float) -> int:
-        """Return how often it happened since it was last told, if it is to be told now; else 0."""
-        since, times = self._seen.get(what, (now - self._interval, 0))
-        due = now - since >= self._interval
-        self._seen[what] = (now, 0) if due else (since, times + 1)
-        self._seen.move_to_end(what)
-        if len(self._seen) > self._most:
-            self._seen.popitem(last=False)
-        return times + 1 if due else 0
+    def count(self, what: Any) -> int:
+        """Return how often it happened since it was last written down, if that is due; else 0."""
+        now = self._clock.monotonic()
+        written, times = self._seen.get(what) or [now - self._interval, 0]
+        due = now - written >= self._interval
+        self._seen.put(what, [now, 0] if due else [written, times + 1])
+        return int(times) + 1 if due else 0
+
+
+def forget_audit(connection: Connection, before: datetime) -> int:
+    """Delete at most 10,000 rows of the audit that are older than ``before``; return how many."""
+    old = select(table.c.id).where(table.c.time < before).limit(10_000)
+    return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount

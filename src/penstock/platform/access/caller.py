@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
-
-Scope = Literal["ingest", "read", "export", "admin"]
-SCOPES: tuple[Scope, ...] = ("ingest", "read", "export", "admin")
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +12,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user_name: str
     key: str
     """The id of the key, never the key."""
-    scopes: frozenset[Scope]
+    scopes: frozenset[str]
     address: str
     """Of the client; behind a trusted proxy, as that says."""
     user_agent: str = ""

@@ -1,4 +1,4 @@
-"""The keys of the service: how they are written, made, listed, rotated and revoked."""
+"""Keys: their text, and making, listing, rotating and revoking them."""
 
 from __future__ import annotations
 
@@ -8,39 +8,34 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ...apps.health.schema import keys, users
-from ...apps.health.settings import Limit, Settings
 from ...duration import seconds
 from ...errors import ConfigError, PermanentError
 from ...identifiers import new_id
 from . import hashing
-from .caller import SCOPES, Scope
+from .schema import keys, users
 
-DEFAULT_SCOPES: tuple[Scope, ...] = ("ingest", "read", "export")
-ALIASES: Mapping[str, Scope] = {"write": "ingest"}
-"""Other names by which scopes are asked for."""
-LONGEST_NAME = 100
-_PREFIX = re.compile(r"(?:hea_)?([0-9a-f]{8})(?:[0-9a-f]{32})?$")
-_WRITTEN = re.compile(r"hea_([0-9a-f]{8})[0-9a-f]{32}")
+MAX_NAME_LENGTH = 100
+_PREFIX = re.compile(r"((?:pen|hea)_[0-9a-f]{8})(?:[0-9a-f]{32})?")
+"""How a key begins; those that begin with hea_ are of older versions."""
+_KEY = re.compile(r"((?:pen|hea)_[0-9a-f]{8})[0-9a-f]{32}")
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key; the key itself is known to its owner alone."""
+    """A key without its secret, which is known to its owner alone."""
 
     id: str
     user: int
     user_name: str
     prefix: str
-    """How it begins, which is no secret: ``hea_1a2b3c4d``."""
+    """Its public beginning: ``pen_1a2b3c4d``."""
     name: str
-    scopes: tuple[Scope, ...]
+    scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -54,17 +49,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "active"
 
-    def shown(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
         return {"state": self.state, **msgspec.to_builtins(self)}
 
 
 class NoSuchKey(PermanentError):
-    """There is no such key, or it is another user's."""
+    """The key does not exist, or it is another user's."""
 
 
 class Made(NamedTuple):
-    """A key that was made, and the only copy of what it reads."""
+    """A new key, and the only copy of its text."""
 
     key: Key
     secret: str
@@ -75,17 +70,8 @@ class Made(NamedTuple):
 
 def prefix_of(text: str) -> str | None:
     """Return the public part of a key, or None if ``text`` is not written like one."""
-    written = _WRITTEN.fullmatch(text)
+    written = _KEY.fullmatch(text)
     return written[1] if written else None
-
-
-def scopes_of(asked: Iterable[str]) -> tuple[Scope, ...]:
-    """Return the scopes that were asked for, the default ones for none; raises ConfigError for unknown ones."""
-    found = {ALIASES.get(name.strip().lower(), name.strip().lower()) for name in asked if name.strip()}
-    unknown = sorted(found - set(SCOPES))
-    if unknown:
-        raise ConfigError(f"there is no scope {unknown[0]!r}; expected some of {', '.join(SCOPES)}")
-    return tuple(scope for scope in SCOPES if scope in found) or DEFAULT_SCOPES
 
 
 def expiry_of(text: str | None, now: datetime | None = None) -> datetime | None:
@@ -113,30 +99,30 @@ def create(
     *,
     name: str,
     user: str | int = "me",
-    scopes: Iterable[str] = (),
+    scopes: Iterable[str],
     expires_at: datetime | None = None,
     limits: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Made:
     """Make a key for ``user``, a name that is made on demand or the id of one; raises ConfigError.
 
-    ``limits`` replace those of the settings, by class: ``{"ingest": {"requests": 1000}}``.
+    ``scopes`` and ``limits`` are by full names, as ``Scopes`` returns them; limits replace those of the scopes:
+    ``{"health.ingest": {"requests": 1000}}``.
     """
     name = _name(name, "key")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise ConfigError("the key would be expired already; expected a time that is to come")
-    granted, own_limits = scopes_of(scopes), _limits(limits)
     named = user if isinstance(user, int) else _name(user, "user")
-    prefix, secret = secrets.token_hex(4), secrets.token_hex(16)
-    written = f"hea_{prefix}{secret}"
+    prefix = f"pen_{secrets.token_hex(4)}"
+    written = prefix + secrets.token_hex(16)
     row: dict[str, Any] = {
         "id": new_id(),
         "prefix": prefix,
         "hash": hashing.hashed(written),
         "name": name,
-        "scopes": json.dumps(granted),
+        "scopes": json.dumps(list(scopes)),
         "created_at": datetime.now(UTC),
         "expires_at": expires_at,
-        "limits": own_limits,
+        "limits": json.dumps(limits) if limits else None,
     }
     owner = named if isinstance(named, int) else _user(connection, named)
     connection.execute(insert(keys).values(user_id=owner, **row))
@@ -158,7 +144,7 @@ def find(connection: Connection, key: str, *, user: int | None = None) -> Key:
         query = query.where(keys.c.user_id == user)
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise NoSuchKey(f"there is no key {_harmless(key)!r}; `penstock health keys list` shows all of them")
+        raise NoSuchKey(f"there is no key {_harmless(key)!r}; `penstock keys list` shows all of them")
     return _key(row)
 
 
@@ -168,7 +154,7 @@ def rotate(connection: Connection, key: str, *, overlap: float = 0.0, user: int 
     The new one has the old one's name, scopes and limits, and as long to live as that had. Raises NoSuchKey, and
     ConfigError for a key that does not work any more or was replaced before.
     """
-    old = _held(connection, key, user)
+    old = _lock(connection, key, user)
     if old.state != "active" or old.replaced_by is not None:
         raise ConfigError(f"key {old.prefix} is {'replaced' if old.state == 'active' else old.state}; make a new one")
     now = datetime.now(UTC)
@@ -191,21 +177,34 @@ def rotate(connection: Connection, key: str, *, overlap: float = 0.0, user: int 
 
 def revoke(connection: Connection, key: str, *, user: int | None = None) -> Key:
     """End ``key`` now, and for good; raises NoSuchKey. To revoke again changes nothing."""
-    found = _held(connection, key, user)
+    found = _lock(connection, key, user)
     if found.revoked_at is None:
         connection.execute(update(keys).where(keys.c.id == found.id).values(revoked_at=datetime.now(UTC)))
     return find(connection, found.id)
 
 
-def _held(connection: Connection, key: str, user: int | None) -> Key:
+def users_holding(connection: Connection, scope: str | None = None) -> list[int]:
+    """Return the ids of the users who have a key that works, for ``scope`` if that is given."""
+    works = or_(keys.c.expires_at.is_(None), keys.c.expires_at > datetime.now(UTC))
+    query = select(keys.c.user_id, keys.c.scopes).where(keys.c.revoked_at.is_(None), works)
+    return sorted({user for user, scopes in connection.execute(query) if scope is None or scope in json.loads(scopes)})
+
+
+def has_any(connection: Connection) -> bool:
+    """Tell whether a key was ever made."""
+    return connection.execute(select(keys.c.id).limit(1)).first() is not None
+
+
+def _lock(connection: Connection, key: str, user: int | None) -> Key:
     """Find a key that nobody else can change before this transaction ends: to write first takes the lock."""
     connection.execute(update(keys).where(_named(key)).values(name=keys.c.name))
     return find(connection, key, user=user)
 
 
 def _named(key: str) -> ColumnElement[bool]:
-    prefix = _PREFIX.match(key.strip())
-    return keys.c.prefix == prefix[1] if prefix else keys.c.id == key.strip()
+    key = key.strip()
+    prefix = _PREFIX.fullmatch(key)
+    return keys.c.prefix == prefix[1] if prefix else keys.c.id == key
 
 
 _SELECT = select(
@@ -225,8 +224,7 @@ _SELECT = select(
 
 def _key(row: RowMapping) -> Key:
     values = dict(row)
-    scopes = tuple(cast(Scope, scope) for scope in json.loads(values.pop("scopes")))
-    return Key(user=values.pop("user_id"), prefix=f"hea_{values.pop('prefix')}", scopes=scopes, **values)
+    return Key(user=values.pop("user_id"), scopes=tuple(json.loads(values.pop("scopes"))), **values)
 
 
 def _user(connection: Connection, name: str) -> int:
@@ -239,27 +237,11 @@ def _user(connection: Connection, name: str) -> int:
 
 def _name(text: str, of: str) -> str:
     text = text.strip()
-    if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
-        raise ConfigError(f"the name of a {of} has 1 to {LONGEST_NAME} printable characters, not {len(text)}")
+    if not 1 <= len(text) <= MAX_NAME_LENGTH or not text.isprintable():
+        raise ConfigError(f"the name of a {of} has 1 to {MAX_NAME_LENGTH} printable characters, not {len(text)}")
     return text
 
 
-def _limits(given: Mapping[str, Mapping[str, int]] | None) -> str | None:
-    if not given:
-        return None
-    classes = [name for name in given if name not in SCOPES]
-    if classes:
-        raise ConfigError(f"there is no limit {classes[0]!r}; expected some of {', '.join(SCOPES)}")
-    for name, parts in given.items():
-        default: Limit = getattr(Settings(), name)
-        try:
-            Limit.model_validate(default.model_dump() | dict(parts))
-        except ValidationError as invalid:
-            fault = invalid.errors(include_input=False)[0]
-            raise ConfigError(f"limit {name}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    return json.dumps({name: dict(parts) for name, parts in given.items()})
-
-
 def _harmless(key: str) -> str:
-    """A whole key that was given in place of an id is not repeated."""
-    return f"hea_{prefix}..." if (prefix := prefix_of(key.strip())) else key[:64]
+    """Show no more than the public beginning of a whole key that was given in place of an id."""
+    return f"{prefix}..." if (prefix := prefix_of(key.strip())) else key[:64]

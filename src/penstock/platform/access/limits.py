@@ -1,4 +1,4 @@
-"""How often, and how many bytes: a sliding hour for each key and address, and a day's allowance beyond it.
+"""Rate limits: a sliding hour for each key and address, and an allowance of the day beyond it.
 
 A request counts from the minute in which it came until an hour after that minute has ended, so no span of an hour ever
 holds more than the limit. What does not fit into the hour is taken from the allowance of the day, which is counted the
@@ -8,14 +8,14 @@ nothing is taken from anybody.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ...apps.health.settings import Limit
+from ...clock import Clock
+from .scopes import Limit
 
-TRACKED = 50_000
+CACHE_SIZE = 50_000
 """Of how many keys and addresses usage is kept in memory; those that were idle longest are forgotten first."""
 
 
@@ -36,7 +36,7 @@ DAY = Window(900, 96)
 
 
 class Demand(NamedTuple):
-    """What somebody asks for: ``requests`` and ``bytes`` within ``limit``, counted under the name ``subject``."""
+    """Requests and bytes that somebody asks for within ``limit``, counted under the name ``subject``."""
 
     subject: str
     limit: Limit
@@ -45,7 +45,7 @@ class Demand(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """How much of a limit is used after a demand, and what became of that."""
+    """How much of a limit is used after a demand, and whether that was taken."""
 
     limit: Limit
     fits: bool
@@ -80,7 +80,7 @@ class Usage(NamedTuple):
 
 
 class Limits(Protocol):
-    """Counts what is used."""
+    """Count requests and bytes."""
 
     async def admit(self, demands: Sequence[Demand]) -> list[Usage]:
         """Take all of the demands if all fit, else none of them; returns the usage for each."""
@@ -90,7 +90,7 @@ class Limits(Protocol):
 
 
 class Counts:
-    """What one subject used, in buckets by the number of the bucket since 1970: requests and bytes."""
+    """The requests and bytes of one subject, by the number of the bucket since 1970."""
 
     __slots__ = ("day", "hour")
 
@@ -100,15 +100,15 @@ class Counts:
 
 
 class MemoryLimits:
-    """Counts in this process alone."""
+    """Count in this process alone."""
 
-    def __init__(self, clock: Callable[[], float] = time.time, tracked: int = TRACKED) -> None:
-        self._clock, self._tracked = clock, tracked
+    def __init__(self, clock: Clock | None = None, size: int = CACHE_SIZE) -> None:
+        self._clock, self._size = clock or Clock(), size
         self._counts: OrderedDict[str, Counts] = OrderedDict()
 
     async def admit(self, demands: Sequence[Demand]) -> list[Usage]:
         """Take all of the demands if all fit, else none of them."""
-        now = self._clock()
+        now = self._clock.time()
         counts = [self._of(demand.subject, now) for demand in demands]
         if all(_fits(demand, of) for demand, of in zip(demands, counts, strict=True)):
             for demand, of in zip(demands, counts, strict=True):
@@ -118,7 +118,7 @@ class MemoryLimits:
 
     async def spend(self, demands: Sequence[Demand]) -> None:
         """Take the demands, whether they fit or not."""
-        now = self._clock()
+        now = self._clock.time()
         for demand in demands:
             _take(demand, self._of(demand.subject, now), now)
 
@@ -128,7 +128,7 @@ class MemoryLimits:
     def _of(self, subject: str, now: float) -> Counts:
         counts = self._counts.setdefault(subject, Counts())
         self._counts.move_to_end(subject)
-        while len(self._counts) > self._tracked:
+        while len(self._counts) > self._size:
             self._counts.popitem(last=False)
         for window, buckets in ((HOUR, counts.hour), (DAY, counts.day)):
             for bucket in [bucket for bucket in buckets if bucket < oldest(window, now)]:
@@ -171,6 +171,7 @@ def _take(demand: Demand, counts: Counts, now: float) -> None:
 
 
 def usage(demand: Demand, counts: Counts, now: float, fits: bool) -> Usage:
+    """Return what is used of the limit of ``demand``."""
     first = min(counts.hour, default=None)
     return Usage(
         limit=demand.limit,

@@ -1,12 +1,10 @@
-"""The state of a key as it is in the database at this moment, in well under a millisecond."""
+"""Read the state of a key from the database with each request, in well under a millisecond."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,36 +12,37 @@ from typing import Any, cast
 
 import msgspec
 
+from ...clock import Clock
 from ...errors import PenstockError, TransientError
 from ...runtime.threads import Threads
+from ..cache import Cache, SingleFlight
 from ..database import Database
-from .caller import Scope
 
-log = logging.getLogger("penstock.health.access")
+log = logging.getLogger("penstock.access")
 
-PATIENCE = 2.0
+READ_TIMEOUT = 2.0
 """How long the database may take, in seconds."""
-PAUSE = 1.0
+RETRY_INTERVAL = 1.0
 """How long the database is not asked after it failed, in seconds."""
-OUTLASTS = 3600.0
-"""How long a key that was seen works on while the database is away, in seconds."""
-REMEMBERED = 10_000
-"""Of how many keys the last known state is kept."""
+STALE_TTL = 3600.0
+"""How long a key that was read works on while the database is away, in seconds."""
+CACHE_SIZE = 10_000
+"""Of how many keys the last known state is kept, and how many may be asked for at once."""
 
 _COLUMNS = "k.prefix, k.id, k.user_id, u.name, k.hash, k.scopes, k.limits, k.expires_at, k.revoked_at"
-_FROM = f"SELECT {_COLUMNS} FROM health_keys k JOIN health_users u ON u.id = k.user_id"  # noqa: S608
+_FROM = f"SELECT {_COLUMNS} FROM penstock_keys k JOIN penstock_users u ON u.id = k.user_id"  # noqa: S608
 _SQLITE = f"{_FROM} WHERE k.prefix = ?"
 _POSTGRES = f"{_FROM} WHERE k.prefix = ANY(%s)"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides whether a key is let in."""
+    """The parts of a key by which it is admitted or refused."""
 
     key: str
     user: int
     user_name: str
     hash: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[str]
     limits: Mapping[str, Mapping[str, int]]
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -56,14 +55,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup:
-    """Reads keys by their public prefix over a connection of its own; what is asked meanwhile is read together."""
+    """Read keys by their public prefix over a connection of its own; those asked for meanwhile are read together."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+        self._database, self._clock = database, clock or Clock()
         self._channel: _Channel | None = None
         self._asked: dict[str, asyncio.Future[tuple[Any, ...] | None]] = {}
-        self._reading: asyncio.Task[None] | None = None
-        self._last: OrderedDict[str, tuple[tuple[Any, ...], State, float]] = OrderedDict()
+        self._reading: SingleFlight[str, None] = SingleFlight(size=1)
+        self._last: Cache[str, tuple[tuple[Any, ...], State]] = Cache(ttl=STALE_TTL, size=CACHE_SIZE, clock=self._clock)
         self._paused_until = 0.0
 
     async def find(self, prefix: str) -> State | None:
@@ -75,37 +74,32 @@ class Lookup:
             row = await self._read(prefix)
         except PenstockError as error:
             last = self._last.get(prefix)
-            if last is None or last[2] + OUTLASTS < time.monotonic():
+            if last is None:
                 raise TransientError("keys cannot be checked: the database does not answer") from error
             return last[1]
         if row is None:
-            self._last.pop(prefix, None)
+            self._last.drop(prefix)
             return None
         last = self._last.get(prefix)
         state = last[1] if last is not None and last[0] == row else _state(row)
-        self._last[prefix] = (row, state, time.monotonic())
-        self._last.move_to_end(prefix)
-        if len(self._last) > REMEMBERED:
-            self._last.popitem(last=False)
+        self._last.put(prefix, (row, state))
         return state
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)
+        await self._reading.close()
         if self._channel is not None:
             self._channel.end()
             self._channel = None
 
     async def _read(self, prefix: str) -> tuple[Any, ...] | None:
-        """Whatever is read was asked of the database after this was called."""
-        if time.monotonic() < self._paused_until:
-            raise TransientError("the database has just failed")
+        """Read the row; it is asked of the database after this was called, never before."""
+        if self._clock.monotonic() < self._paused_until or len(self._asked) >= CACHE_SIZE:
+            raise TransientError("the database has just failed, or too many keys are asked for")
         asked = self._asked.get(prefix)
         if asked is None:
             asked = self._asked[prefix] = asyncio.get_running_loop().create_future()
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_all())
+        self._reading.start("keys", self._read_all)
         return await asyncio.shield(asked)
 
     async def _read_all(self) -> None:
@@ -127,10 +121,10 @@ class Lookup:
         if self._channel is None:
             self._channel = _Channel(self._database)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(READ_TIMEOUT):
                 rows = await self._channel.select(prefixes)
         except TimeoutError:
-            raise TransientError(f"the database did not answer within {PATIENCE:g} s") from None
+            raise TransientError(f"the database did not answer within {READ_TIMEOUT:g} s") from None
         return {row[0]: tuple(row) for row in rows}
 
     def _pause(self, error: PenstockError) -> None:
@@ -138,7 +132,7 @@ class Lookup:
         if self._channel is not None:
             self._channel.end()
             self._channel = None
-        self._paused_until = time.monotonic() + PAUSE
+        self._paused_until = self._clock.monotonic() + RETRY_INTERVAL
         log.warning("keys are checked by their last known state: %s", error)
 
 

@@ -1,4 +1,4 @@
-"""The gate in front of each route of the API."""
+"""The gate in front of the routes of an application."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..web.errors import ApiError
-from .visit import Visit, request_id
+from .request import AuthRequest, request_id
 
 if TYPE_CHECKING:
     from .gate import Gate
 
 
 class GateMiddleware:
-    """Lets requests in to their handler, or raises ApiError; says in each answer what is left of the limits.
+    """Pass admitted requests to their handler and raise ApiError for others; add the limits to each answer.
 
-    The handler's ``opt`` says what a key must be good for (``{"scope": "read", "limit": "read"}``, ``"any"`` for any
-    key) or that none is needed (``{"public": True}``). A handler of ours that says nothing needs ``admin``.
+    The handler's ``opt`` names the scope that a key must have (``{"scope": "read", "limit": "read"}``, ``"any"`` for
+    any key, ``"operator"`` for what concerns the whole process) or says that no key is needed (``{"public": True}``). A
+    handler that says nothing needs ``admin``. Names are those of the application in ``state.application``; the Gate is
+    in ``state.gate``.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,26 +35,27 @@ class GateMiddleware:
             given = (value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-request-id")
             await self.app(scope, receive, _Answer(send, {"x-request-id": request_id(given)}))
             return
-        gate: Gate = scope["litestar_app"].state.health.gate
-        visit = Visit.of(scope, gate.settings.trusted_proxies)
-        identified = {"x-request-id": visit.request_id}
+        state = scope["litestar_app"].state
+        gate: Gate = state.gate
+        request = AuthRequest.of(scope, state.application, gate.options.trusted_proxies)
+        identified = {"x-request-id": request.request_id}
         try:
-            passed = await gate.admit(visit)
+            admission = await gate.admit(request)
         except ApiError as refused:
             refused.headers.update(identified)
             raise
-        scope["user"], scope["auth"] = passed.caller, passed
+        scope["user"], scope["auth"] = admission.caller, admission
         body = _Body(receive)
         try:
-            await self.app(scope, body, _Answer(send, identified | passed.headers(), passed.audited))
+            await self.app(scope, body, _Answer(send, identified | admission.headers(), admission.audited))
         finally:
-            await passed.audited
-            if visit.bytes is None and body.bytes:
-                await gate.spend(passed, body.bytes)
+            await admission.audited
+            if request.bytes is None and body.bytes:
+                await gate.spend(admission, body.bytes)
 
 
 def _is_public(scope: Scope) -> bool:
-    """Whether no key is needed: the handler says so, or it is the framework's own: what the API is, and preflight."""
+    """Whether no key is needed: the handler says so, or it is one of the framework."""
     handler = scope["route_handler"]
     if handler.opt.get("public"):
         return True

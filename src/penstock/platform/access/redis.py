@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 from pydantic import SecretStr
 
+from ...backoff import Backoff
 from ...clients import redis
+from ...clock import Clock
+from ..cache import SingleFlight
 from .limits import DAY, HOUR, Counts, Demand, MemoryLimits, Usage, usage
 
-log = logging.getLogger("penstock.health.access")
+log = logging.getLogger("penstock.access")
 
-PATIENCE = 0.5
+ANSWER_TIMEOUT = 0.5
 """How long Redis may take, in seconds."""
-PAUSE = 1.0
-"""How often Redis is looked for while it is away, in seconds."""
-NAMESPACE = "{penstock-health}"
-"""What all names in Redis begin with; the braces keep them on one server of a cluster."""
+BACKOFF = Backoff.model_validate({"initial": "1s", "maximum": "10s"})
+"""How often Redis is tried while it is away."""
+NAMESPACE = "{penstock}"
+"""The beginning of all names in Redis; the braces keep them on one server of a cluster."""
 
 T = TypeVar("T")
 
@@ -97,25 +99,29 @@ return answer
 
 
 class Replicas:
-    """A Redis that several replicas share; while it is away nobody waits for it, and it is looked for."""
+    """A Redis that several replicas share; while it is away nobody waits for it, and it is tried with a backoff."""
 
-    def __init__(self, url: SecretStr) -> None:
-        self._url = url
-        self._client = redis.client(url, timeout=PATIENCE)
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, url: SecretStr, *, backoff: Backoff | None = None, clock: Clock | None = None) -> None:
+        self._url, self._backoff, self._clock = url, backoff or BACKOFF, clock or Clock()
+        self._client = redis.client(url, timeout=ANSWER_TIMEOUT)
+        self._failures = 0
+        self._retry_at = 0.0
+        self._trying: SingleFlight[str, None] = SingleFlight(size=1)
         self.admit = self._client.register_script(ADMIT)
 
     @property
     def is_away(self) -> bool:
         """Whether Redis did not answer when it was last asked."""
-        return self._looking is not None
+        return self._failures > 0
 
     async def ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
         """Return the answer to ``question``, a call of the client; None while Redis is away."""
         if self.is_away:
+            if self._clock.monotonic() >= self._retry_at:
+                self._trying.start("redis", self._try)
             return None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await question(self._client)
         except Exception as error:
             if not self.is_away:
@@ -123,32 +129,33 @@ class Replicas:
                     "limits and keys are not shared with other replicas for now: %s",
                     redis.classify_error(error, self._url),
                 )
-                self._looking = asyncio.create_task(self._look())
+                self._note_failure()
             return None
 
     async def close(self) -> None:
         """Close the connections."""
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+        await self._trying.close()
         await self._client.aclose()
 
-    async def _look(self) -> None:
-        """Connections that broke are given up; ends once Redis takes what is written again."""
-        while True:
-            with suppress(Exception):
+    async def _try(self) -> None:
+        """Give up broken connections, and see whether Redis takes writes again."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
-                async with asyncio.timeout(PATIENCE):
-                    await self._client.set(f"{NAMESPACE}:alive", 1, ex=60)
-                break
-            await asyncio.sleep(PAUSE)
-        self._looking = None
-        log.info("limits and keys are shared with other replicas again")
+                await self._client.set(f"{NAMESPACE}:alive", 1, ex=60)
+        except Exception:
+            self._note_failure()
+        else:
+            self._failures = 0
+            log.info("limits and keys are shared with other replicas again")
+
+    def _note_failure(self) -> None:
+        self._retry_at = self._clock.monotonic() + self._backoff.delay(self._failures)
+        self._failures += 1
 
 
 class SharedLimits:
-    """Counts in Redis, and beside it in this process, by which it goes on while Redis is away."""
+    """Count in Redis, and beside it in this process, by which it goes on while Redis is away."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -185,20 +192,20 @@ class SharedLimits:
         ]
 
 
-class SharedProofs:
-    """Tells the replicas which keys were verified; a proof is worth nothing without the key and its hash."""
+class SharedDigests:
+    """Tell replicas which keys were verified; a digest is worth nothing without the key and its hash."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
-    async def proof(self, key: str) -> bytes | None:
-        """Return the proof that was kept for a key id."""
+    async def digest(self, key: str) -> bytes | None:
+        """Return the digest that was kept for a key id."""
         found: bytes | None = await self._replicas.ask(lambda client: client.get(f"{NAMESPACE}:verified:{key}"))
         return found
 
-    async def keep(self, key: str, proof: bytes, lasts: float) -> None:
-        """Keep a proof for so many seconds."""
-        await self._replicas.ask(lambda client: client.set(f"{NAMESPACE}:verified:{key}", proof, ex=int(lasts)))
+    async def keep(self, key: str, digest: bytes, ttl: float) -> None:
+        """Keep a digest for ``ttl`` seconds."""
+        await self._replicas.ask(lambda client: client.set(f"{NAMESPACE}:verified:{key}", digest, ex=int(ttl)))
 
 
 def _counts(packed: bytes) -> Counts:

@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from ...errors import ConnectionLost, PenstockError, TransientError
-from ..access.visit import masked
+from ..access.request import redact
 
 log = logging.getLogger("penstock.web")
 
@@ -81,7 +81,7 @@ def too_deep(_: Request[Any, Any, Any], __: RecursionError) -> Response[dict[str
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """Answer a fault of ours without showing it."""
-    path = masked(ascii(request.url.path)[1:-1][:200])
+    path = redact(ascii(request.url.path)[1:-1][:200])
     log.error("%s %s failed", request.method, path, exc_info=error)
     return answer(500, "internal_error", "this request could not be handled; the log says why")
 

@@ -15,7 +15,7 @@ import msgspec
 
 from ...identifiers import new_id
 from ..access.caller import Caller
-from ..access.visit import masked
+from ..access.request import redact
 from .errors import envelope
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
@@ -60,7 +60,7 @@ class RequestScope:
         self._status = self._sent = 0
         self._request_headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self._request_headers.get(b"x-request-id", b"")
-        self.id: bytes = masked(given.decode()).encode() if _REQUEST_ID.fullmatch(given) else new_id().encode()
+        self.id: bytes = redact(given.decode()).encode() if _REQUEST_ID.fullmatch(given) else new_id().encode()
         """The id that the client gave, if it may be logged, or one of our own."""
         if self.id != given:  # so that whoever reads the header later reads the same
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
@@ -142,7 +142,7 @@ class RequestScope:
         path = (self._scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace")[:200]
         if not path.isprintable():
             path = ascii(path)
-        path = masked(path)
+        path = redact(path)
         user = self._scope.get("user")
         self._policy.log.log(
             logging.DEBUG if path.startswith(self._policy.probes) and self._status < 400 else logging.INFO,

@@ -18,13 +18,15 @@ import pytest
 from penstock.apps.health import acceptance
 from penstock.apps.health.acceptance import Accepted, Counts, Outcome
 from penstock.apps.health.api.app import build
+from penstock.apps.health.gate import gate_of
 from penstock.apps.health.raw import Raw
 from penstock.apps.health.schema import ingests, metadata, quarantine
 from penstock.apps.health.service import Health
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
 from penstock.platform.access import keys
-from penstock.platform.access.gate import Gate
+from penstock.platform.access import schema as access
+from penstock.platform.access.audit import FEED
 from penstock.platform.database import Database
 from penstock.testing.contexts import lend_context
 
@@ -147,7 +149,9 @@ class Served:
     async def key(self, *scopes: str, user: str = "me") -> dict[str, str]:
         """Make a key and return the header that shows it."""
         made = await self.health.database.run(
-            lambda connection: keys.create(connection, name="test", user=user, scopes=scopes)
+            lambda connection: keys.create(
+                connection, name="test", user=user, scopes=self.health.gate.scopes.asked(scopes, "health")
+            )
         )
         return {"authorization": f"Bearer {made.secret}"}
 
@@ -167,16 +171,17 @@ async def serving(
     """Serve the routes of ``modules`` and play the stream."""
     database = Database.of(settings.database_url.get_secret_value())
     await database.run(metadata.create_all)
-    gate = Gate.of(settings, database)
+    await database.run(access.metadata.create_all)
+    gate = gate_of(settings, database)
     raw = await asyncio.to_thread(Raw.of, settings)
-    health = Health(settings=settings, database=database, raw=raw, gate=gate)
+    health = Health(settings=settings, database=database, access=database, raw=raw, gate=gate)
     app = build(health, modules)
     stream = Played(health)
     async with (
         lend_context(settings.data / "state") as context,
         gate.open(),
         Feed(name="health").open(context) as reader,
-        Feed(name="health-audit").open(context) as audit,
+        Feed(name=FEED).open(context) as audit,
         context.listeners.mount("127.0.0.1:0", "/*", app) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):

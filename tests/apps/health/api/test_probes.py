@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from penstock.apps.health.api import probes
-from penstock.apps.health.schema import metadata, users
+from penstock.apps.health.schema import ingests, metadata
 from penstock.apps.health.service import Health
 from penstock.apps.health.settings import Settings
 from penstock.inputs.feed import Feed
@@ -26,7 +26,7 @@ from penstock.testing.servers import PostgresServer, RedisServer
 def database(tmp_path: Path) -> Iterator[Database]:
     """A SQLite with the table that is looked at."""
     database = Database.of(f"sqlite:///{tmp_path}/a.db")
-    database.call(lambda connection: metadata.create_all(connection, [users]))
+    database.call(lambda connection: metadata.create_all(connection, [ingests]))
     yield database
     database.close()
 
@@ -37,7 +37,7 @@ async def served(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The routes, with or without a stream behind the feed."""
     settings = Settings.model_validate({"redis_url": redis})
-    health = Health(settings=settings, database=database, raw=None, gate=None)  # type: ignore[arg-type]
+    health = Health(settings=settings, database=database, access=database, raw=None, gate=None)  # type: ignore[arg-type]
     handlers: Any = HANDLERS
     app = Litestar(
         probes.ROUTES,
@@ -116,7 +116,7 @@ def test_a_database_that_goes_away_and_comes_back(
 ) -> None:
     monkeypatch.setattr(probes, "FRESH", 0.0)
     database = Database.of(postgres_server.url)
-    database.call(lambda connection: metadata.create_all(connection, [users]))
+    database.call(lambda connection: metadata.create_all(connection, [ingests]))
     seen = []
 
     async def ask() -> None:

@@ -113,10 +113,10 @@ def test_tables_of_a_newer_version_are_left_alone(url: str, closing: Any) -> Non
 def test_a_migration_that_fails_leaves_nothing(url: str, closing: Any) -> None:
     database = closing(Database.of(url))
     if database.is_postgres:
-        database.call(lambda connection: connection.execute(text("CREATE TABLE health_audit (x int)")))
+        database.call(lambda connection: connection.execute(text("CREATE TABLE health_quality (x int)")))
     else:
-        database.call(lambda connection: connection.execute(text("CREATE TABLE health_audit (x)")))
-    with pytest.raises(PenstockError, match="health_audit"):
+        database.call(lambda connection: connection.execute(text("CREATE TABLE health_quality (x)")))
+    with pytest.raises(PenstockError, match="health_quality"):
         migrate(database)
     assert current(database) is None
     assert not any("health_points" in str(row) for rows in described(database) for row in rows)

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from penstock.apps.health.schema import TRACKED, audit, history, metrics, points, quarantine, quarters, workouts
+from penstock.apps.health.schema import TRACKED, history, metrics, points, quarantine, quarters, workouts
 from penstock.apps.health.settings import Settings
 from penstock.apps.health.store import partitions, retention
+from penstock.platform.access.schema import audit
 
 from .conftest import Stored, values
 from .factory import accepted, part, place, point, refused, series, workout
@@ -25,9 +26,6 @@ def filled(stored: Stored) -> None:
         rows += [point(1.0, time), series(1.0, time), place(1.0, 1.0, time), workout(str(number), time)]
     stored.write(part(of, [*rows, refused()]))
     stored.write(part(accepted(), [point(2.0, OLD), point(2.0, NEW)]))
-    for time in (OLD, NEW):
-        row = {"id": str(time), "time": time, "action": "x", "outcome": "success"}
-        stored.database.call(lambda connection, row=row: connection.execute(insert(audit).values(row)))
 
 
 def test_old_months_go_as_a_whole_and_it_says_how_many_rows(stored: Stored) -> None:
@@ -40,11 +38,10 @@ def test_old_months_go_as_a_whole_and_it_says_how_many_rows(stored: Stored) -> N
         "health_workouts": 1,
         "health_quarters": 1,
         "health_history": 1,
-        "health_audit": 1,
     }
     for table in (*TRACKED.values(), quarters):
         assert sorted(values(stored.rows(select(table.c.time)))) == [EDGE, NEW]
-    assert values(stored.rows(select(history.c.time))) == values(stored.rows(select(audit.c.time))) == [NEW]
+    assert values(stored.rows(select(history.c.time))) == [NEW]
     assert len(stored.rows(select(quarantine))) == 1
     told = stored.rows(select(metrics.c.metric, metrics.c.count, metrics.c.first, metrics.c.last, metrics.c.unit))
     assert sorted(row[:4] for row in told) == [
@@ -79,3 +76,13 @@ def test_more_rows_than_one_transaction_deletes_go_all_the_same(stored: Stored, 
     stored.write(part(accepted(), [workout(str(number), OLD) for number in range(5)]))
     assert retention.apply(stored.database, Settings(retention_months=3), NOW) == {"health_workouts": 5}
     assert stored.rows(select(workouts)) == stored.rows(text("SELECT * FROM health_metrics")) == []
+
+
+def test_old_rows_of_the_audit_go_too(stored: Stored) -> None:
+    stored.database.call(lambda connection: audit.create(connection))
+    for time in (OLD, NEW):
+        row = {"id": str(time), "time": time, "action": "x", "outcome": "success"}
+        stored.database.call(lambda connection, row=row: connection.execute(insert(audit).values(row)))
+    assert retention.apply_to_audit(stored.database, Settings(retention_months=3), NOW) == 1
+    assert values(stored.rows(select(audit.c.time))) == [NEW]
+    assert retention.apply_to_audit(stored.database, Settings(), NOW) == 0

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from penstock.apps.health import commands
-from penstock.platform.database import Database
+from penstock.application import Installation
+from penstock.apps.health.scopes import declared
+from penstock.platform import commands
+from penstock.platform.access.scopes import Scopes
+from penstock.platform.ownership import database_of
 from penstock.testing.servers import free_port
 
 ALL = ("ingest", "read", "export", "admin")
@@ -67,6 +70,9 @@ class Service:
         if redis is not None:
             self.environment["PENSTOCK_REDIS_URL"] = redis
         self.database_url = database or f"sqlite:///{self.data}/penstock-health.db"
+        self.installation = Installation(self.data, database=database or "")
+        self.user_ids: dict[str, int] = {}
+        """The id of each user that has a phone."""
         self._log = folder / "log"
         self.within: Sequence[str] = ()
         """A command that runs the service, given as its arguments."""
@@ -127,11 +133,13 @@ class Service:
     def phone(self, user: str | None = None, scopes: Iterable[str] = ALL, name: str = "phone") -> Phone:
         """Return one who calls with a new key, of a new user if none is named."""
         user = user or f"user-{uuid.uuid4()}"
-        database = Database.of(self.database_url, schema="health")
-        try:
-            made = json.loads(commands.create_key(database, name=name, user=user, scopes=scopes, as_json=True))
-        finally:
-            database.close()
+        database = database_of(self.installation, "platform")
+        with closing(database):
+            text = commands.create_key(
+                database, Scopes(declared()), name=name, user=user, scopes=scopes, application="health", as_json=True
+            )
+        made = json.loads(text)
+        self.user_ids[user] = made["user"]
         return Phone(self.address, made["key"], made["id"], user)
 
 

@@ -40,6 +40,6 @@ def dump(service: Service) -> Dump:
 
 def number_of_points(service: Service, user: str | None = None) -> int:
     """Return how many rows there are in the tables of points, of one user or of all."""
-    whose = f"WHERE user_id = (SELECT id FROM health_users WHERE name = '{user}')" if user else ""
+    whose = f"WHERE user_id = {service.user_ids[user]}" if user else ""
     counts = [query(service, f"SELECT count(*) FROM {table.name} {whose}") for table in TRACKED.values()]
     return sum(rows[0][0] for rows in counts)

@@ -37,7 +37,7 @@ def test_l1_everything_received_is_in_the_tables_or_in_quarantine(service: Servi
     assert {name: len(rows) for name, rows in stored.items()} == {
         name: metric["count"] for name, metric in phone.metrics().items()
     }
-    whose = f"user_id = (SELECT id FROM health_users WHERE name = '{phone.user}')"
+    whose = f"user_id = {service.user_ids[phone.user]}"
     assert query(service, f"SELECT count(*) FROM health_history WHERE {whose}") == [(total["updated"],)]
 
 

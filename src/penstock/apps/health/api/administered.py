@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ....platform.access.caller import Scope
-from ....platform.access.keys import LONGEST_NAME
+from ....platform.access.keys import MAX_NAME_LENGTH
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -22,7 +21,7 @@ class KeyMade(msgspec.Struct):
     user_name: str
     prefix: str
     name: str
-    scopes: list[Scope]
+    scopes: list[str]
     created_at: datetime
     expires_at: datetime | None
 
@@ -36,7 +35,7 @@ class KeyShown(msgspec.Struct):
     user_name: str
     prefix: str
     name: str
-    scopes: list[Scope]
+    scopes: list[str]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -47,15 +46,15 @@ class KeyShown(msgspec.Struct):
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """The key that is wanted."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-    scopes: Annotated[list[Annotated[str, msgspec.Meta(max_length=20)]], msgspec.Meta(max_length=10)] = []
-    """Of ingest (or write), read, export and admin; all but admin if none is named."""
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+    scopes: Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=10)] = []
+    """Of health.ingest (or ingest), health.read, health.export and health.admin; only the first if none is named."""
     expires: Annotated[str, msgspec.Meta(max_length=40)] | None = None
     """``90d``, ``2027-01-01`` or a time of RFC 3339."""
     expires_at: Annotated[str, msgspec.Meta(max_length=40)] | None = None
     """The same under its other name."""
-    limits: dict[Scope, dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]]] | None = None
-    """In place of those of the settings: ``{"ingest": {"requests": 1000}}``."""
+    limits: dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]]] | None = None
+    """In place of those of the settings: ``{"health.ingest": {"requests": 1000}}``."""
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,7 +93,7 @@ class Me(msgspec.Struct):
     user_name: str
     key: str
     key_name: str
-    scopes: list[Scope]
+    scopes: list[str]
     expires_at: datetime | None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -16,13 +16,15 @@ from sqlalchemy import Connection, select, tuple_
 from ....duration import seconds
 from ....errors import ConfigError
 from ....platform.access import gate, keys
-from ....platform.access.caller import Scope
-from ....platform.access.gate import Passed
+from ....platform.access.gate import Admission
+from ....platform.access.schema import audit
+from ....platform.access.scopes import OPERATOR, local
 from ....platform.web import cursors
-from ....platform.web.answers import Answer, documented
+from ....platform.web.answers import Answer, answer_with, documented
 from ....platform.web.errors import ApiError
 from ....platform.web.parameters import Cursor, Limit, wrong
-from ..schema import audit, characteristics
+from ..schema import characteristics
+from ..scopes import NAME
 from .administered import (
     AuditRow,
     CharacteristicsStatistics,
@@ -38,7 +40,7 @@ from .administered import (
     RateLimit,
     Rotation,
 )
-from .queries import Asked, answered, health
+from .queries import Asked, health
 
 T = TypeVar("T")
 
@@ -49,13 +51,13 @@ LARGEST_BODY = 64_000
 _LOGGER = "penstock"
 Id = Annotated[
     str,
-    Parameter(pattern="^[A-Za-z0-9_-]{1,64}$", description="The id of a key, or how it begins: hea_1a2b3c4d."),
+    Parameter(pattern="^[A-Za-z0-9_-]{1,64}$", description="The id of a key, or how it begins: pen_1a2b3c4d."),
 ]
 
 
 def _documented(status: int, data: Any, description: str, scope: str = "admin") -> dict[str, Any]:
     """Return the options of a handler whose success has ``status``."""
-    options = documented(data, description, scope=scope, limit="admin" if scope == "admin" else "read")
+    options = documented(data, description, scope=scope, limit="read" if scope == "any" else "admin")
     success = ResponseSpec(Answer[data], generate_examples=False, description=description)
     options["responses"] = {status: success} | {
         other: spec for other, spec in options["responses"].items() if other != 200
@@ -72,7 +74,7 @@ async def _changed(request: Asked, action: str, resource: str | None, change: Ca
     """Run a change of keys; raises ApiError for what is wrong with it, and writes that down too."""
     of = health(request)
     try:
-        return await of.database.run(change, changes=True)
+        return await of.access.run(change, changes=True)
     except keys.NoSuchKey as error:
         await of.gate.audit.record(f"{action}_failed", "refused", caller=request.user, resource=resource)
         raise ApiError(404, "not_found", str(error)) from None
@@ -84,24 +86,39 @@ async def _changed(request: Asked, action: str, resource: str | None, change: Ca
         raise ApiError(400, "validation_error", str(error)) from None
 
 
+def _refuse_foreign(request: Asked, scopes: Iterable[str]) -> None:
+    """Raise ConfigError unless the caller may hand out keys with ``scopes``: those of health, and an operator all."""
+    own = health(request).gate.scopes.of_application(NAME)
+    foreign = [name for name in scopes if name not in own]
+    if foreign and OPERATOR.name not in request.user.scopes:
+        raise ConfigError(f"keys with the scope {foreign[0]!r} are for operators: penstock keys")
+
+
+def _shown(key: keys.Key) -> dict[str, Any]:
+    """Return a key as this API shows it: the scopes of health without the name of the application."""
+    return {**key.describe(), "scopes": [local(scope, NAME) for scope in key.scopes]}
+
+
 def _made(made: keys.Made) -> dict[str, Any]:
-    shown = made.key.shown()
+    shown = _shown(made.key)
     return {"key": made.secret} | {name: shown[name] for name in KeyMade.__struct_fields__ if name != "key"}
 
 
 @post("/api/v1/auth/keys", **_documented(201, KeyMade, "The key, shown this once."))
 async def create_key(request: Asked, data: JSONBody[NewKey]) -> Response[Any]:
     """Make a key for the caller's user. What it reads is shown in this answer, and nowhere ever again."""
-    user = request.user.user
+    user, scopes = request.user.user, health(request).gate.scopes
 
     def change(connection: Connection) -> keys.Made:
+        granted = scopes.asked(data.scopes, NAME)
+        _refuse_foreign(request, granted)
         return keys.create(
             connection,
             name=data.name,
             user=user,
-            scopes=data.scopes,
+            scopes=granted,
             expires_at=keys.expiry_of(data.expires or data.expires_at),
-            limits={str(name): limit for name, limit in (data.limits or {}).items()},
+            limits=scopes.limits(data.limits),
         )
 
     made = await _changed(request, "api_key_creation", None, change)
@@ -115,8 +132,8 @@ async def create_key(request: Asked, data: JSONBody[NewKey]) -> Response[Any]:
 @get("/api/v1/auth/keys", **_documented(200, list[KeyShown], "The keys of the caller's user, the newest first."))
 async def list_keys(request: Asked) -> Response[Any]:
     """List the keys of the caller's user, those that do not work any more too."""
-    found = await health(request).database.run(lambda connection: keys.listed(connection, user=request.user.user))
-    return _answer([key.shown() for key in found])
+    found = await health(request).access.run(lambda connection: keys.listed(connection, user=request.user.user))
+    return _answer([_shown(key) for key in found])
 
 
 @post("/api/v1/auth/keys/{key:str}/rotate", **_documented(201, KeyMade, "The key in its place, shown this once."))
@@ -127,12 +144,12 @@ async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = 
         overlap = seconds(data.overlap) if data is not None else 0.0
     except ValueError as error:
         raise wrong("overlap", str(error)) from None
-    made = await _changed(
-        request,
-        "api_key_rotation",
-        _public(key),
-        lambda connection: keys.rotate(connection, key, overlap=overlap, user=user),
-    )
+
+    def change(connection: Connection) -> keys.Made:
+        _refuse_foreign(request, keys.find(connection, key, user=user).scopes)  # The new key is shown to the caller.
+        return keys.rotate(connection, key, overlap=overlap, user=user)
+
+    made = await _changed(request, "api_key_rotation", _public(key), change)
     details = {"replaces": _public(key), "overlap": overlap}
     await health(request).gate.audit.record(
         "api_key_rotated", caller=request.user, resource=made.key.id, details=details
@@ -144,40 +161,43 @@ async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = 
 async def revoke_key(request: Asked, key: Id) -> Response[Any]:
     """Revoke a key of the caller's user: the next request with it is refused, by every replica."""
     user = request.user.user
-    found = await _changed(
-        request, "api_key_revoke", _public(key), lambda connection: keys.revoke(connection, key, user=user)
-    )
+
+    def change(connection: Connection) -> keys.Key:
+        _refuse_foreign(request, keys.find(connection, key, user=user).scopes)
+        return keys.revoke(connection, key, user=user)
+
+    found = await _changed(request, "api_key_revoke", _public(key), change)
     await health(request).gate.audit.record("api_key_revoked", caller=request.user, resource=found.id)
-    return _answer(found.shown())
+    return _answer(_shown(found))
 
 
 def _public(key: str) -> str:
     """Return what may be written down of what was given as the id of a key, for it could be the whole key."""
-    return key[:12] if key.startswith("hea_") else key
+    return key[:12] if key.startswith(("pen_", "hea_")) else key
 
 
 @get(
     "/api/v1/auth/rate-limit",
-    **_documented(200, dict[Scope, RateLimit], "The limits of the caller's key, by class.", "any"),
+    **_documented(200, dict[str, RateLimit], "The limits of the caller's key, by scope.", "any"),
 )
 async def rate_limit(request: Asked) -> Response[Any]:
     """Tell what the caller's key has left of its limits; `reset` is in seconds since 1970."""
-    passed: Passed = request.auth
-    usage = await health(request).gate.usage(passed)
-    return _answer({name: gate.limit_body(found) for name, found in usage.items()})
+    admission: Admission = request.auth
+    usage = await health(request).gate.usage(admission, NAME)
+    return _answer({local(name, NAME): gate.limit_body(found) for name, found in usage.items()})
 
 
 @get("/api/v1/me", **_documented(200, Me, "The user and the key of this request.", "any"))
 async def me(request: Asked) -> Response[Any]:
     """Tell the caller who it is."""
     caller = request.user
-    key = await health(request).database.run(lambda connection: keys.find(connection, caller.key))
+    key = await health(request).access.run(lambda connection: keys.find(connection, caller.key))
     found = Me(
         user=caller.user,
         user_name=caller.user_name,
         key=key.id,
         key_name=key.name,
-        scopes=list(key.scopes),
+        scopes=[local(scope, NAME) for scope in key.scopes],
         expires_at=key.expires_at,
     )
     return _answer(found)
@@ -213,7 +233,7 @@ async def read_audit(
             row["details"] = json.loads(row["details"]) if row["details"] else None
         return {"data": page, "next_cursor": cursors.written(last, "audit", action)}
 
-    return await answered(request, read)
+    return await answer_with(request, health(request).access, read)
 
 
 class LogCounts(logging.Handler):
@@ -247,13 +267,13 @@ def _named(level: int) -> Level:
     return "error" if level >= 40 else "warning" if level >= 30 else "info" if level >= 20 else "debug"
 
 
-@get("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level."))
+@get("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level.", OPERATOR.name))
 async def log_level(request: Asked) -> Response[Any]:
     """Tell from which level on this process logs."""
     return _answer(LevelShown(_named(logging.getLogger(_LOGGER).getEffectiveLevel())))
 
 
-@put("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level that holds now."))
+@put("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level that holds now.", OPERATOR.name))
 async def set_log_level(request: Asked, data: JSONBody[LevelShown]) -> Response[Any]:
     """Log from another level on, until this process ends."""
     logger = logging.getLogger(_LOGGER)
@@ -264,7 +284,7 @@ async def set_log_level(request: Asked, data: JSONBody[LevelShown]) -> Response[
     return _answer(data)
 
 
-@get("/api/v1/admin/logging/stats", **_documented(200, LogStatistics, "Lines by level."))
+@get("/api/v1/admin/logging/stats", **_documented(200, LogStatistics, "Lines by level.", OPERATOR.name))
 async def log_statistics(request: Asked) -> Response[Any]:
     """Tell how many lines this process has logged, by level."""
     counts = _count_lines()
@@ -272,7 +292,7 @@ async def log_statistics(request: Asked) -> Response[Any]:
     return _answer(LogStatistics(since=counts.since, level=level, lines=dict(counts.lines)))
 
 
-@post("/api/v1/admin/logging/test", **_documented(200, Logged, "Whether the line is in the log."))
+@post("/api/v1/admin/logging/test", **_documented(200, Logged, "Whether the line is in the log.", OPERATOR.name))
 async def try_log(request: Asked, data: JSONBody[LogLine | None] = None) -> Response[Any]:
     """Log a line, so that one can look where it appears."""
     line = data or LogLine()

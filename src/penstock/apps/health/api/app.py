@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from ....platform.web import api
 from ....platform.web.exchange import WebPolicy
+from ..scopes import NAME
 from ..service import Health
 from .bodies import Accepting
 
@@ -50,7 +51,12 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
         routes(modules),
         policy,
         openapi_path="/api/v1/openapi.json",
-        key="A key made by `penstock health keys create`.",
+        key="A key made by `penstock keys create`.",
         middleware=[GateMiddleware],
-        state={"health": health, "accepting": Accepting(settings.max_accepting_bytes)},
+        state={
+            "health": health,
+            "gate": health.gate,
+            "application": NAME,
+            "accepting": Accepting(settings.max_accepting_bytes),
+        },
     )

@@ -60,7 +60,7 @@ def written(schema: Mapping[str, Any]) -> str:
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"]
     parts.append("<meta name=viewport content='width=device-width, initial-scale=1'>")
     parts.append(f"<style>{_STYLE}</style><h1>{title}</h1>")
-    parts.append("<p>Send your key with each request: <code>Authorization: Bearer hea_...</code>, or the header ")
+    parts.append("<p>Send your key with each request: <code>Authorization: Bearer pen_...</code>, or the header ")
     parts.append(f"<code>X-API-Key</code>. For programs: <a href='{SCHEMA}'>OpenAPI document</a>.</p><nav><ul>")
     parts += [
         f"<li><a href='#{_anchor(name)}'>{escape(name)}</a> <small>{len(groups[name])}</small>" for name in groups

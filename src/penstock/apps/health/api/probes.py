@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from ....errors import PenstockError
 from ....inputs.feed import feed
-from ..schema import users
+from ..schema import ingests
 from ..service import Health
 
 log = logging.getLogger("penstock.health")
@@ -117,7 +117,7 @@ class Checks:
 
 def _read(connection: Connection) -> None:
     """Read a table, so that a database without its tables is not ready."""
-    connection.execute(select(users.c.id).limit(1)).first()
+    connection.execute(select(ingests.c.id).limit(1)).first()
 
 
 def _answers(url: str) -> bool:

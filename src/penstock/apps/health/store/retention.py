@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, func, select, text, tuple_
 from sqlalchemy.sql.expression import TableClause
 
+from ....platform.access.audit import forget_audit
 from ....platform.database import Database
-from ..schema import PARTITIONED, audit, history, metrics, quarantine, quarters, workouts
+from ..schema import PARTITIONED, history, metrics, quarantine, quarters, workouts
 from ..settings import Settings
 from . import partitions
 from .doubt import AHEAD
@@ -21,7 +22,6 @@ _DATED: dict[Table, str] = {
     quarters: "time",
     history: "time",
     quarantine: "created_at",
-    audit: "time",
 }
 """The tables besides the partitioned ones in which old rows are, and the column that says how old."""
 _BATCH = 10_000
@@ -37,8 +37,7 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
     """
     if settings.retention_months is None:
         return {}
-    utc = now.astimezone(UTC)
-    month = (utc.year - 1970) * 12 + utc.month - 1 - settings.retention_months
+    month = _first_month(now, settings.retention_months)
     cutoff = partitions.begin_of(month)
     gone: dict[str, int] = {}
     oldest = database.call(lambda connection: connection.scalar(select(func.min(metrics.c.first))))
@@ -50,8 +49,24 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
         gone[table.name] = _delete(database, table, column, cutoff)
     if any(gone.get(table.name) for table in (*PARTITIONED, workouts)):
         for user in database.call(lambda connection: list(connection.scalars(select(metrics.c.user_id).distinct()))):
-            database.call(_recounting(user, utc), changes=True)
+            database.call(_recounting(user, now.astimezone(UTC)), changes=True)
     return {name: count for name, count in gone.items() if count}
+
+
+def apply_to_audit(access: Database, settings: Settings, now: datetime) -> int:
+    """Delete rows of the audit that are older than ``settings.retention_months``; return how many."""
+    if settings.retention_months is None:
+        return 0
+    cutoff, total = partitions.begin_of(_first_month(now, settings.retention_months)), 0
+    while gone := access.call(lambda connection: forget_audit(connection, cutoff), changes=True):
+        total += gone
+    return total
+
+
+def _first_month(now: datetime, months: int) -> int:
+    """Return the first month that is kept, in months since 1970."""
+    utc = now.astimezone(UTC)
+    return (utc.year - 1970) * 12 + utc.month - 1 - months
 
 
 def _recounting(user: int, now: datetime) -> Callable[[Connection], None]:

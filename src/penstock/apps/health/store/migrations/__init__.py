@@ -13,6 +13,8 @@ SCRIPTS = Path(__file__).parent / "versions"
 SCHEMA = "health"
 """The schema of PostgreSQL in which the tables are."""
 VERSION_TABLE = "health_schema_version"
+MOVED = (*metadata.tables, "health_users", "health_keys", "health_audit")
+"""The tables that move with this version's; access takes over the last three, if it could not do so before."""
 
 
 def migrate(database: Database, *, revision: str = "head") -> str:
@@ -21,7 +23,7 @@ def migrate(database: Database, *, revision: str = "head") -> str:
     Tables that an older version made in the schema ``public`` are moved to the one of ``database`` before.
     """
     if database.schema is not None:
-        move_into_schema(database, metadata.tables, VERSION_TABLE)
+        move_into_schema(database, MOVED, VERSION_TABLE)
     return migration.migrate(database, SCRIPTS, VERSION_TABLE, requires=["postgis"], revision=revision)
 
 

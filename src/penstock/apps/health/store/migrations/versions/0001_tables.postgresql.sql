@@ -1,11 +1,3 @@
-CREATE TABLE health_users (
-    id BIGSERIAL NOT NULL,
-    name TEXT NOT NULL,
-    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (id),
-    UNIQUE (name)
-);
-
 CREATE TABLE health_ingests (
     id UUID NOT NULL,
     user_id BIGINT NOT NULL,
@@ -235,25 +227,6 @@ CREATE TABLE health_characteristics (
     PRIMARY KEY (user_id)
 );
 
-CREATE TABLE health_audit (
-    id TEXT NOT NULL,
-    time TIMESTAMP WITH TIME ZONE NOT NULL,
-    user_id BIGINT,
-    key_id TEXT,
-    action TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    resource TEXT,
-    address TEXT,
-    user_agent TEXT,
-    request_id TEXT,
-    details TEXT,
-    PRIMARY KEY (id)
-);
-
-CREATE INDEX health_audit_time ON health_audit (time);
-
-CREATE INDEX health_audit_user ON health_audit (user_id, time);
-
 CREATE TABLE health_quality (
     id BIGSERIAL NOT NULL,
     user_id BIGINT NOT NULL,
@@ -263,23 +236,3 @@ CREATE TABLE health_quality (
     PRIMARY KEY (id),
     UNIQUE (user_id, time)
 );
-
-CREATE TABLE health_keys (
-    id TEXT NOT NULL,
-    user_id BIGINT NOT NULL,
-    prefix TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    name TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    expires_at TIMESTAMP WITH TIME ZONE,
-    revoked_at TIMESTAMP WITH TIME ZONE,
-    last_used_at TIMESTAMP WITH TIME ZONE,
-    replaced_by TEXT,
-    limits TEXT,
-    PRIMARY KEY (id),
-    FOREIGN KEY(user_id) REFERENCES health_users (id),
-    UNIQUE (prefix)
-);
-
-CREATE INDEX ix_health_keys_user_id ON health_keys (user_id);

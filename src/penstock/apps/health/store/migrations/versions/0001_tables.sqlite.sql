@@ -1,11 +1,3 @@
-CREATE TABLE health_users (
-    id INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    created_at TIMESTAMPTZ NOT NULL,
-    PRIMARY KEY (id),
-    UNIQUE (name)
-);
-
 CREATE TABLE health_ingests (
     id TEXT NOT NULL,
     user_id INTEGER NOT NULL,
@@ -216,25 +208,6 @@ CREATE TABLE health_characteristics (
     PRIMARY KEY (user_id)
 );
 
-CREATE TABLE health_audit (
-    id TEXT NOT NULL,
-    time TIMESTAMPTZ NOT NULL,
-    user_id INTEGER,
-    key_id TEXT,
-    action TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    resource TEXT,
-    address TEXT,
-    user_agent TEXT,
-    request_id TEXT,
-    details TEXT,
-    PRIMARY KEY (id)
-);
-
-CREATE INDEX health_audit_time ON health_audit (time);
-
-CREATE INDEX health_audit_user ON health_audit (user_id, time);
-
 CREATE TABLE health_quality (
     id INTEGER NOT NULL,
     user_id INTEGER NOT NULL,
@@ -244,23 +217,3 @@ CREATE TABLE health_quality (
     PRIMARY KEY (id),
     UNIQUE (user_id, time)
 );
-
-CREATE TABLE health_keys (
-    id TEXT NOT NULL,
-    user_id INTEGER NOT NULL,
-    prefix TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    name TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    created_at TIMESTAMPTZ NOT NULL,
-    expires_at TIMESTAMPTZ,
-    revoked_at TIMESTAMPTZ,
-    last_used_at TIMESTAMPTZ,
-    replaced_by TEXT,
-    limits TEXT,
-    PRIMARY KEY (id),
-    FOREIGN KEY(user_id) REFERENCES health_users (id),
-    UNIQUE (prefix)
-);
-
-CREATE INDEX ix_health_keys_user_id ON health_keys (user_id);

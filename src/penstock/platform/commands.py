@@ -1,4 +1,4 @@
-"""What ``penstock health keys`` does: make, list, rotate and revoke keys where the database is."""
+"""The commands that look after keys: make, list, rotate and revoke them in the database of an installation."""
 
 from __future__ import annotations
 
@@ -8,45 +8,50 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from ...duration import seconds
-from ...errors import ConfigError
-from ...platform.access import keys
-from ...platform.access.audit import entry
-from ...platform.database import Database
-from .schema import audit
+from ..duration import seconds
+from ..errors import ConfigError
+from .access import keys
+from .access.audit import entry
+from .access.schema import audit
+from .access.scopes import Scopes
+from .database import Database
 
 
 def create_key(
     database: Database,
+    declared: Scopes,
     *,
     name: str,
     user: str = "me",
     scopes: Iterable[str] = (),
+    application: str = "",
     expires: str | None = None,
     as_json: bool = False,
 ) -> str:
     """Make a key and return it alone, or with all about it as JSON; it is shown this once.
 
-    ``expires`` is ``90d``, ``2027-01-01`` or a time. Raises ConfigError for what is wrong.
+    Without ``scopes`` it may send, to ``application`` or to all, and not read. ``expires`` is ``90d``, ``2027-01-01``
+    or a time. Raises ConfigError.
     """
     expires_at = keys.expiry_of(expires)
+    granted = declared.asked(scopes, application)
 
     def make(connection: Connection) -> keys.Made:
-        made = keys.create(connection, name=name, user=user, scopes=scopes, expires_at=expires_at)
+        made = keys.create(connection, name=name, user=user, scopes=granted, expires_at=expires_at)
         details = {"name": made.key.name, "scopes": made.key.scopes, "expires_at": made.key.expires_at}
         _write_down(connection, "api_key_created", made.key, details)
         return made
 
-    return _shown(database.call(make, changes=True), as_json)
+    return _format(database.call(make, changes=True), as_json)
 
 
 def list_keys(database: Database, *, user: str | None = None, as_json: bool = False) -> str:
     """Return all keys, or those of one user, as a table or as JSON."""
     found = [key for key in database.call(keys.listed) if user is None or key.user_name == user]
     if as_json:
-        return json.dumps([key.shown() for key in found], indent=2)
+        return json.dumps([key.describe() for key in found], indent=2)
     if not found:
-        return "there are no keys; make one by: penstock health keys create --name phone"
+        return "there are no keys; make one by: penstock keys create --name phone"
     rows = [["ID", "KEY", "USER", "NAME", "SCOPES", "STATE", "EXPIRES", "LAST USED"]]
     for key in found:
         expires, used = (moment.strftime("%Y-%m-%d %H:%M") if moment else "-" for moment in _moments(key))
@@ -72,7 +77,7 @@ def rotate_key(database: Database, key: str, *, overlap: str = "0s", as_json: bo
         _write_down(connection, "api_key_rotated", made.key, {"overlap": lasts})
         return made
 
-    return _shown(database.call(replace, changes=True), as_json)
+    return _format(database.call(replace, changes=True), as_json)
 
 
 def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
@@ -84,11 +89,11 @@ def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
         return found
 
     found = database.call(end, changes=True)
-    return json.dumps(found.shown()) if as_json else f"{found.prefix} ({found.name}) is revoked"
+    return json.dumps(found.describe()) if as_json else f"{found.prefix} ({found.name}) is revoked"
 
 
-def _shown(made: keys.Made, as_json: bool) -> str:
-    return json.dumps({"key": made.secret, **made.key.shown()}) if as_json else made.secret
+def _format(made: keys.Made, as_json: bool) -> str:
+    return json.dumps({"key": made.secret, **made.key.describe()}) if as_json else made.secret
 
 
 def _write_down(connection: Connection, action: str, key: keys.Key, details: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the gate looks at in a request."""
+"""The parts of a request by which the gate decides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import addresses
-from .caller import SCOPES, Caller
+from .caller import Caller
+from .scopes import ANY, local, qualified
 
 if TYPE_CHECKING:
     from litestar.types import HTTPScope
@@ -19,43 +20,46 @@ if TYPE_CHECKING:
     from .lookup import State
 
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
-_SECRET = re.compile(r"(hea_[0-9a-f]{8})[0-9a-f]+", re.IGNORECASE)
-_BEARER = re.compile(r"bearer\s+(\S+)\s*|(hea_\S+)\s*", re.IGNORECASE)
+_SECRET = re.compile(r"((?:pen|hea)_[0-9a-f]{8})[0-9a-f]+", re.IGNORECASE)
+_BEARER = re.compile(r"bearer\s+(\S+)\s*|((?:pen|hea)_\S+)\s*", re.IGNORECASE)
 
 
-class Visit(msgspec.Struct, frozen=True, kw_only=True):
-    """A request before it is let in."""
+class AuthRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is not yet admitted."""
 
     key: str | None
-    """What was shown as a key; never written anywhere."""
+    """The text that was given as a key; it must never be written anywhere."""
     scope: str
-    """What the key must be good for; ``any`` for a key of any kind."""
+    """The scope that the key must have; ``any`` for a key of any scope."""
+    named: str
+    """That scope as the routes of the application name it."""
     limit: str
-    """The class of limits that it counts in."""
+    """The scope in whose limit it counts."""
     bytes: int | None
     """The length of the body, if it is known."""
     route: str
-    """The route and its method, without what stands for its parts."""
+    """The method and the template of the path."""
     address: str
     user_agent: str
     request_id: str
 
     def __repr__(self) -> str:
-        return f"Visit({self.route!r}, address={self.address!r}, request_id={self.request_id!r})"
+        return f"AuthRequest({self.route!r}, address={self.address!r}, request_id={self.request_id!r})"
 
     @classmethod
-    def of(cls, scope: HTTPScope, trusted: Iterable[IPv4Network | IPv6Network]) -> Visit:
-        """Read a request of ASGI, of which Litestar has found the handler."""
+    def of(cls, scope: HTTPScope, application: str, trusted: Iterable[IPv4Network | IPv6Network]) -> AuthRequest:
+        """Read a request of ASGI whose handler Litestar has found among those of ``application``."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
         opt = scope["route_handler"].opt
-        needs = opt.get("scope", "admin")
+        needs = qualified(opt.get("scope", "admin"), application)
         peer = scope.get("client")
         return cls(
             key=_key(headers),
             scope=needs,
-            limit=opt.get("limit") or (needs if needs in SCOPES else "read"),
+            named=local(needs, application),
+            limit=qualified(opt.get("limit") or ("read" if needs == ANY else needs), application),
             bytes=_length(headers),
             route=f"{scope['method']} {scope.get('path_template') or scope['path']}",
             address=addresses.client(peer[0] if peer else None, _texts(headers, b"x-forwarded-for"), trusted),
@@ -64,7 +68,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def caller(self, state: State | None = None) -> Caller:
-        """Return who calls; without a key that is known, nobody with the address of the request."""
+        """Return the caller; user 0 without a known key."""
         return Caller(
             user=state.user if state else 0,
             user_name=state.user_name if state else "",
@@ -77,13 +81,13 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def request_id(given: Iterable[str]) -> str:
-    """Return the id that the client gave, if it is a harmless one, else a new one."""
+    """Return the id that the client gave, if it is fit to be logged, else a new one."""
     first = next(iter(given), "")
-    return masked(first) if _REQUEST_ID.fullmatch(first) else uuid.uuid4().hex
+    return redact(first) if _REQUEST_ID.fullmatch(first) else uuid.uuid4().hex
 
 
-def masked(text: str) -> str:
-    """Return ``text`` as it may be logged: of keys that somebody wrote into it, their public part only."""
+def redact(text: str) -> str:
+    """Return ``text`` with each key in it cut down to its public beginning."""
     return _SECRET.sub(r"\1...", text)
 
 

@@ -1,0 +1,1 @@
+"""The application that keeps users, keys and the audit."""

@@ -1,0 +1,25 @@
+"""The options by which requests are admitted, the same for all applications."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+
+from pydantic import SecretStr
+
+from ...options import Options
+from .scopes import MEGABYTE, Limit
+
+
+class AccessOptions(Options):
+    """How requests are admitted."""
+
+    redis_url: SecretStr | None = None
+    """Where limits and verified keys are shared by several replicas."""
+    trusted_proxies: list[IPv4Network | IPv6Network] = []
+    """Whose X-Forwarded-For is believed."""
+    by_address: Limit = Limit(
+        requests=20_000, bytes=5000 * MEGABYTE, allowance_requests=200_000, allowance_bytes=50_000 * MEGABYTE
+    )
+    """What all keys together may do from one address."""
+    failures: Limit = Limit(requests=100, bytes=100 * MEGABYTE)
+    """How often an address may show a wrong key."""
