@@ -7,10 +7,10 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .delivery import Batch, Decoder, Delivery, Loan, Position
-from .errors import PenstockError
+from .errors import ConfigError, PenstockError
 from .metadata import Origin
 
 log = logging.getLogger("penstock")
@@ -47,6 +47,7 @@ class Ledger:
         self._hurry = asyncio.Event()
         self.failure: Exception | None = None
         """Why the last attempt to save failed; None once one succeeds."""
+        self._is_taken_over = asyncio.Event()
 
     def move(self, key: str, position: Position) -> None:
         """Note that ``key`` may be resumed at ``position``."""
@@ -56,13 +57,15 @@ class Ledger:
 
     async def _save_soon(self) -> None:
         pause = self._interval
-        while self._moved and not self._hurry.is_set():
+        while self._moved and not self._hurry.is_set() and not self._is_taken_over.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._hurry.wait()
             try:
                 await self._save_moved()
                 pause = self._interval
+            except ConfigError:
+                self._is_taken_over.set()
             except Exception as error:
                 pause = min(max(pause, 0.05) * 2, _LONGEST_PAUSE)
                 log.warning("positions could not be saved, trying again in %.1f s: %s", pause, error)
@@ -80,6 +83,11 @@ class Ledger:
                 self.failure = error if isinstance(error, Exception) else self.failure
                 raise
             self.failure = None
+
+    async def taken_over(self) -> NoReturn:
+        """Wait until another process has moved a position of this one; raises the ConfigError that says so."""
+        await self._is_taken_over.wait()
+        raise self.failure or ConfigError("another process has moved a position")
 
     async def flush(self) -> None:
         """Save what has moved and return once it is saved; raises what a save raised."""

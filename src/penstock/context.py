@@ -37,6 +37,8 @@ class Context:
     """The ledger of each checkpoint, by key."""
     ledgers: list[Ledger] = field(default_factory=list)
     """What saves their positions, to be flushed at the end."""
+    seen: dict[str, str | None] = field(default_factory=dict)
+    """The positions that an output keeps, encoded, as this run last saw them: another process may move them."""
     clock: Clock = field(default_factory=Clock)
     """What time it is, and waiting; a test moves its time."""
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009

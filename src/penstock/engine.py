@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import IO
 
 from .checkpoint import CheckpointStore, Ledger
 from .config.configuration import Configuration, HealthCheck
 from .context import Context
-from .errors import ConnectionLost, PenstockError
+from .errors import ConfigError, ConnectionLost, PenstockError
 from .observe.health import Pages
+from .runtime.lock import lock
 from .serving.listener import Listeners
 from .state import open_store
 from .stream import Restart, Stream
@@ -63,6 +65,8 @@ class Engine:
         """
         stop = stop or asyncio.Event()
         async with AsyncExitStack() as stack:
+            for held in await asyncio.to_thread(self._hold_streams):
+                stack.callback(held.close)
             store = await self._open_store(stack)
             context = Context("", store, Ledger(store.save), self._data, Listeners(), log=log)
             ending, stopping = asyncio.Event(), asyncio.Event()
@@ -97,6 +101,23 @@ class Engine:
         for paths in served:
             for address, path in paths:
                 listeners.expect(address, path)
+
+    def _hold_streams(self) -> list[IO[str]]:
+        """Keep other processes from the streams that keep anything; raises ConfigError if one of them runs already."""
+        held: list[IO[str]] = []
+        for stream in self._streams:
+            is_logged = stream.durability is not None and stream.durability.enabled
+            if self._state == "memory" and stream.checkpoint == "state" and not is_logged:
+                continue
+            try:
+                held.append(lock(self._data / "locks" / stream.id, f"the stream {stream.id!r} of {self._data}"))
+            except ConfigError:
+                for one in held:
+                    one.close()
+                raise
+            except OSError as error:  # A disk that is full or may not be written is told where it matters.
+                log.debug("%s: no lock: %s", stream.id, error)
+        return held
 
     async def _open_store(self, stack: AsyncExitStack) -> CheckpointStore:
         where = self._state or str(self._data / "state.db")

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from penstock.testing.servers import free_port
+
 
 def _rows(penstock, sql: str, **environment: str) -> list[dict[str, Any]]:
     done = penstock("query", "--format", "json", sql, **environment)
@@ -278,3 +280,13 @@ def test_logs_are_json_where_that_is_asked_for(up) -> None:
     assert running.end() == 0
     lines = [json.loads(line) for line in running.stderr.splitlines() if line.startswith("{")]
     assert [line["event"].split(",")[0] for line in lines if line.get("correlation_id") == "call-4711"]
+
+
+def test_a_second_one_on_the_same_data_is_refused_as_a_whole(up, start, tmp_path: Path) -> None:
+    running = up()
+    second = start("up", "--address", f"127.0.0.1:{free_port()}")
+    assert second.process.wait(timeout=60) == 1
+    assert f"is in use by another process ({running.process.pid})" in second.stderr
+    assert "Penstock is up" not in second.stderr
+    assert running.post("/ingest/t", {"a": 1}) == 200
+    assert running.end() == 0

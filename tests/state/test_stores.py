@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import ConnectionLost, PermanentError
+from penstock.errors import ConfigError, ConnectionLost, PermanentError
 from penstock.state import open_store
 from penstock.testing.servers import PostgresServer
 
@@ -60,11 +60,27 @@ async def test_several_at_once(where: str) -> None:
     async def save(number: int) -> None:
         async with open_store(where) as store:
             for round in range(10):
-                await store.save({f"{number}": round, "shared": number})
+                await store.save({f"{number}": round, f"{number}/second": round})
 
     await asyncio.gather(*(save(number) for number in range(6)))
     async with open_store(where) as store:
         assert [await store.load(str(number)) for number in range(6)] == [9] * 6
+
+
+async def test_a_position_that_another_process_has_moved_is_not_overwritten(where: str) -> None:
+    if where == "memory":
+        return
+    async with open_store(where) as store, open_store(where) as other:
+        assert (await store.load("a"), await other.load("a")) == (None, None)
+        await store.save({"a": 1, "b": 1})
+        with pytest.raises(ConfigError, match="another process has moved the position 'a'"):
+            await other.save({"c": 1, "a": 1})
+        await store.save({"a": 2})
+        assert await other.load("a") == 2
+        assert await other.load("c") is None, "nothing of the call was saved"
+        await other.save({"a": 3})  # It has seen it now: whoever opens the stream again reads it first.
+        with pytest.raises(ConfigError):
+            await store.save({"a": 3})
 
 
 async def test_a_cancelled_save_leaves_the_store_usable(where: str) -> None:

@@ -95,7 +95,7 @@ class Flow:
 
     async def _open_output(self, stack: AsyncExitStack) -> ReconnectingWriter:
         stream = self._stream
-        lent = replace(self._context, name=f"{stream.id}/output")
+        lent = replace(self._context, name=f"{stream.id}/output", seen={})
         output = ReconnectingWriter(stream.output, lent, stream.retry, self._stop, self._metrics)
         stack.push_async_callback(output.close)
         if self._accepts_first:
@@ -183,6 +183,7 @@ class Flow:
         try:
             async with asyncio.TaskGroup() as group:
                 watch = asyncio.ensure_future(self._give_up(asyncio.current_task()))
+                taken_over = group.create_task(context.ledger.taken_over())
                 try:
                     group.create_task(self._pump(group, context))
                     for section, following in zip(self._sections, self._sections[1:], strict=False):
@@ -196,6 +197,7 @@ class Flow:
                     await self._drain(sink)
                 finally:
                     watch.cancel()
+                    taken_over.cancel()
         except BaseExceptionGroup as failures:
             failure = _first(failures)
             raise (failure.__cause__ if isinstance(failure.__cause__, Stopped) else failure) from None

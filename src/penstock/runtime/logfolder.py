@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from ..delivery import Batch
-from ..errors import ConfigError
+from .lock import lock
 from .segment import ENTRIES, Head, head_record, read_head, records
 
 _NAME = re.compile(r"\d{20}\.wal")
@@ -241,17 +240,4 @@ def hold(folder: Path) -> IO[str]:
 
     Raises ConfigError if another one has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read(20).strip()
-        lock.close()
-        who = f"another process ({holder})" if holder else "another process"
-        raise ConfigError(f"the write-ahead log {folder} is in use by {who}") from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+    return lock(folder / "lock", f"the write-ahead log {folder}")

@@ -15,10 +15,12 @@ from ..clients.database import Postgres
 from ..clients.postgres import classify_error, conninfo
 from ..delivery import Position
 from ..errors import ConnectionLost
+from .seen import Seen
 
 _EXISTS = "SELECT to_regclass('_penstock_checkpoints') IS NOT NULL"
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key text PRIMARY KEY, position text NOT NULL)"
 _LOAD = "SELECT position FROM _penstock_checkpoints WHERE key = %s"
+_FIND = "SELECT key, position FROM _penstock_checkpoints WHERE key = ANY(%s) ORDER BY key FOR UPDATE"
 _SAVE = """
 INSERT INTO _penstock_checkpoints SELECT * FROM unnest(%s::text[], %s::text[])
 ON CONFLICT (key) DO UPDATE SET position = excluded.position
@@ -32,6 +34,7 @@ class PostgresStore:
         self._database = database
         self._connection: psycopg.AsyncConnection | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._seen = Seen()
 
     @classmethod
     @asynccontextmanager
@@ -48,20 +51,31 @@ class PostgresStore:
     async def load(self, key: str) -> Position | None:
         """Return what was last saved under ``key``."""
         rows = await self._execute(_LOAD, (key,))
+        self._seen.note(key, rows[0][0] if rows else None)
         return msgspec.json.decode(rows[0][0]) if rows else None
 
     async def save(self, positions: Mapping[str, Position]) -> None:
         """Keep all of ``positions``, or none of them; returns once the server has committed."""
         keys = sorted(positions)  # In one order everywhere, so that two processes cannot wait for each other.
         texts = [msgspec.json.encode(positions[key]).decode() for key in keys]
-        await self._execute(_SAVE, (keys, texts))
+        entries = dict(zip(keys, texts, strict=True))
+        await self._execute(_SAVE, (keys, texts), entries)
+        for key, text in entries.items():
+            self._seen.note(key, text)
 
-    async def _execute(self, statement: str, values: tuple[object, ...]) -> list[tuple[str, ...]]:
+    async def _execute(
+        self, statement: str, values: tuple[object, ...], moved: Mapping[str, str] | None = None
+    ) -> list[tuple[str, ...]]:
+        """Run one statement; before positions are moved, see that no other process has moved them."""
         async with self._one_at_a_time:
             connection = await self._connected()
             try:
-                cursor = await connection.execute(statement, values)
-                return await cursor.fetchall() if cursor.description else []
+                async with connection.transaction():
+                    if moved:
+                        found = await connection.execute(_FIND, (list(moved),))
+                        self._seen.check(dict(await found.fetchall()), moved)
+                    cursor = await connection.execute(statement, values)
+                    return await cursor.fetchall() if cursor.description else []
             except (psycopg.Error, OSError) as error:
                 lost = classify_error(error, self._database)
                 if isinstance(lost, ConnectionLost):

@@ -11,9 +11,12 @@ import msgspec
 
 from ..clients.sqlite import classify_error, connect
 from ..delivery import Position
+from ..errors import ConfigError
 from ..runtime.threads import OwnThread
+from .seen import Seen
 
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key TEXT PRIMARY KEY, position TEXT NOT NULL)"
+_LOAD = "SELECT position FROM _penstock_checkpoints WHERE key = ?"
 _SAVE = "INSERT INTO _penstock_checkpoints VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position"
 
 
@@ -22,6 +25,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, thread: OwnThread) -> None:
         self._path, self._connection, self._thread = path, connection, thread
+        self._seen = Seen()
 
     @classmethod
     @asynccontextmanager
@@ -48,22 +52,32 @@ class SqliteStore:
         await self._thread.run(self._save, entries)
 
     def _load(self, key: str) -> str | None:
-        query = "SELECT position FROM _penstock_checkpoints WHERE key = ?"
         try:
-            row = self._connection.execute(query, (key,)).fetchone()
+            text = self._find(key)
         except sqlite3.Error as error:
             raise classify_error(error, self._path) from error
+        self._seen.note(key, text)
+        return text
+
+    def _find(self, key: str) -> str | None:
+        row = self._connection.execute(_LOAD, (key,)).fetchone()
         return row[0] if row else None
 
     def _save(self, entries: list[tuple[str, str]]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._seen.check({key: self._find(key) for key, _ in entries}, dict(entries))
             self._connection.executemany(_SAVE, entries)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise classify_error(error, self._path) from error
+        except ConfigError:
+            self._connection.execute("ROLLBACK")
+            raise
+        for key, position in entries:
+            self._seen.note(key, position)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

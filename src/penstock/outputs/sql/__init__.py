@@ -101,7 +101,7 @@ class Sql(Output, type="sql"):
         async with OwnThread(f"{context.name}-sql") as thread:
             session = await thread.run(_connect, self.database(), self.schema_name)
             try:
-                yield SqlWriter(session, thread, target)
+                yield SqlWriter(session, thread, target, context.seen)
             finally:
                 await thread.run(_close, session, context)
 

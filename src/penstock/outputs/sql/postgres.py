@@ -20,7 +20,7 @@ from ...clients.database import Postgres, redact
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
 from .columns import Column, is_binary, is_number
-from .session import POSITIONS, Session, Table, listed, quoted
+from .session import NO_POSITION, POSITIONS, Session, Table, listed, quoted
 
 _COLUMNS = """
 SELECT a.attname, CASE t.typtype WHEN 'b' THEN t.typname ELSE '' END, a.atttypmod
@@ -190,7 +190,7 @@ class PostgresSession(Session):
         self._make_positions()
         found = self._connection.execute(
             _sql(
-                f"INSERT INTO {POSITIONS} SELECT unnest(%s::text[]), 'null' "
+                f"INSERT INTO {POSITIONS} SELECT unnest(%s::text[]), '{NO_POSITION}' "
                 f"ON CONFLICT (key) DO UPDATE SET position = {POSITIONS}.position RETURNING key, position"
             ),
             (sorted(keys),),

@@ -14,6 +14,8 @@ from .columns import Column
 
 POSITIONS = "_penstock_checkpoints"
 """The table of the positions that are kept beside the rows."""
+NO_POSITION = "null"
+"""The position of a row that was only claimed."""
 
 
 @dataclass(frozen=True, slots=True)

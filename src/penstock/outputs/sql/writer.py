@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.types as is_
 
 from ...delivery import Batch, Position
-from ...errors import PenstockError, PermanentError, RowsRejected
+from ...errors import ConfigError, PenstockError, PermanentError, RowsRejected
 from ...metadata import VALUE, without_metadata
 from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
 from .columns import Column, convert, plain
-from .session import Session, Table
+from .session import NO_POSITION, Session, Table
 
 _RESERVED = ("_penstock", "sqlite_", "pg_")
 """How no table begins whose name comes from the rows."""
@@ -60,8 +60,9 @@ class Target:
 class SqlWriter:
     """A database that is written; positions may be kept in it, in the transaction of the rows."""
 
-    def __init__(self, session: Session, thread: OwnThread, target: Target) -> None:
-        self._session, self._thread, self._target = session, thread, target
+    def __init__(self, session: Session, thread: OwnThread, target: Target, seen: dict[str, str | None]) -> None:
+        """``seen`` holds the positions as this run of the stream last saw them, over all of its connections."""
+        self._session, self._thread, self._target, self._seen = session, thread, target, seen
         self._tables: dict[Table, dict[str, Column]] = {}
         self._unique: set[Table] = set()
         self._unsure = True
@@ -85,9 +86,11 @@ class SqlWriter:
 
     def _load(self, key: str) -> str | None:
         try:
-            return self._session.load(key)
+            text = self._session.load(key)
         except Exception as error:
             raise self._undone(error) from error
+        self._seen[key] = None if text == NO_POSITION else text
+        return text
 
     def _write(self, batches: Sequence[Batch], entries: Sequence[tuple[str, str]]) -> None:
         """Another process may have changed a table: if that makes an error, do it again with the tables as they are."""
@@ -140,17 +143,16 @@ class SqlWriter:
         return self._session.classify_error(error)
 
     def _transact(self, batches: Sequence[Batch], entries: Sequence[tuple[str, str]]) -> None:
-        if entries and batches:
-            if self._unsure and self._is_saved(entries):
+        if entries:
+            if self._is_saved(entries):
                 self._session.rollback()
+                self._seen.update(entries)
                 return
             # Before the rows: whoever writes the same again, while this may still be committed, waits here.
             self._session.save(entries)
-            entries = ()
         self._put(batches)
-        if entries:
-            self._session.save(entries)
         self._session.commit()
+        self._seen.update(entries)
         self._unsure = False
 
     def _put(self, batches: Sequence[Batch]) -> None:
@@ -164,9 +166,21 @@ class SqlWriter:
             self._insert(rows, len(batches))
 
     def _is_saved(self, entries: Sequence[tuple[str, str]]) -> bool:
-        """Whether these positions were saved by a call whose answer was lost: then its rows are there too."""
+        """Whether these positions were saved by a call whose answer was lost: then its rows are there too.
+
+        Raises ConfigError if another process has moved one of them: it has written the rows that belong to it.
+        """
         saved = self._session.claim([key for key, _ in entries])
-        return all(saved.get(key) == position for key, position in entries)
+        if self._unsure and all(saved.get(key) == position for key, position in entries):
+            return True
+        for key, _ in entries:
+            found = saved.get(key)
+            if key in self._seen and (None if found == NO_POSITION else found) != self._seen[key]:
+                raise ConfigError(
+                    f"another process has moved the position {key!r}: it runs the same stream, and this one stops, so "
+                    "that no row is written twice"
+                )
+        return False
 
     def _insert(self, ready: Ready, batches: int) -> None:
         try:
