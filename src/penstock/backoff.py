@@ -45,6 +45,19 @@ async def pause(delay: float, stop: asyncio.Event) -> bool:
     return True
 
 
+class Stop(asyncio.Event):
+    """A stop that may have been asked for before it is set, while others had to end first."""
+
+    asked_at: float | None = None
+    """When it was asked for, by the clock of the loop."""
+
+    @staticmethod
+    def elapsed(stop: asyncio.Event) -> float:
+        """Return for how many seconds ``stop`` has been asked for."""
+        asked_at = stop.asked_at if isinstance(stop, Stop) else None
+        return 0.0 if asked_at is None else asyncio.get_running_loop().time() - asked_at
+
+
 class Stopped(PenstockError):
     """The stream was stopped while the other side could not be reached."""
 

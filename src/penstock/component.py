@@ -155,7 +155,7 @@ class Progress:
 
 
 class Reader(Protocol):
-    """A live input. May also have ``def progress(self) -> Progress``."""
+    """A live input."""
 
     async def read(self) -> Delivery:
         """Wait for the next delivery.
@@ -163,6 +163,15 @@ class Reader(Protocol):
         One call at a time. Cancelling it loses nothing: what was taken is returned by the next call. Raises
         EndOfInput when there is no more (and again on each later call), ConnectionLost to be opened again.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuredReader(Reader, Protocol):
+    """A reader that knows how far it is."""
+
+    def progress(self) -> Progress:
+        """Return how far it is; called often, so it looks nothing up."""
         ...
 
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO
 
+from .backoff import Stop
 from .checkpoint import CheckpointStore, Ledger
 from .config.configuration import Configuration, HealthCheck
 from .context import Context
@@ -23,6 +24,9 @@ from .supervision import Service, Supervised, SupervisedService, SupervisedStrea
 __all__ = ["Engine", "Service", "Supervised"]
 
 log = logging.getLogger("penstock")
+
+SHUTDOWN_TIMEOUT = 30.0
+"""How many seconds a stop may take where no stream says it."""
 
 
 class Engine:
@@ -69,7 +73,7 @@ class Engine:
                 stack.callback(held.close)
             store = await self._open_store(stack)
             context = Context("", store, Ledger(store.save), self._data, Listeners(), log=log)
-            ending, stopping = asyncio.Event(), asyncio.Event()
+            ending, stopping = asyncio.Event(), Stop()
             self.supervised = [SupervisedStream(one, self._lend(context, store), stopping) for one in self._streams]
             self.services = [SupervisedService(one, self._restart, context, ending) for one in self._services]
             self._expect_routes(context.listeners)
@@ -77,7 +81,7 @@ class Engine:
                 await self._open_pages(stack, context.listeners)
             async with asyncio.TaskGroup() as group:
                 services = [group.create_task(_serve(one, ending)) for one in self.services]
-                in_order = group.create_task(_stop_in_order(stop, ending, services, stopping))
+                in_order = group.create_task(_stop_in_order(stop, ending, services, stopping, self.shutdown_timeout))
                 await asyncio.gather(*(one.run() for one in self.supervised))
                 if self.failed:
                     ending.set()
@@ -86,6 +90,11 @@ class Engine:
                 in_order.cancel()
         if self.failed:
             raise PenstockError("; ".join(f"{one.name}: {one.failure}" for one in self.failed))
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """How many seconds a stop may take: as long as its most patient stream."""
+        return max((stream.shutdown_timeout for stream in self._streams), default=SHUTDOWN_TIMEOUT)
 
     def _lend(self, context: Context, store: CheckpointStore) -> Context:
         return Context("", store, Ledger(store.save), self._data, context.listeners, log=log)
@@ -145,9 +154,13 @@ async def _serve(one: SupervisedService, ending: asyncio.Event) -> None:
 
 
 async def _stop_in_order(
-    stop: asyncio.Event, ending: asyncio.Event, services: Sequence[asyncio.Task[None]], stopping: asyncio.Event
+    stop: asyncio.Event,
+    ending: asyncio.Event,
+    services: Sequence[asyncio.Task[None]],
+    stopping: Stop,
+    timeout: float,
 ) -> None:
-    """Once ``stop`` or ``ending`` is set, let the services end, and then the streams."""
+    """Once ``stop`` or ``ending`` is set, let the services end, for half of the time at most, and then the streams."""
     either = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(ending.wait())]
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -155,6 +168,11 @@ async def _stop_in_order(
         for waiting in either:
             waiting.cancel()
     ending.set()
+    stopping.asked_at = asyncio.get_running_loop().time()
     if services:
-        await asyncio.wait(services)
+        _, late = await asyncio.wait(services, timeout=timeout / 2)
+        for service in late:
+            service.cancel()
+        if late:
+            log.warning("%d services did not end within %.0f s and are cancelled", len(late), timeout / 2)
     stopping.set()

@@ -72,6 +72,8 @@ class Stream(Options):
     """How output writes and lost connections are retried; by default until they succeed."""
     restart: Restart = Restart()
     """When the stream is started again after a failure."""
+    stall_timeout: Duration = Field(10.0, gt=0)
+    """How long a batch may be processed or written before the stream is shown as unwell: it stands still."""
     shutdown_timeout: Duration = 30.0
     """How long a stop may take to write what is in flight; what is not written by then is read again next time."""
 

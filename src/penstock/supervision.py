@@ -117,7 +117,7 @@ class SupervisedStream(Supervised):
     def __init__(self, stream: Stream, context: Context, stop: asyncio.Event) -> None:
         super().__init__(stream.id, stream.restart, context, stop)
         self.stream = stream
-        self.metrics = StreamMetrics(stream.id)
+        self.metrics = StreamMetrics(stream.id, stream.stall_timeout)
         self.flow: Flow | None = None
 
     async def run(self) -> None:

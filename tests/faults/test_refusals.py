@@ -20,7 +20,7 @@ from penstock.inputs.feed import feed
 from penstock.observe.condition import MIN_ALL_REFUSED, Condition
 from penstock.outputs import memory
 
-from .streams import ERRORS, lines, stream
+from .streams import ERRORS, lines, stream, until
 
 
 class Idle(Input, type="test_refusals_idle"):
@@ -117,11 +117,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "the log": {"durability": {}},
     "the log and a batch": {"durability": {}, "pipeline": [{"type": "batch", "count": 1}]},
 }
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.001)
 
 
 async def run_until_failed(folder: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> Engine:

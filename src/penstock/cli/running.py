@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from ..engine import Engine
 from ..errors import PenstockError
 from ..observe import logs, tracing
 from ..platform.application import prepare, services_of
+from .deadline import Deadline, exit_at_once
 from .progress import shown
 
 OnStart = Callable[[Engine], Awaitable[None]]
@@ -39,15 +39,17 @@ def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart |
         if configuration.tracing is not None:
             tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
         _collect_garbage_rarely()
+        signals = _Signals(engine.shutdown_timeout)
         try:
             with asyncio.Runner(loop_factory=fast_loop()) as runner:
-                runner.run(_run(engine, on_start))
+                runner.run(_run(engine, on_start, signals))
         except PenstockError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
             return 1
         finally:
             tracing.end()
+            signals.call_off()
     return 0
 
 
@@ -70,11 +72,11 @@ def _collect_garbage_rarely() -> None:
     gc.set_threshold(2_000, 10, 10)
 
 
-async def _run(engine: Engine, on_start: OnStart | None) -> None:
+async def _run(engine: Engine, on_start: OnStart | None, signals: _Signals) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, number, stop)
+        loop.add_signal_handler(number, signals.stop, number, stop)
     beside: asyncio.Future[Any] | None = asyncio.ensure_future(on_start(engine)) if on_start else None
     try:
         await engine.run(stop)
@@ -83,13 +85,24 @@ async def _run(engine: Engine, on_start: OnStart | None) -> None:
             beside.cancel()
 
 
-def _stop(number: signal.Signals, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        # What is in flight is read again by the next run, as after a crash.
-        sys.stderr.write("exiting at once; what was not written is read again next time\n")
-        sys.stdout.flush()
+class _Signals:
+    """What a signal does: the first one stops, within ``timeout`` seconds, and the second one exits at once."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._deadline: Deadline | None = None
+
+    def stop(self, number: signal.Signals, stop: asyncio.Event) -> None:
+        """Set ``stop``, or exit if it is set already."""
+        if stop.is_set():
+            # What is in flight is read again by the next run, as after a crash.
+            exit_at_once(128 + number)
+        stop.set()
+        self._deadline = Deadline(self._timeout)
+        sys.stderr.write("stopping: writing what is on its way (once more to exit at once)\n")
         sys.stderr.flush()
-        os._exit(128 + number)
-    stop.set()
-    sys.stderr.write("stopping: writing what is on its way (once more to exit at once)\n")
-    sys.stderr.flush()
+
+    def call_off(self) -> None:
+        """Let the process go on: all has ended."""
+        if self._deadline is not None:
+            self._deadline.call_off()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, LiteralString
 
 import psycopg
@@ -19,6 +20,10 @@ _SETTINGS: dict[str, Any] = {
     "application_name": "penstock",
 }
 """A server that has vanished is noticed within half a minute instead of hours."""
+ANSWER_TIMEOUT = 30.0
+"""Seconds of silence after which the server is asked, over another connection, whether it still works on a call."""
+ASKING_TIMEOUT = 5
+"""Seconds that it has to say so."""
 _GONE = ("08", "57P01", "57P02", "57P03", "57P05")
 """The connection broke, or the server stops, crashed or is starting."""
 _LATER = ("40", "53", "55P03", "55006", "57014", "58", "25006")
@@ -46,9 +51,54 @@ def conninfo(database: Postgres) -> str:
     return make_conninfo(uri, **settings)
 
 
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose calls end: by an answer, or once the server no longer says that it works on them."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for an answer; raises OperationalError if there will be none."""
+        return super().wait(self._watched(gen), interval, timeout)
+
+    def _watched(self, gen: Any) -> Any:
+        heard, is_given_up = time.monotonic(), False
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if ready:
+                    heard, is_given_up = time.monotonic(), False
+                elif is_given_up:  # nor has the answer come while we asked
+                    raise psycopg.OperationalError(f"no answer for {ANSWER_TIMEOUT:.0f} s: the connection is given up")
+                elif time.monotonic() - heard > ANSWER_TIMEOUT:
+                    heard, is_given_up = time.monotonic(), not self._is_working()
+                state = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    def _is_working(self) -> bool:
+        """Ask the server whether it works on the call of this connection: a statement may take its time."""
+        try:
+            with _Asking.connect(self.info.dsn, password=self.info.password, connect_timeout=ASKING_TIMEOUT) as asking:
+                query = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state NOT LIKE 'idle%%'"
+                return asking.execute(query, (self.info.backend_pid,)).fetchone() is not None
+        except psycopg.Error:
+            return False
+
+
+class _Asking(psycopg.Connection[Any]):
+    """A connection that does not wait for long."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for an answer; raises OperationalError if there is none in time."""
+        return super().wait(gen, interval, timeout or ASKING_TIMEOUT)
+
+
 def connect(database: Postgres, settings: LiteralString) -> psycopg.Connection:
-    """Open a connection with ``settings``, SQL that holds for all of its session; prepares no statements."""
-    connection = psycopg.connect(conninfo(database), prepare_threshold=None)
+    """Open a connection with ``settings``, SQL that holds for all of its session; prepares no statements.
+
+    A call over it that is not answered raises OperationalError after ``ANSWER_TIMEOUT``, unless the server says that
+    it still works on it.
+    """
+    connection = _Connection.connect(conninfo(database), prepare_threshold=None)
     try:
         connection.execute(settings)
         connection.commit()

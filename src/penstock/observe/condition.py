@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 log = logging.getLogger("penstock")
 
+STALL_TIMEOUT = 10.0
+"""Seconds after which a part that waits for an answer stands still."""
 REFUSALS_WINDOW = 60.0
 """For how many seconds a refused row is shown."""
 REFUSALS_LOG_INTERVAL = 10.0
@@ -22,8 +24,13 @@ MAX_REASON_SHOWN = 200
 class Condition:
     """The troubles of one stream, each of one part: what ends in one part says nothing of the others."""
 
-    def __init__(self, stream: str, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, stream: str, changed: Callable[[], None] = lambda: None, stall_timeout: float = STALL_TIMEOUT
+    ) -> None:
+        self._stream, self._stall_timeout = stream, stall_timeout
         self._troubles: dict[str, str] = {}
+        self._begun: dict[str, float] = {}
+        self._told: set[str] = set()
         self._changed = changed
         self.refusals = Refusals(stream)
 
@@ -40,12 +47,38 @@ class Condition:
     def clear_all(self) -> None:
         """Note that the stream begins anew."""
         self._troubles.clear()
+        self._begun.clear()
         self._changed()
+
+    def begin(self, part: str) -> None:
+        """Note that ``part`` begins to wait for an answer: without one in time it stands still."""
+        self._begun[part] = time.monotonic()
+
+    def end(self, part: str) -> None:
+        """Note that ``part`` got its answer."""
+        self._begun.pop(part, None)
+
+    def look(self) -> None:
+        """Say in the log which parts stand still, and which go on; to be called now and then."""
+        stalled = self._stalled()
+        for part, reason in stalled.items():
+            if part not in self._told:
+                log.warning("%s: %s", self._stream, reason)
+        for part in self._told - stalled.keys():
+            log.info("%s: the %s goes on", self._stream, _named(part))
+        if self._told != stalled.keys():
+            self._told = set(stalled)
+            self._changed()
+
+    def _stalled(self) -> dict[str, str]:
+        now = time.monotonic()
+        waits = {part: now - begun for part, begun in self._begun.items() if now - begun >= self._stall_timeout}
+        return {part: f"no answer from the {_named(part)} for {waited:.0f} s" for part, waited in waits.items()}
 
     @property
     def trouble(self) -> str | None:
         """Return what stands in the way, of all parts; None if nothing does."""
-        troubles = dict(self._troubles)
+        troubles = self._stalled() | self._troubles
         if (refused := self.refusals.trouble) is not None:
             troubles["rows"] = refused
         if len(troubles) < 2:
@@ -109,6 +142,10 @@ class Refusals:
         while self._seconds and self._seconds[0][0] < oldest:
             self._seconds.popleft()
         return sum((stages for _, stages in self._seconds), Counter())
+
+
+def _named(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _shortened(reason: str) -> str:

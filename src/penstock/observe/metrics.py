@@ -6,7 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from .condition import Condition
+from .condition import STALL_TIMEOUT, Condition
 
 registry = CollectorRegistry()
 """The metrics of this process."""
@@ -44,7 +44,7 @@ _latency = Histogram(
 class StreamMetrics:
     """What one stream counts. Children are looked up once, since every delivery counts."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, stall_timeout: float = STALL_TIMEOUT) -> None:
         self.stream = stream
         self._rows_in, self._rows_out = _rows_in.labels(stream), _rows_out.labels(stream)
         self._batches_in, self._batches_out = _batches_in.labels(stream), _batches_out.labels(stream)
@@ -54,7 +54,7 @@ class StreamMetrics:
         self._latency = _latency.labels(stream)
         self.rows_in = self.rows_out = self.refused = 0
         self._is_running = False
-        self.condition = Condition(stream, self._show)
+        self.condition = Condition(stream, self._show, stall_timeout)
 
     def read(self, rows: int) -> None:
         """A delivery was read."""

@@ -21,6 +21,7 @@ from ..metadata import attach
 from ..observe import tracing
 from ..observe.metrics import StreamMetrics
 from ..stream import MOST_HELD, Stream, regroups
+from .deadline import end_in_time
 from .intake import Intake
 from .sink import KeptPositions, ReconnectingWriter, Sink
 from .threads import Threads
@@ -51,9 +52,9 @@ class Flow:
         self._sections: list[_Section] = []
         self._reads_metadata = stream.reads_metadata()
         self._wal: Wal | None = None
+        self._ledgers: list[Ledger] = []
         self._decoding: Transformation
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
-        self._gave_up = False
         self.intake: Intake | None = None
         self.when_open: Callable[[], None] = lambda: None
 
@@ -64,6 +65,30 @@ class Flow:
 
     async def run(self) -> None:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            async with end_in_time(self._stop, self._stream.shutdown_timeout):
+                await self._run()
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """Look now and then at what nobody tells of: how long a step takes, and how much is left to do."""
+        interval = min(1.0, self._stream.stall_timeout / 4)
+        while True:
+            await asyncio.sleep(interval)
+            self._metrics.condition.look()
+            if self._wal is not None:
+                self._metrics.lag(self._wal.unwritten)
+            elif self.intake is not None:
+                self.intake.measure()
+            failures = [ledger.failure for ledger in (self._context.ledger, *self._ledgers) if ledger.failure]
+            if failures:
+                self._metrics.condition.report("positions", f"positions cannot be saved: {failures[0]}")
+            else:
+                self._metrics.condition.clear("positions")
+
+    async def _run(self) -> None:
         stream = self._stream
         async with AsyncExitStack() as stack:
             threads = Threads(stream.pipeline.thread_num, stream.id)
@@ -71,6 +96,7 @@ class Flow:
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
             context = self._lend(output)
+            self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
                 self._wal = await stack.enter_async_context(
                     open_wal(stream.durability, context, self._metrics, self._stop)
@@ -182,7 +208,6 @@ class Flow:
     async def _flow(self, context: Context, sink: Sink) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                watch = asyncio.ensure_future(self._give_up(asyncio.current_task()))
                 taken_over = group.create_task(context.ledger.taken_over())
                 try:
                     group.create_task(self._pump(group, context))
@@ -196,23 +221,10 @@ class Flow:
                         await sink.open()
                     await self._drain(sink)
                 finally:
-                    watch.cancel()
                     taken_over.cancel()
         except BaseExceptionGroup as failures:
             failure = _first(failures)
             raise (failure.__cause__ if isinstance(failure.__cause__, Stopped) else failure) from None
-        except asyncio.CancelledError:
-            if not self._gave_up:
-                raise
-            raise PenstockError("not all was written within the shutdown timeout; the rest is read again") from None
-
-    async def _give_up(self, task: asyncio.Task[None] | None) -> None:
-        """Cancel what is still not written ``shutdown_timeout`` after the stop."""
-        await self._stop.wait()
-        await asyncio.sleep(self._stream.shutdown_timeout)
-        self._gave_up = True
-        if task is not None:
-            task.cancel()
 
     async def _pump(self, group: asyncio.TaskGroup, context: Context) -> None:
         """Read until the end or the stop, then let what was read run out."""
@@ -290,7 +302,6 @@ class Flow:
         try:
             while True:
                 delivery = await wal.read()
-                self._metrics.lag(wal.unwritten)
                 await self._forward(group, self._sections[0], delivery)
         except EndOfInput:
             await self._sections[0].in_flight.put(None)
@@ -332,7 +343,11 @@ class Flow:
         """Wait for what is being processed; what was handed to the threads is retried here."""
         if isinstance(waiting, Transformed):
             return waiting
-        done = await waiting
+        self._metrics.condition.begin("pipeline")
+        try:
+            done = await waiting
+        finally:
+            self._metrics.condition.end("pipeline")
         return done if isinstance(waiting, asyncio.Task) else await self._retry(section.transformation, done)
 
     async def _feed(self, section: _Section, following: _Section) -> None:

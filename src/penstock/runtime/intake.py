@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from ..backoff import Stopped, pause, unless_stopped
-from ..component import Progress, Reader
+from ..component import MeasuredReader, Progress, Reader
 from ..context import Context
 from ..delivery import Delivery, Loan, Settle
 from ..errors import ConnectionLost, EndOfInput, PenstockError, TransientError
@@ -43,6 +43,7 @@ class Intake:
     ) -> None:
         """``when_ended`` is awaited once nothing more is read, so that what was read runs out."""
         self._when_ended = when_ended
+        self._reader: MeasuredReader | None = None
         self._is_ended = False
         self._failure: Exception | None = None
         self._interrupt: Callable[[], None] = _ignore
@@ -134,7 +135,7 @@ class Intake:
 
         self._interrupt = interrupt
         watching = asyncio.ensure_future(watch())
-        measured = getattr(reader, "progress", None)
+        self._reader = reader if isinstance(reader, MeasuredReader) else None
         try:
             while not self._stop.is_set():
                 self._raise_failure()
@@ -146,8 +147,7 @@ class Intake:
                 if self._losses:  # an input that opens and is lost at once has not recovered
                     self._losses = 0
                     self._metrics.recovered("input")
-                if measured is not None:
-                    self._measure(measured())
+                self.measure()
                 self._enter(delivery)
                 if tracing.active is not None:
                     delivery.trace = tracing.active.read(self._stream.id, began, delivery.batch.num_rows)
@@ -160,13 +160,17 @@ class Intake:
             self._raise_failure()
         finally:
             watching.cancel()
-            self._interrupt = _ignore
+            self._interrupt, self._reader = _ignore, None
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise PenstockError(f"a batch was refused: {self._failure}") from self._failure
 
-    def _measure(self, progress: Progress) -> None:
+    def measure(self) -> None:
+        """Ask the input how far it is, where it knows."""
+        progress = self._reader.progress() if self._reader is not None else None
+        if progress is None:
+            return
         self.progress = progress
         if progress.total is not None:
             self._metrics.lag(progress.total - progress.done)

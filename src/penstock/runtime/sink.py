@@ -80,6 +80,8 @@ class ReconnectingWriter:
             attempt += 1
 
     async def _attempt(self, action: Callable[[Writer], Awaitable[T]]) -> T:
+        condition = self._metrics.condition
+        condition.begin(self._part)
         try:
             return await action(await self.open())
         except ConnectionLost:
@@ -88,6 +90,8 @@ class ReconnectingWriter:
         except (ConnectionError, TimeoutError) as error:
             await self._discard()
             raise ConnectionLost(describe(error)) from error
+        finally:
+            condition.end(self._part)
 
     async def _discard(self) -> None:
         """Close a writer whose connection is lost: that its closing fails too is no news."""

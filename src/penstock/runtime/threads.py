@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
@@ -103,14 +103,45 @@ class Threads:
             _settle(future, result, error)
 
 
+class _DaemonExecutor(Executor):
+    """One thread that does not keep the process from exiting, as those of a ``ThreadPoolExecutor`` do."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Queue a call."""
+        future: Future[R] = Future()
+        self._calls.put((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
+        """End the thread once all that is queued is done; never waits."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (waiting := self._calls.get()) is not None:
+            future, call = waiting
+            if future.set_running_or_notify_cancel():
+                result, error = _outcome(call)
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+                del result, error
+            del waiting, future, call
+
+
 class OwnThread:
     """One thread for a connection that blocks and must not be shared; leaving it waits for the last call.
 
-    A call whose caller is cancelled runs on to its end; the next one starts after it.
+    A call whose caller is cancelled runs on to its end; the next one starts after it. Where leaving is cancelled, a
+    call that hangs is left behind with its thread.
     """
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._executor = _DaemonExecutor(name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,7 +149,10 @@ class OwnThread:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.shield(asyncio.to_thread(self._executor.shutdown))
+        try:
+            await self.run(lambda: None)
+        finally:
+            self._executor.shutdown()
 
     def start(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue a call and return its result to come."""

@@ -136,6 +136,7 @@ class Wal:
             count = 1 if alone else len(self._waiting)
             group, self._waiting, alone = self._waiting[:count], self._waiting[count:], max(0, alone - 1)
             try:
+                self._metrics.condition.begin("log")
                 await asyncio.to_thread(self._write, [batch for batch, _ in group])
             except OSError as error:
                 # The disk is full or failing: nothing was acked, nobody reads on, and it is tried again.
@@ -154,6 +155,8 @@ class Wal:
                 else:
                     _fail(group, PermanentError(f"the write-ahead log cannot hold it: {error}"))
                 continue
+            finally:
+                self._metrics.condition.end("log")
             if attempt:
                 attempt = 0
                 self._metrics.recovered("log")
@@ -171,6 +174,7 @@ class Wal:
                 done.set_result(None)
         self._arrived.set()
         self._metrics.wal(self.size)
+        self._metrics.lag(self.unwritten)
 
     def _write(self, batches: Sequence[Batch]) -> None:
         """Append the batches as entries and force them to disk, or leave the segment as it was."""

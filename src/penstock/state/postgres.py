@@ -12,7 +12,7 @@ import psycopg
 from pydantic import SecretStr
 
 from ..clients.database import Postgres
-from ..clients.postgres import classify_error, conninfo
+from ..clients.postgres import ANSWER_TIMEOUT, classify_error, conninfo
 from ..delivery import Position
 from ..errors import ConnectionLost
 from .seen import Seen
@@ -70,12 +70,15 @@ class PostgresStore:
         async with self._one_at_a_time:
             connection = await self._connected()
             try:
-                async with connection.transaction():
+                async with asyncio.timeout(ANSWER_TIMEOUT), connection.transaction():
                     if moved:
                         found = await connection.execute(_FIND, (list(moved),))
                         self._seen.check(dict(await found.fetchall()), moved)
                     cursor = await connection.execute(statement, values)
                     return await cursor.fetchall() if cursor.description else []
+            except TimeoutError as error:
+                await self._disconnect()
+                raise ConnectionLost(f"postgres: no answer for {ANSWER_TIMEOUT:.0f} s") from error
             except (psycopg.Error, OSError) as error:
                 lost = classify_error(error, self._database)
                 if isinstance(lost, ConnectionLost):
@@ -91,9 +94,10 @@ class PostgresStore:
         try:
             connection = await psycopg.AsyncConnection.connect(conninfo(self._database), autocommit=True)
             try:
-                cursor = await connection.execute(_EXISTS)
-                if await cursor.fetchone() == (False,):
-                    await self._create(connection)
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    cursor = await connection.execute(_EXISTS)
+                    if await cursor.fetchone() == (False,):
+                        await self._create(connection)
             except BaseException:
                 await connection.close()
                 raise

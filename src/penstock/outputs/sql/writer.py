@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.types as is_
 
 from ...delivery import Batch, Position
-from ...errors import ConfigError, PenstockError, PermanentError, RowsRejected
+from ...errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected
 from ...metadata import VALUE, without_metadata
 from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
@@ -135,6 +135,8 @@ class SqlWriter:
         try:
             self._session.rollback()
         except Exception as another:
+            if isinstance(error, Exception) and not isinstance(error, PenstockError):
+                return ConnectionLost(str(self._session.classify_error(error)))  # whose cause is the first error
             error = another
         if isinstance(error, PenstockError) or not isinstance(error, Exception):
             return error
