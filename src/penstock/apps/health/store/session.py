@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from ....errors import PenstockError, PermanentError
 from ....platform.database import Database
+from .merging import register
 
 _SETTINGS: LiteralString = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false), set_config('jit', 'off', false),
@@ -36,6 +37,7 @@ class Session:
         self.database, self.is_postgres = database, database.is_postgres
         self.connection: Connection = database.connect(_SETTINGS)
         if not self.is_postgres:
+            register(self._driver)
             self._driver.execute("PRAGMA temp_store = MEMORY")
             self._driver.execute("PRAGMA cache_size = -16000")
 

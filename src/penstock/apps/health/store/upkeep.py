@@ -12,7 +12,7 @@ from ..rows import POINT, ROUTE
 from ..schema import DAYS, DOUBTFUL, metrics, points, routes, series, workouts
 from .doubt import EARLIEST
 from .session import Session
-from .staging import NEWER
+from .staging import NEWER, OLDER
 
 COUNTS = "(t.counted IS NULL OR t.counted > 0)"
 """The condition that a point counts, at least in part."""
@@ -86,7 +86,9 @@ class Upkeep:
 
         ``in_part``: some points may count in part.
         """
-        written = f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL OR k.verdict = {NEWER}"
+        written = (
+            f" JOIN {self._known} k ON k.number = s.number WHERE k.verdict IS NULL OR k.verdict IN ({NEWER}, {OLDER})"
+        )
         touched = f"SELECT s.metric, s.source, s.quarter FROM {self._stage} s{written if changed else ''}"  # noqa: S608
         if recounted is not None:
             if not self._postgres:

@@ -13,6 +13,7 @@ from ..acceptance import Counts
 from ..rows import POINT
 from ..schema import PARTITIONED, TRACKED
 from .counting import Counting
+from .merging import merge_columns
 from .session import Session, moment
 from .staging import CONFIRMED, NEWER, OLDER, SAME, Staged, counted_by_type, keys_of, staged, values_of
 from .upkeep import Upkeep
@@ -84,8 +85,11 @@ class Upsert:
         self._load(stage.rows)
         verdicts = self._classify(stage, load, bound, tally)
         self._keep_history(load, bound, verdicts)
+        if OLDER in verdicts:
+            self._complete(bound)
         if verdicts - {SAME, OLDER}:
             self._insert(bound, verdicts)
+        if verdicts - {SAME}:
             self._upkeep.update_metrics(bound, changed=verdicts != {None})
             if self._counting is not None:
                 in_part, recounted = self._counting.update(load.user, self._stage, stage.metrics, stage.void)
@@ -131,7 +135,8 @@ class Upsert:
         compared = ["original_unit"]
         if load.attempt > 1:  # It may be read better than the last time.
             compared += [name for name in self._values if name not in ("original", "original_unit")]
-        same = "t.original = s.original" + "".join(f" AND t.{name} {alike} s.{name}" for name in compared)
+        merged = self._merged("t", "s")
+        same = "t.original = s.original" + "".join(f" AND t.{name} {alike} {merged[name]}" for name in compared)
         between = f"CASE WHEN t.ingest_id < :open THEN {CONFIRMED} ELSE {SAME} END" if load.open else str(SAME)
         self._run(
             f"INSERT INTO {self._known} SELECT s.number, s.type, (SELECT CASE WHEN {same} THEN {between} "  # noqa: S608
@@ -159,11 +164,29 @@ class Upsert:
                 f"WHERE k.verdict IS NULL OR k.verdict IN ({CONFIRMED}, {NEWER})"
             )
         if verdicts & {CONFIRMED, NEWER}:
-            changed = ", ".join(f"{name} = excluded.{name}" for name in [*self._values, "ingest_id", "updated_at"])
+            merged = self._merged(self._table.name, "excluded")
+            given = {name: f"excluded.{name}" for name in ("ingest_id", "updated_at")}
+            changed = ", ".join(f"{name} = {value}" for name, value in (merged | given).items())
             if self._record == POINT:
                 changed += ", counted = NULL"
             sql += f" ON CONFLICT (user_id, {', '.join(self._keys)}) DO UPDATE SET {changed}"
         self._run(sql, bound)
+
+    def _merged(self, old: str, new: str) -> dict[str, str]:
+        return merge_columns(self._values, old, new, postgres=self._session.is_postgres)
+
+    def _complete(self, bound: dict[str, Any]) -> None:
+        """Let rows that come too late say what the newer ones leave out."""
+        said = self._merged("s", "t").items()
+        gained = {name: value.replace("t.", f"{self._table.name}.") for name, value in said if value != f"t.{name}"}
+        if gained:
+            assigned = ", ".join(f"{name} = {value}" for name, value in gained.items())
+            match = self._match.replace("t.", f"{self._table.name}.")
+            self._run(
+                f"UPDATE {self._table.name} SET {assigned} FROM {self._stage} s JOIN {self._known} k "  # noqa: S608
+                f"ON k.number = s.number WHERE k.verdict = {OLDER} AND {match}",
+                bound,
+            )
 
     def _keep_history(self, load: Load, bound: dict[str, Any], verdicts: set[int | None]) -> None:
         """Keep what newer rows replace, and rows that come too late to be in the table."""
