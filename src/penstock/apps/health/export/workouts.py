@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,17 @@ def _identity(element: Element, start: Instant, end: Instant) -> str:
     sent = element.text("id", "uuid")
     if sent:
         return sent
-    parts = [element.text(*NAME), start.micros, end.micros]
-    return str(uuid.uuid5(NAMESPACE, encode_sorted(parts).decode()))
+    return _id_of(element.text(*NAME), start.micros, end.micros)
+
+
+def make_id(name: str, start: datetime, end: datetime) -> str:
+    """Return the id of a workout that was sent without one."""
+    epoch, micro = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
+    return _id_of(name, (start - epoch) // micro, (end - epoch) // micro)
+
+
+def _id_of(name: str, start: int, end: int) -> str:
+    return str(uuid.uuid5(NAMESPACE, encode_sorted([name, start, end]).decode()))
 
 
 def _duration(element: Element, seconds: float) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 _NUMBERS = ("value", "minimum", "maximum", "altitude")
-_POOR_NAMES = "('', 'Other', 'Workout', 'Unknown')"
+POOR_NAMES = ("", "Other", "Workout", "Unknown")
 """Names of a workout that say less than any other."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -40,7 +40,7 @@ def merge_columns(columns: Sequence[str], old: str, new: str, *, postgres: bool)
     if "fields" in found:
         found["fields"] = _merged_fields(f"{old}.fields", f"{new}.fields", postgres=postgres)
     if "name" in found:
-        poor = f"{new}.name IN {_POOR_NAMES} AND {old}.name <> ''"
+        poor = f"{new}.name IN {POOR_NAMES} AND {old}.name <> ''"
         found["name"] = f"CASE WHEN {poor} THEN {old}.name ELSE {new}.name END"
     if "source" in found:
         found["source"] = f"CASE WHEN {new}.source = '' THEN {old}.source ELSE {new}.source END"

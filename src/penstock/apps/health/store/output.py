@@ -24,7 +24,7 @@ from .. import metrics
 from ..acceptance import Counts, Outcome, Outcomes, outcomes
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
-from . import accounting, doubt, partitions
+from . import accounting, doubt, identity, partitions
 from .migrations import migrate
 from .recounting import count_older
 from .session import Session, lock
@@ -183,6 +183,7 @@ class Store:
         first = group[0]
         latest = doubt.latest(first.said.accepted)
         rows = doubt.flag(pa.Table.from_batches([part.rows for part in group]), latest)
+        rows = identity.unify(connection, first.user, rows)
         load = Load(first.user, first.ingest, first.attempt, now, latest, self._open(connection, first))
         tally = Tally(flagged=counted_by_type(rows.filter(pc.is_valid(rows.column("warnings")))))
         for name, count in counted_by_type(rows).items():
