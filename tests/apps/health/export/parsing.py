@@ -20,7 +20,7 @@ JSON_COLUMNS = ("fields", "original", "warnings")
 class Parsed:
     """The rows of one part; every test that makes one also tests that nothing was lost."""
 
-    def __init__(self, *slices: Slice, form: str = "export") -> None:
+    def __init__(self, *slices: Slice, form: str = "export", headers: dict[str, str] | None = None) -> None:
         accepted = Accepted(
             id="0190d5a0-0000-7000-8000-000000000000",
             user=1,
@@ -29,6 +29,7 @@ class Parsed:
             bytes=1,
             sha256="",
             form=form,
+            headers=headers or {},
         )
         batch = parse(pack(Part(accepted=accepted, number=0, last=True, slices=list(slices))))
         rows = batch.to_pylist()

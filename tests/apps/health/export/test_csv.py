@@ -24,8 +24,9 @@ WIDE = (
 )
 
 
-def parsed(text: str, name: str = "export.csv", first: int = 0) -> Parsed:
-    return Parsed(Slice(section="csv", name=name, path=name, payload=text.encode(), first=first))
+def parsed(text: str, name: str = "export.csv", first: int = 0, field: str = "", **headers: str) -> Parsed:
+    one = Slice(section="csv", name=name, path=name, payload=text.encode(), first=first, field=field)
+    return Parsed(one, headers=headers)
 
 
 def test_each_cell_is_a_point_and_columns_of_one_metric_are_one_together() -> None:
@@ -145,7 +146,7 @@ def test_workouts() -> None:
     row = found.of("workouts")[0]
     assert (row["record"], row["metric"], row["value"]) == ("workout", "Outdoor Run", 1800)
     assert row["fields"] == {
-        "duration": "0:30:00",
+        "duration": 1800,
         "total_energy": {"value": 300, "unit": "kcal"},
         "avg_heart_rate": {"value": 150, "unit": "count/min"},
         "location": "Park",
@@ -182,3 +183,144 @@ def test_bytes_that_are_no_text() -> None:
     payload: Any = b"Date,Step Count (count)\n" + A.encode() + b",\xff\n"
     found = Parsed(Slice(section="csv", name="x", path="x", payload=payload))
     assert len(found.quarantined) == 1
+
+
+SYMPTOMS = "Start,End,Name,Severity,User Entered,Source\n{A},{B},Headache,Moderate,true,Health\n"
+MIND = (
+    "Start,End,Kind,Labels,Associations,Valence,Valence Classification\n"
+    '{A},{A},momentary_emotion,"calm, happy",family,0.4,pleasant\n'
+)
+ECG = (
+    "Start,End,Classification,Average Heart Rate (count/min),Number of Voltage Measurements,Sampling Frequency (Hz),"
+    "Source\n"
+    "{A},{B},Sinus Rhythm,62,15379,512.6,Watch\n"
+)
+NOTIFICATIONS = "Start,End,Heart Notification,Threshold\n{A},{B},low_heart_rate_notification,40\n"
+MEDICATIONS = (
+    "Start,Scheduled Date,Display Text,Dosage,Status,Is Archived\n"
+    "{A},{A},Ibuprofen,2,Taken,false\n{B},{B},Ibuprofen,1,Skipped,no\n"
+)
+CYCLE = "Start,End,Name,Value,Is Cycle Start\n{A},{B},Menstrual Flow,Light,true\n"
+EVENTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "symptoms": (
+        SYMPTOMS,
+        [{"start": A, "end": B, "name": "Headache", "severity": "Moderate", "userEntered": True, "source": "Health"}],
+    ),
+    "stateOfMind": (
+        MIND,
+        [
+            {"start": A, "end": A, "kind": "momentary_emotion", "labels": ["calm", "happy"], "associations": ["family"]}
+            | {"valence": 0.4, "valenceClassification": "pleasant"}
+        ],
+    ),
+    "ecg": (
+        ECG,
+        [
+            {"start": A, "end": B, "classification": "Sinus Rhythm", "averageHeartRate": 62, "source": "Watch"}
+            | {"numberOfVoltageMeasurements": 15379, "samplingFrequency": 512.6}
+        ],
+    ),
+    "heartRateNotifications": (
+        NOTIFICATIONS,
+        [{"start": A, "end": B, "heartNotification": "low_heart_rate_notification", "threshold": 40}],
+    ),
+    "medications": (
+        MEDICATIONS,
+        [
+            {"start": at, "scheduledDate": at, "displayText": "Ibuprofen", "dosage": dose, "status": status}
+            | {"isArchived": False}
+            for at, dose, status in ((A, 2, "Taken"), (B, 1, "Skipped"))
+        ],
+    ),
+    "cycleTracking": (
+        CYCLE,
+        [{"start": A, "end": B, "name": "Menstrual Flow", "value": "Light", "isCycleStart": True}],
+    ),
+}
+FIELDS = {
+    **{
+        "symptoms": "SymptomsData",
+        "stateOfMind": "StateOfMindData",
+        "ecg": "ECGData",
+        "medications": "MedicationsData",
+    },
+    **{"heartRateNotifications": "HeartRateNotificationsData", "cycleTracking": "CycleTrackingData"},
+}
+FILES = {
+    **{"symptoms": "Symptoms.csv", "stateOfMind": "HealthAutoExport-StateOfMind-2026-02-03.csv", "ecg": "ECG-2026.csv"},
+    **{"heartRateNotifications": "heart_rate_notifications.csv", "cycleTracking": "Cycle Tracking.csv"},
+    "medications": "a/b/Medications.csv",
+}
+
+
+@pytest.mark.parametrize("told", ["field", "file", "header"])
+@pytest.mark.parametrize("section", EVENTS)
+def test_an_event_says_the_same_as_in_json(section: str, told: str) -> None:
+    text, elements = EVENTS[section]
+    if told == "field":
+        found = parsed(text.format(A=A, B=B), name="upload.csv", field=FIELDS[section])
+    else:
+        found = parsed(text.format(A=A, B=B), name=FILES[section] if told == "file" else "export.csv")
+    assert found.rows == Parsed(listed(section, elements)).rows
+    assert not found.quarantined
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("Date,Left,Right\n{A},20,25\n", "VisionData"),
+        ("Start,End,Name,Colour\n{A},{B},Headache,red\n", ""),
+        ("Date,Some Text\n{A},hello\n", "whatever"),
+        ("Date,Voltage (mcV)\n{A},12.5\n", "ECGData"),
+        ("Start,Severity\n{A},Mild\n", "SymptomsData"),
+        ("Name,Severity\nHeadache,Mild\n", "SymptomsData"),
+        ("Date,Dosage\n{A},3\n", "MedicationsData"),
+        ("Start,Distance (km)\n{A},3\n", "WorkoutsData"),
+    ],
+)
+def test_rows_of_a_kind_that_is_not_known_are_quarantined_with_a_reason(text: str, field: str) -> None:
+    found = parsed(text.format(A=A, B=B), field=field)
+    assert found.received == {"csv": 1}
+    [row] = found.quarantined
+    assert "expected" in row["reason"] or "not known" in row["reason"]
+
+
+def test_an_event_without_a_time_is_quarantined_alone() -> None:
+    text = f"Start,End,Name,Severity\n{A},,Headache,Mild\nx,,Fever,Mild\n"
+    found = parsed(text, field="SymptomsData")
+    assert [row["index"] for row in found.of("symptoms")] == [0]
+    assert [(row["type"], row["index"]) for row in found.quarantined] == [("symptoms", 1)]
+
+
+def test_workouts_call_things_as_json_does() -> None:
+    found = parsed(
+        "Workout Type,Start,End,Duration (min),Active Energy (kcal),Max Heart Rate (bpm),Average Heart Rate (bpm),"
+        "Elevation Ascended (m),Elevation Descended (m),Average Speed (km/hr),Swim Stoke Cadence (spm)\n"
+        f"Outdoor Run,{A},2026-02-03 07:45:00 +0100,9.2,300,170,150,12,13,9,20\n"
+    )
+    fields = found.of("workouts")[0]["fields"]
+    assert fields.pop("duration") == pytest.approx(552)
+    assert list(fields) == sorted(fields)
+    assert set(fields) == {
+        *("active_energy_burned", "max_heart_rate", "avg_heart_rate", "elevation_up", "elevation_down"),
+        *("avg_speed", "swim_cadence"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("zone", "time", "expected"),
+    [
+        ("America/New_York", "2026-07-11 00:00:00", "2026-07-11T04:00:00"),
+        ("America/New_York", "2026-01-11 12:30:00 AM", "2026-01-11T05:30:00"),
+        ("+05:30", "2026-07-11", "2026-07-10T18:30:00"),
+        ("Europe/Berlin", "2026-10-25 02:30:00", "2026-10-25T00:30:00"),  # twice; the first
+        ("Europe/Berlin", "2026-07-11 00:00:00 +0000", "2026-07-11T00:00:00"),
+        ("", "2026-07-11 00:00:00", "2026-07-11T00:00:00"),
+    ],
+)
+def test_times_without_an_offset_are_those_of_the_zone(zone: str, time: str, expected: str) -> None:
+    headers = {"timezone": zone} if zone else {}
+    for text in (f"Date/Time,Step Count (count)\n{time},1\n", f"Start,Name,Severity\n{time},Headache,Mild\n"):
+        found = parsed(text, **headers)
+        assert found.rows[0]["time"] == datetime.fromisoformat(f"{expected}+00:00")
+        assert ("assumed_utc" in found.warnings()) == (not zone)

@@ -228,8 +228,10 @@ _MARKS = [
 class File:
     """One file of a body, that can be read again and again."""
 
-    def __init__(self, name: str, open: Callable[[], Reader]) -> None:
+    def __init__(self, name: str, open: Callable[[], Reader], field: str = "", is_file: bool = True) -> None:
         self.name, self.open = name, open
+        self.field, self.is_file = field, is_file
+        """Of a multipart body: the name of the field, and whether it has the name of a file."""
 
 
 def files(source: Reader, boundary: str, most: int) -> list[tuple[File, IO[bytes]]]:
@@ -245,7 +247,8 @@ def files(source: Reader, boundary: str, most: int) -> list[tuple[File, IO[bytes
                 for event in parser.parse(source.read(_BLOCK)):
                     if isinstance(event, multipart.MultipartSegment):
                         spool = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 - closed by the caller
-                        found.append((File(event.filename or event.name or "", _reopen(spool, most)), spool))
+                        named = event.filename or event.name or ""
+                        found.append((File(named, _reopen(spool, most), event.name or "", bool(event.filename)), spool))
                     elif event and spool is not None:
                         spool.write(event)
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Parser of exports as CSV: one column for each metric, one row for each point, or one row for each workout.
+"""Parser of exports as CSV: one column for each metric, one row for each point, each workout or each event.
 
 Where a column is a metric, each cell that is not empty is one received point; the columns of one metric (least, average
 and greatest, or the stages of a night) are one point together. A row with more cells than the header counts as one.
@@ -6,28 +6,24 @@ and greatest, or the stages of a night) are one point together. A row with more 
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import catalogue
+from .dates import zone_of
 from .elements import Element, Unreadable, snake
+from .kinds import ACTIVITIES, NAMES, VALUES, Kind, kind_of
 from .metrics import points
+from .occurrences import occurrences
 from .records import WORKOUT, Records, section
+from .sheets import ENDS, SOURCES, TIMES, TYPE, Head, Sheet, sheet_of
 from .sleep import sleep
 from .slices import Slice
+from .units import conversion
 from .workouts import WORKOUTS, workout
 
-_TIMES = ("date", "date_time", "datetime", "start", "start_date", "start_time", "time", "timestamp", "recorded_at")
-_ENDS = ("end", "end_date", "end_time")
-_SOURCES = ("source", "sources", "source_name", "source_device")
-_NAMES = ("name", "metric", "metric_name", "type")
-_ACTIVITIES = ("workout_type", "workout", "workout_name", "activity", "name", "type")
-_VALUES = ("qty", "quantity", "value")
 _UNITS = ("units", "unit")
 _KEYS = {
     **{"min": "Min", "avg": "Avg", "average": "Avg", "max": "Max", "systolic": "systolic", "diastolic": "diastolic"},
@@ -35,23 +31,14 @@ _KEYS = {
     **{"total": "totalSleep", "total_sleep": "totalSleep"},
 }
 """What the app calls in JSON what it puts in brackets in CSV."""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-TYPE = "csv"
-"""As what a row is counted of which it is not known what it holds."""
-
-
-@dataclass
-class Head:
-    """One column as its header says it: ``Heart Rate [Min] (count/min)``."""
-
-    text: str
-    label: str
-    part: str
-    unit: str | None
-
-    @property
-    def name(self) -> str:
-        return snake(self.label)
+_OF_WORKOUTS = {
+    **{"active_energy": "active_energy_burned", "step_count": "step_count", "average_speed": "avg_speed"},
+    **{"elevation_ascended": "elevation_up", "elevation_descended": "elevation_down"},
+    **{"average_heart_rate": "avg_heart_rate", "maximum_heart_rate": "max_heart_rate", "maximum_speed": "max_speed"},
+    **{"swim_stoke_cadence": "swim_cadence", "swim_stroke_cadence": "swim_cadence"},
+    **{"indoor": "is_indoor", "average_intensity": "intensity"},
+}
+"""What workouts call in JSON what they call otherwise in CSV."""
 
 
 @dataclass
@@ -62,129 +49,30 @@ class Group:
     columns: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class Sheet:
-    """A header and the rows under it that have cells."""
-
-    heads: list[Head]
-    rows: list[list[str]]
-    places: list[int]
-    """The place of each row among all lines under the header, blank ones too."""
-    comma: bool
-    """Whether numbers may have a decimal comma, since cells are not separated by commas."""
-
-    def find(self, names: Sequence[str]) -> int | None:
-        """Return the first column that is called one of ``names``."""
-        return next((place for place, head in enumerate(self.heads) if head.name in names and not head.part), None)
-
-    def number(self, cell: str) -> int | float | None:
-        """Return the number in a cell; None if there is none."""
-        text = cell.strip()
-        if self.comma and "," in text:
-            text = text.replace(".", "").replace(",", ".")
-        if not _NUMBER.fullmatch(text):
-            return None
-        found = float(text)
-        if not math.isfinite(found):
-            return None
-        return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text) else found
-
-
 @section("csv")
 def rows(slice: Slice, records: Records) -> None:
-    """Make points or workouts of the rows; bad cells go into quarantine with their row and column."""
+    """Make points, workouts or events of the rows; bad cells go into quarantine with their row and column."""
     records.format = records.format or "csv"
-    sheet = _sheet(slice, records)
-    start = sheet.find(_TIMES)
-    if start is None:
-        _refuse(slice, records, sheet, f"no column of dates: expected one called {', '.join(_TIMES)}")
-    elif sheet.find(_VALUES) is not None:
-        _long(slice, records, sheet, start)
-    elif sheet.find(_ACTIVITIES) is not None:
+    sheet = sheet_of(slice, records, zone_of(records.accepted.headers.get("timezone")))
+    start = sheet.find(TIMES)
+    kind = kind_of(slice, sheet)
+    if isinstance(kind, str):
+        sheet.refuse(slice, records, kind)
+    elif kind is Kind.WORKOUTS and start is not None:
         _workouts(slice, records, sheet, start)
+    elif kind is not Kind.METRICS:
+        occurrences(slice, records, sheet, kind)
+    elif start is None:
+        sheet.refuse(slice, records, f"no column of dates: expected one called {', '.join(TIMES)}")
+    elif sheet.find(VALUES) is not None:
+        _long(slice, records, sheet, start)
     else:
         _wide(slice, records, sheet, start)
 
 
-def _sheet(slice: Slice, records: Records) -> Sheet:
-    text = slice.payload.decode("utf-8-sig", "replace")
-    line = text.partition("\n")[0]
-    separator = max(",;\t", key=lambda each: _outside_quotes(line).count(each))
-    lines = _read(text, separator)
-    heads = [_head(cell) for cell in lines[0]] if lines and isinstance(lines[0], list) else []
-    sheet = Sheet(heads, [], [], separator != ",")
-    for place, row in enumerate(lines[1:], slice.first):
-        if isinstance(row, str):
-            records.received(TYPE)
-            records.quarantine(slice, place, "expected CSV, found a quote that is not closed", row, type=TYPE)
-            continue
-        while row and not row[-1].strip():
-            row.pop()
-        if len(row) > len(heads):
-            records.received(TYPE)
-            reason = f"expected {len(heads)} cells as in the header, got {len(row)}"
-            records.quarantine(slice, place, reason, separator.join(row), type=TYPE)
-        elif row:
-            sheet.rows.append(row + [""] * (len(heads) - len(row)))
-            sheet.places.append(place)
-    return sheet
-
-
-def _read(text: str, separator: str) -> list[list[str] | str]:
-    """Return the cells of all rows, or the line where it is none.
-
-    A quote that is not closed would swallow all that follows: where one may have, each line is read by itself.
-    """
-    options: Any = {"delimiter": separator, "skipinitialspace": True, "strict": True}
-    try:
-        found = list(csv.reader(io.StringIO(text, newline=""), **options))
-        if not any(len(row) != len(found[0]) and any("\n" in cell for cell in row) for row in found):
-            return list(found)
-    except csv.Error:
-        pass
-    rows: list[list[str] | str] = []
-    for line in text.splitlines():
-        try:
-            rows += list(csv.reader([line], **options)) or [[]]
-        except csv.Error:
-            rows.append(line)
-    return rows
-
-
-def _outside_quotes(line: str) -> str:
-    return re.sub(r'"[^"]*"', "", line)
-
-
-def _head(cell: str) -> Head:
-    """Return what a header says: a label, a part in brackets, and a unit in the last parentheses."""
-    text = cell.strip()
-    label, unit = text, None
-    if text.endswith(")"):
-        depth = 0
-        for place in range(len(text) - 1, -1, -1):
-            depth += {")": 1, "(": -1}.get(text[place], 0)
-            if depth == 0:
-                label, unit = text[:place].strip(), text[place + 1 : -1].strip()
-                break
-    part = ""
-    if label.endswith("]") and "[" in label:
-        label, _, part = label[:-1].rpartition("[")
-    return Head(text, label.strip(), part.strip(), unit or None)
-
-
-def _refuse(slice: Slice, records: Records, sheet: Sheet, reason: str) -> None:
-    for place, row in zip(sheet.places, sheet.rows, strict=True):
-        records.received(TYPE)
-        records.quarantine(slice, place, reason, _cells(sheet, row), type=TYPE)
-
-
-def _cells(sheet: Sheet, row: Sequence[str]) -> dict[str, str]:
-    return {head.text: cell for head, cell in zip(sheet.heads, row, strict=True) if cell}
-
-
 def _wide(slice: Slice, records: Records, sheet: Sheet, start: int) -> None:
     """Read each column, or the columns of one metric together, as the ``data`` of a metric."""
-    end, source = sheet.find(_ENDS), sheet.find(_SOURCES)
+    end, source = sheet.find(ENDS), sheet.find(SOURCES)
     shared = {"date": start, "end": end, "source": source}
     known = {key: column for key, column in shared.items() if column is not None}
     for group in _groups(sheet, set(known.values())):
@@ -237,7 +125,7 @@ def _metric(
             elif cell:
                 bad = f"{sheet.heads[column].text}: expected a number, got {cell[:80]!r}"
         if bad:
-            records.quarantine(own, sheet.places[row], bad, _cells(sheet, sheet.rows[row]), type=type)
+            records.quarantine(own, sheet.places[row], bad, sheet.element(sheet.rows[row]), type=type)
         else:
             good.append(place)
     places, elements = [sheet.places[at[place]] for place in good], [found[place] for place in good]
@@ -251,13 +139,13 @@ def _long(slice: Slice, records: Records, sheet: Sheet, start: int) -> None:
     """Read each row as a point of the metric that it names, or else the file."""
     columns = {
         "date": start,
-        "end": sheet.find(_ENDS),
-        "source": sheet.find(_SOURCES),
+        "end": sheet.find(ENDS),
+        "source": sheet.find(SOURCES),
         "units": sheet.find(_UNITS),
-        "qty": sheet.find(_VALUES[:2]),
-        "value": sheet.find(_VALUES[2:]),
+        "qty": sheet.find(VALUES[:2]),
+        "value": sheet.find(VALUES[2:]),
     }
-    name = sheet.find(_NAMES)
+    name = sheet.find(NAMES)
     taken = {column: key for key, column in columns.items() if column is not None}
     by_name: dict[str, tuple[list[int], list[dict[str, Any]]]] = {}
     file = re.sub(r"\.csv$", "", slice.name.rpartition("/")[2], flags=re.IGNORECASE)
@@ -265,7 +153,7 @@ def _long(slice: Slice, records: Records, sheet: Sheet, start: int) -> None:
         metric = snake(row[name] if name is not None else file)
         if not metric:
             records.received(TYPE)
-            records.quarantine(slice, place, "no metric is named", _cells(sheet, row), type=TYPE)
+            records.quarantine(slice, place, "no metric is named", sheet.element(row), type=TYPE)
             continue
         element: dict[str, Any] = {}
         for column, cell in enumerate(row):
@@ -289,18 +177,27 @@ def _long(slice: Slice, records: Records, sheet: Sheet, start: int) -> None:
 
 def _workouts(slice: Slice, records: Records, sheet: Sheet, start: int) -> None:
     """Read each row as a workout; what has a unit in the header is a quantity."""
-    named = {start: "start", sheet.find(_ENDS): "end", sheet.find(_ACTIVITIES): "name", sheet.find(_SOURCES): "source"}
+    named = {start: "start", sheet.find(ENDS): "end", sheet.find(ACTIVITIES): "name", sheet.find(SOURCES): "source"}
     for place, row in zip(sheet.places, sheet.rows, strict=True):
         element: dict[str, Any] = {}
         for column, (head, cell) in enumerate(zip(sheet.heads, row, strict=True)):
             if not cell.strip():
                 continue
             key = named.get(column) or snake(f"{head.label} {head.part}") or head.text
-            number = None if column in named else sheet.number(cell)
-            value = cell.strip() if number is None else {"qty": number, "units": head.unit} if head.unit else number
+            key = _OF_WORKOUTS.get(key, key)
+            plain = None if column in named else sheet.number(cell)
+            value = cell.strip() if plain is None else {"qty": plain, "units": head.unit} if head.unit else plain
             element[head.text if key in element else key] = value
+        _in_seconds(element)
         records.received(WORKOUTS)
         try:
             records.add(record=WORKOUT, type=WORKOUTS, unit="s", **workout(Element(element, place)))
         except Unreadable as reason:
-            records.quarantine(slice, place, str(reason), _cells(sheet, row), type=WORKOUTS)
+            records.quarantine(slice, place, str(reason), sheet.element(row), type=WORKOUTS)
+
+
+def _in_seconds(element: dict[str, Any]) -> None:
+    """Let a duration be the number of seconds that it is in JSON, whatever unit its header says."""
+    value = element.get("duration")
+    if isinstance(value, dict) and (convert := conversion(value["units"], "s")) is not None:
+        element["duration"] = convert(value["qty"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -98,6 +100,39 @@ def _of_text(text: str) -> Instant:
     return Instant(micros, offset, assumed=zone is None)
 
 
+def in_zone(text: str, zone: tzinfo) -> str:
+    """Return a time with the offset that ``zone`` has then, if it says none; anything else stays as it is.
+
+    An hour that comes twice is the first of the two.
+    """
+    found = _TEXT.fullmatch(text.strip())
+    if found is None or found[9] is not None:
+        return text
+    try:
+        local = (_EPOCH + timedelta(microseconds=_of_text(text).micros)).replace(tzinfo=zone)
+        offset = local.utcoffset()
+    except (ValueError, OverflowError):
+        return text
+    minutes = round((offset or timedelta()).total_seconds() / 60)
+    sign = "-" if minutes < 0 else "+"
+    hour = "" if found[4] else " 00:00:00"
+    return f"{text.strip()}{hour} {sign}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+
+
+@lru_cache(100)
+def zone_of(name: str | None) -> tzinfo | None:
+    """Return a time zone by its name (``Europe/Berlin``) or offset (``+02:00``); None for none, or one not known."""
+    if not name:
+        return None
+    try:
+        if _OFFSET.fullmatch(name):
+            return timezone(timedelta(minutes=_offset(name) or 0))
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # as it is no name of a file, or no file of a zone
+        return None
+
+
+_OFFSET = re.compile(r"[+\-−]\d{2}:?\d{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

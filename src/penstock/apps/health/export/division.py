@@ -16,6 +16,7 @@ from ....errors import PermanentError
 from ..acceptance import Accepted
 from .bodies import File, Reader, decoded, files
 from .cutting import MAX_ELEMENTS, Boundaries, Cut, Cutter, Facts, Plan, too_large
+from .dates import zone_of
 from .records import encode_sorted
 from .slices import Part, Slice
 from .structure import MAX_VALUE_BYTES, Malformed, Structure
@@ -51,7 +52,10 @@ def divide(accepted: Accepted, open: Callable[[], BinaryIO], limit: int) -> Iter
                 return decoded(file, accepted.content_encoding, limit)
 
             for one in _files(accepted, body, limit, stack):
-                plans.append((one, _plan(one, accepted.form, len(plans))))
+                if (said := _remark(one)) is None:
+                    plans.append((one, _plan(one, accepted.form, len(plans))))
+                else:
+                    accepted = _with_remark(accepted, one.field, said)
             canonical = _canonical(body(), accepted)
         except (Malformed, PermanentError) as error:
             yield Part(accepted=accepted, number=0, last=True, error=str(error), format=_format(accepted, plans))
@@ -111,6 +115,25 @@ def _files(accepted: Accepted, body: Callable[[], Reader], limit: int, stack: Ex
     return [file for file, _ in found]
 
 
+def _remark(file: File) -> str | None:
+    """Return what a field says that holds no file, in one short line; None for all else."""
+    if file.is_file:
+        return None
+    source, text = file.open(), b""
+    while len(text) <= _MAX_NAME_LENGTH and (block := source.read(_MAX_NAME_LENGTH)):
+        text += block
+    text = text.strip()
+    is_one_line = len(text) <= _MAX_NAME_LENGTH and b"\n" not in text and text[:1] not in (b"{", b"[")
+    return text.decode("utf-8", "replace") if is_one_line else None
+
+
+def _with_remark(accepted: Accepted, field: str, said: str) -> Accepted:
+    """Take the time zone of times without an offset from a field ``timezone``; other remarks are in the body only."""
+    if field.lower() != "timezone" or zone_of(said) is None:
+        return accepted
+    return msgspec.structs.replace(accepted, headers=accepted.headers | {"timezone": said, "timezone-from": "request"})
+
+
 def _boundary(accepted: Accepted) -> str:
     if accepted.headers.get("boundary"):
         return accepted.headers["boundary"]
@@ -126,7 +149,7 @@ def _plan(file: File, form: str, number: int) -> Plan:
     source = file.open()
     prefix = f"{file.name or number}:" if form == "multipart" else ""
     if form == "csv" or (form == "multipart" and not _is_json(file)):
-        return _lines(source, file.name, prefix)
+        return _lines(source, file, prefix)
     return Cutter(Structure(source), Plan(), prefix, form.startswith("domain:")).cut()
 
 
@@ -134,7 +157,7 @@ def _is_json(file: File) -> bool:
     return file.open().read(64).lstrip()[:1] in (b"{", b"[")
 
 
-def _lines(source: Reader, name: str, prefix: str) -> Plan:
+def _lines(source: Reader, file: File, prefix: str) -> Plan:
     """Plan the rows of a CSV text, each with the line of the header; a line break within quotes ends no row."""
     plan = Plan(format="csv")
     bounds: Boundaries | None = None
@@ -152,7 +175,7 @@ def _lines(source: Reader, name: str, prefix: str) -> Plan:
             if len(header) > _SMALL:
                 raise Malformed(f"expected a first line of names, got one of more than {_SMALL} bytes")
             if len(ends) or not block:
-                facts.values = {"header": header.decode().rstrip("\r")}
+                facts.values = {"header": header.decode().rstrip("\r"), "field": file.field}
                 bounds = Boundaries(read + len(header) + 1 if not len(ends) else int(ends[0]) + 1)
                 ends = ends[1:]
         read += len(block)
@@ -162,7 +185,7 @@ def _lines(source: Reader, name: str, prefix: str) -> Plan:
                 bounds.found(np.array([read], np.int64))
             for start, end, first, count in bounds.groups(read, not block):
                 reason = too_large(end - start) if count == 1 and end - start > MAX_VALUE_BYTES else None
-                plan.add(Cut("csv", f"{prefix}row", start, end, first, count, name, about=facts, reason=reason))
+                plan.add(Cut("csv", f"{prefix}row", start, end, first, count, file.name, about=facts, reason=reason))
         if not block:
             if not read:
                 raise Malformed("the body ends at byte 0; expected a first line of names")
@@ -254,6 +277,7 @@ def _slice(cut: Cut, pieces: list[bytes]) -> Slice:
         section=_short(cut.section),
         name=_short(name),
         units=None if units is None else _short(units),
+        field=_short(about.text("field") or "") if cut.section == "csv" else "",
         first=cut.first,
         path=_short(cut.path),
         payload=payload,

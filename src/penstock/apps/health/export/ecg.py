@@ -15,7 +15,7 @@ from .slices import Slice
 from .sources import normalise
 from .translations import code
 
-ECG, VOLTAGE = "ecg", "ecg_voltage"
+ECG, VOLTAGE, UNIT = "ecg", "ecg_voltage", "count/min"
 NAMESPACE = uuid.UUID("0b1f7a52-5d2c-5f43-8d0e-6c1d7a9f4e21")
 """Of the ids of electrocardiograms: the app sends none."""
 START, END = ("start", "startDate", "date"), ("end", "endDate")
@@ -24,16 +24,17 @@ START, END = ("start", "startDate", "date"), ("end", "endDate")
 @section("ecg")
 def electrocardiograms(slice: Slice, records: Records) -> None:
     """Make each electrocardiogram of ``slice`` a point; its value is the average heart rate."""
-    rows = Rows(record=POINT, type=ECG, metric=ECG, unit="count/min")
+    rows = Rows(record=POINT, type=ECG, metric=ECG, unit=UNIT)
     for element in elements(slice, records, ECG):
         try:
-            rows.add(**_point(element))
+            rows.add(**point(element))
         except Unreadable as reason:
             records.quarantine(slice, element.index, str(reason), element.value, type=ECG)
     rows.flush(records)
 
 
-def _point(element: Element) -> dict[str, Any]:
+def point(element: Element) -> dict[str, Any]:
+    """Return the columns of the point of an electrocardiogram; raises Unreadable if it has no time."""
     start = element.start(*START)
     end = element.end(start, *END)
     fields = element.fields(*START, *END, "source")

@@ -98,13 +98,14 @@ def events(slice: Slice, records: Records) -> None:
     rows = Rows(record=POINT, type=event.metric, metric=event.metric)
     for element in elements(slice, records, event.metric):
         try:
-            rows.add(**_point(element, event))
+            rows.add(**point(element, event))
         except Unreadable as reason:
             records.quarantine(slice, element.index, str(reason), element.value, type=event.metric)
     rows.flush(records)
 
 
-def _point(element: Element, event: Event) -> dict[str, Any]:
+def point(element: Element, event: Event) -> dict[str, Any]:
+    """Return the columns of the point of an event; raises Unreadable if it has no time."""
     start = element.start(*event.start)
     end = element.end(start, *END)
     fields = element.fields(*START, *END, "source")

@@ -28,6 +28,8 @@ class Slice(msgspec.Struct, kw_only=True):
     """The metric, list or file, as sent."""
     units: str | None = None
     """Of a metric, as sent."""
+    field: str = ""
+    """Of a file in a multipart body: the name of its field."""
     first: int = 0
     """The index of the first element in its list."""
     path: str = ""
@@ -67,6 +69,7 @@ SCHEMA = pa.schema(
         pa.field("section", pa.string()),  # null in the only row of a part without slices
         pa.field("name", pa.string()),
         pa.field("units", pa.string()),
+        pa.field("field", pa.string()),
         pa.field("first", pa.int64()),
         pa.field("path", pa.string()),
         pa.field("payload", pa.binary()),

@@ -119,10 +119,16 @@ def _duration(element: Element, seconds: float) -> float | None:
         units = value.get("units") if isinstance(value, dict) else None
         convert = conversion(units, "s") if isinstance(units, str) else None
         return finite(convert(found) if convert else found)
-    parts = value.split(":") if isinstance(value, str) else []
+    clocked = _clocked(value)
+    return clocked if clocked is not None else seconds if seconds > 0 else None
+
+
+def _clocked(value: Any) -> float | None:
+    """Return the seconds of a duration such as 0:30:00, as CSV has it."""
+    parts = value.strip().split(":") if isinstance(value, str) else []
     if 2 <= len(parts) <= 3 and all(part.replace(".", "", 1).isdecimal() for part in parts):
         return sum(float(part) * (1, 60, 3600)[place] for place, part in enumerate(reversed(parts)))
-    return seconds if seconds > 0 else None
+    return None
 
 
 def _fields(element: Element) -> dict[str, Any]:
@@ -136,6 +142,8 @@ def _fields(element: Element) -> dict[str, Any]:
         if ending and not isinstance(value, dict):
             name, value = key.removesuffix(ending), {"qty": value, "units": _WITH_UNIT[ending]}
         name = snake(name) or key
+        if name == "duration" and (seconds := _clocked(value)) is not None:
+            value = seconds
         found[key if name in found else name] = said = measured(value)
         low, high = _PLAUSIBLE.get(name, (None, None))
         plain = said.get("value") if isinstance(said, dict) else said
