@@ -38,7 +38,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How it is read: ``export`` (the app's JSON in all its forms, the internal form included), ``csv``,
     ``multipart``, or ``domain:<name>`` for the bodies of POST /api/v1/ingest/<name>."""
     headers: dict[str, str] = {}
-    """What the app said of the run: automation-name, -id, -aggregation, -period, session-id, boundary ..."""
+    """What the app said of the run: automation-name, -id, -aggregation, -period, session-id, boundary ...; of CSV also
+    ``timezone``, that of times without an offset, and ``timezone-from``: ``request`` or ``user``."""
     attempt: int = 1
     """Greater than 1 when it is processed again from its raw body."""
 
@@ -88,6 +89,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     bytes: int = 0
     sha256: str = ""
     attempt: int = 1
+    timezone: str | None = None
+    """That of times without an offset, where it was said; without one they are taken as UTC, each with a warning."""
 
 
 SCHEMA = pa.schema([pa.field("accepted", pa.binary(), nullable=False)])

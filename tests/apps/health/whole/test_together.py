@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from .exports import conserved, date, minutes, shapes, steps
-from .service import Phone, Service, until
+from .service import PATIENCE, Phone, Service, until
 
 ROUNDS = 12
 WIDTH = 60
+SECONDS = range(100_000)
+"""Of a large upload: it takes many times as long as a small one."""
 Make = Callable[..., Service]
 
 
@@ -61,6 +63,23 @@ def test_l12_uploads_of_overlapping_windows_at_the_same_time_end_as_one_after_an
 
 def _hours(phone: Phone) -> Any:
     return phone.get("/api/v1/metrics/step_count/aggregate", by="hour", timezone="Europe/Berlin")["data"]
+
+
+def test_a_small_upload_is_stored_while_a_large_one_is(service: Service) -> None:
+    """Of the same user or of another: it does not wait for the end of the large one, nor for that of looking at it."""
+    phone = service.phone()
+    points = [
+        (f"2026-02-{n // 86400 + 1:02} {n // 3600 % 24:02}:{n // 60 % 60:02}:{n % 60:02} +0100", n) for n in SECONDS
+    ]
+    large = phone.call("POST", "/api/v1/ingest", json.dumps(steps(*points, name="heart_rate")).encode())
+    lists = phone.call("POST", "/api/v1/ingest", json.dumps({"data": {f"k{n}": [{}] for n in range(2_000)}}).encode())
+    assert large.status == 202
+    for other in (service.phone(), phone):
+        assert conserved(other.send(minutes(0, 1)))["received"] == 1
+        assert phone.get(large.json["status_url"])["state"] != "processed"
+    for promised, count in ((large, len(SECONDS)), (lists, 2_000)):
+        assert conserved(phone.outcome(promised.json["id"], seconds=20 * PATIENCE))["received"] == count
+    assert len(phone.call("GET", "/api/v1/ingests").content) < 50_000
 
 
 def test_many_phones_of_many_users_at_the_same_time(service: Service) -> None:

@@ -94,6 +94,7 @@ class Answer(msgspec.Struct, kw_only=True):
     completed_at: datetime | None
     bytes: int
     sha256: str
+    timezone: str | None
     message: str
     payload_id: str
     metrics_processed: int
@@ -110,6 +111,7 @@ def waiting(accepted: Accepted) -> Outcome:
         bytes=accepted.bytes,
         sha256=accepted.sha256,
         attempt=accepted.attempt,
+        timezone=accepted.headers.get("timezone"),
     )
 
 
@@ -162,6 +164,7 @@ def answer(outcome: Outcome, took: float, *, asked: bool = False) -> Answer:
         completed_at=outcome.completed_at,
         bytes=outcome.bytes,
         sha256=outcome.sha256,
+        timezone=outcome.timezone,
         message=_message(outcome),
         payload_id=outcome.id,
         metrics_processed=counts.stored + counts.updated,

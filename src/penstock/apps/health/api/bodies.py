@@ -16,6 +16,8 @@ ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate", "br", "zstd"
 """The codings of a body that can be read. One at a time: a coding within a coding is refused."""
 TOLD = ("automation-name", "automation-id", "automation-aggregation", "automation-period", "session-id")
 """The headers in which the app says what a run is."""
+TIMEZONE = ("timezone", "time-zone", "x-timezone")
+"""The headers in which a request may say the zone of times without an offset."""
 LONGEST = 256
 """How many characters of a header are kept."""
 _CSV = frozenset({"text/csv", "application/csv", "text/comma-separated-values", "text/x-csv"})
@@ -104,6 +106,11 @@ def encoding(value: str) -> str:
 def told(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what the app says of a run."""
     return {name: value for name in TOLD if (value := shown(headers.get(name, "")))}
+
+
+def timezone(headers: Mapping[str, str]) -> str:
+    """Return the time zone that the headers say."""
+    return next((shown(headers[name]) for name in TIMEZONE if headers.get(name)), "")
 
 
 def shown(value: str) -> str:

@@ -6,9 +6,11 @@ import asyncio
 import errno
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn, cast
 
 from litestar import MediaType, Response, get, post
@@ -23,7 +25,9 @@ from ....platform.web.answers import Failure
 from ....platform.web.errors import ApiError
 from .. import acceptance, metrics
 from ..acceptance import Accepted, Outcome
+from ..export.dates import zone_of
 from ..export.domains import DOMAINS
+from ..reading import person
 from ..service import Health
 from ..store import accounting
 from . import answers, bodies
@@ -47,6 +51,14 @@ Wait = Annotated[
     ),
 ]
 
+CsvZone = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=bodies.LONGEST,
+        description="Of times in CSV that say no offset: `Europe/Berlin`, `+02:00`. The header `Timezone` and a field "
+        "`timezone` of a form say the same; without any, it is that of the user's characteristics, or else UTC.",
+    ),
+]
 _FAILURES = {
     401: "No key, or one that is not valid.",
     403: "The key has not the scope.",
@@ -110,12 +122,14 @@ _options: dict[str, Any] = {
 
 
 @post(PATHS, summary="Take an export", tags=["ingest"], **_options | {"operation_class": UploadOfAnyForm})
-async def ingest(request: Asked, wait: Wait = None) -> Response[Answer]:
+async def ingest(request: Asked, wait: Wait = None, timezone: CsvZone = None) -> Response[Answer]:
     """Take an export of the app: JSON of any version, CSV, or a form with files, compressed or not.
 
     Small bodies are answered with 200 once their points are stored, large ones with 202 once they are durable.
     """
-    return await _take(request, bodies.form(request.headers.get("content-type", "")), wait)
+    form = bodies.form(request.headers.get("content-type", ""))
+    zone = await _zone(request, timezone) if form in ("csv", "multipart") else {}
+    return await _take(request, form, wait, zone)
 
 
 @post([f"/api/v1/ingest/{name}" for name in DOMAIN_NAMES], summary="Take a domain", tags=["ingest"], **_options)
@@ -187,12 +201,33 @@ def _missing(ingest: str) -> ApiError:
     return ApiError(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
 
 
-async def _take(request: Asked, form: str, wait: float | None) -> Response[Answer]:
+async def _zone(request: Asked, said: str | None) -> dict[str, str]:
+    """Return the zone of times without an offset: of the request, else of the user; nothing if none is said.
+
+    Raises ApiError, 400, for one that is not known.
+    """
+    said = said or bodies.timezone(request.headers)
+    if said:
+        if await asyncio.to_thread(zone_of, said) is None:  # reads a file
+            message = (
+                f"the time zone {bodies.shown(said)!r} is not known; expected Europe/Berlin, or +02:00, or the like"
+            )
+            raise ApiError(400, "validation_error", message, details={"parameter": "timezone"})
+        return {"timezone": said, "timezone-from": "request"}
+    user = request.user.user
+    kept = await health(request).database.run(lambda connection: person.load(connection, user))
+    own = kept.values.timezone if kept is not None else None
+    return {"timezone": own, "timezone-from": "user"} if own else {}
+
+
+async def _take(
+    request: Asked, form: str, wait: float | None, zone: Mapping[str, str] = MappingProxyType({})
+) -> Response[Answer]:
     began = time.perf_counter()
     parts = health(request)
     ingest = acceptance.outcomes().begin(request.user.user)
     try:
-        accepted = await _kept(request, parts, form, ingest)
+        accepted = await _kept(request, parts, form, ingest, zone)
     except BaseException:
         acceptance.outcomes().end(ingest)
         raise
@@ -213,7 +248,7 @@ async def _take(request: Asked, form: str, wait: float | None) -> Response[Answe
     return Response(answer, status_code=code, headers=headers, media_type=MediaType.JSON, background=later)
 
 
-async def _kept(request: Asked, health: Health, form: str, ingest: str) -> Accepted:
+async def _kept(request: Asked, health: Health, form: str, ingest: str, zone: Mapping[str, str]) -> Accepted:
     """Take the body into the raw store; raises ApiError, and then nothing of it is kept."""
     headers, limit = request.headers, health.settings.max_body_bytes
     promise = Accepted(
@@ -227,7 +262,7 @@ async def _kept(request: Asked, health: Health, form: str, ingest: str) -> Accep
         content_type=bodies.shown(headers.get("content-type", "application/json")),
         content_encoding=bodies.encoding(headers.get("content-encoding", "")),
         form=form,
-        headers=bodies.told(headers),
+        headers={**bodies.told(headers), **zone},
     )
     try:
         async with health.raw.receive(promise.id) as writing:

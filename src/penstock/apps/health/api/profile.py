@@ -15,6 +15,7 @@ from ....platform.web.answers import Payload, documented, reads
 from ....platform.web.errors import ApiError
 from ....platform.web.parameters import known_parameters, meant, missing, wrong
 from ..export import catalogue
+from ..export.dates import zone_of
 from ..reading import person
 from ..reading.person import EARLIEST, Characteristics, Kept
 from .queries import Asked, Name, answered
@@ -55,6 +56,8 @@ def _checked(values: Characteristics) -> Characteristics:
     born = values.date_of_birth
     if born is not None and not EARLIEST <= born <= datetime.now(UTC).date():
         raise wrong("date_of_birth", f"is {born}, which is before {EARLIEST} or in the future")
+    if values.timezone is not None and zone_of(values.timezone) is None:
+        raise wrong("timezone", "is not known; expected a name such as Europe/Berlin, or an offset such as +02:00")
     return values
 
 
@@ -76,10 +79,9 @@ async def show(request: Asked) -> Response[Any]:
 
 async def _stored(request: Asked, values: Characteristics) -> Response[Any]:
     user = request.user.user
-    checked = _checked(values)
 
     def write(connection: Connection) -> Payload:
-        return {"data": person.save(connection, user, checked).to_json()}
+        return {"data": person.save(connection, user, _checked(values)).to_json()}
 
     return await answered(request, write, changes=True)
 

@@ -41,6 +41,8 @@ class Characteristics(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     medical_conditions: Annotated[list[Line], Meta(max_length=100)] = []
     medications: Annotated[list[Line], Meta(max_length=100)] = []
     data_sharing_preferences: Annotated[dict[Word, bool], Meta(max_length=20)] = {}
+    timezone: Word | None = None
+    """Of times in CSV that say no offset."""
 
     def age(self, today: date) -> int | None:
         """Return the age in years; None without a date of birth."""

@@ -125,6 +125,7 @@ def record(
     error = next((each.error for each in said if each.error is not None), None)
     values: dict[str, Any] = {
         "parts": row["parts"] + len(group),
+        "headers": msgspec.json.encode(said[0].accepted.headers).decode(),
         "types": msgspec.json.encode({name: msgspec.structs.astuple(merged[name]) for name in sorted(merged)}).decode(),
         "warnings": msgspec.json.encode(kept).decode() if kept else None,
         "state": "processing",
@@ -224,6 +225,7 @@ def outcome(connection: Connection, user: int, ingest: str) -> Outcome | None:
         bytes=row["bytes"],
         sha256=row["sha256"],
         attempt=row["attempt"],
+        timezone=msgspec.json.decode(row["headers"]).get("timezone") if row["headers"] else None,
     )
 
 
