@@ -297,3 +297,25 @@ def test_however_many_lists_a_workout_has_only_some_are_cut_out() -> None:
     found = of_body(RUN_OF_10 | {f"k{number}": points for number in range(1000)})
     assert [row["record"] for row in found] == ["series"] * 100 + ["workout"]
     assert len(json.loads(found[-1]["original"])) == len(RUN_OF_10) + 900
+
+
+@pytest.mark.parametrize(("first", "flagged"), [("10:30", True), ("10:29", False)])
+def test_a_heart_rate_that_begins_when_the_workout_is_over_is_flagged(first: str, flagged: bool) -> None:
+    """The series of the recovery comes under the name of the heart rate, with one value as Min, Avg and Max."""
+    beats = [
+        {"date": f"2024-03-01 {at} +0000", "Min": value, "Avg": value, "Max": value, "units": "bpm"}
+        for at, value in ((f"{first}:00", 150), ("10:30:05", 140), ("10:30:10", 130))
+    ]
+    run = {"id": "W60", "name": "Run", "start": "2024-03-01 10:00:00 +0000", "end": "2024-03-01 10:30:00 +0000"}
+    found = Parsed(*cut([run | {"heartRateData": beats}]))
+    assert ("suspicious_series" in found.warnings()) == flagged
+    assert len(found.of("workout_heart_rate")) == 3
+
+
+def test_units_of_a_workout_are_converted_or_flagged() -> None:
+    run = {"id": "W7", "name": "Run", "start": "2024-03-01 10:00:00 +0000", "end": "2024-03-01 10:30:00 +0000"}
+    found = Parsed(*cut([run | {"maxSpeed": {"qty": 15, "units": "kmph"}, "distance": {"qty": 3, "units": "furlong"}}]))
+    [row] = found.of("workouts")
+    assert row["fields"]["max_speed"] == {"unit": "m/s", "value": pytest.approx(15 / 3.6)}
+    assert row["fields"]["distance"] == {"unit": "furlong", "value": 3}
+    assert found.warnings() == ["unknown_unit"]

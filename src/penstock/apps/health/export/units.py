@@ -27,7 +27,7 @@ length       m=1 meter=1 meters=1 metre=1 km=1000 cm=0.01 mm=0.001 mi=1609.344 m
 mass         kg=1 g=0.001 mg=1e-6 mcg=1e-9 ug=1e-9 lb=0.45359237 lbs=0.45359237 pound=0.45359237 pounds=0.45359237 \
              st=6.35029318 stone=6.35029318 oz=0.028349523125
 temperature  degC=1 °C=1 C=1 celsius=1 degF=5/9-160/9 °F=5/9-160/9 F=5/9-160/9 fahrenheit=5/9-160/9 K=1-273.15
-speed        m/s=1 m/sec=1 km/hr=1/3.6 km/h=1/3.6 kph=1/3.6 kmh=1/3.6 mi/hr=0.44704 mi/h=0.44704 mph=0.44704 ft/s=0.3048 \
+speed        m/s=1 m/sec=1 km/hr=1/3.6 km/h=1/3.6 kph=1/3.6 kmh=1/3.6 kmph=1/3.6 mi/hr=0.44704 mi/h=0.44704 mph=0.44704 ft/s=0.3048 \
              ft/sec=0.3048 ft/min=0.3048/60 m/min=1/60 cm/s=0.01 yd/min=0.9144/60
 frequency    count/min=1 bpm=1 BPM=1 beats/min=1 breaths/min=1 br/min=1 spm=1 rpm=1 steps/min=1 strokes/min=1 /min=1 1/min=1 \
              count/s=60 count/sec=60 Hz=60 count/hr=1/60

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .catalogue import find
@@ -18,7 +19,7 @@ from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
 from .slices import Slice
 from .slices import elements as listed
 from .sources import normalise
-from .units import conversion
+from .units import conversion, is_unit
 
 WORKOUTS = "workouts"
 NAMESPACE = uuid.UUID("6f0ce0a5-8a43-5f0e-9f5e-0a3a3b6e7f11")
@@ -145,6 +146,9 @@ def _fields(element: Element) -> dict[str, Any]:
         if name == "duration" and (seconds := _clocked(value)) is not None:
             value = seconds
         found[key if name in found else name] = said = measured(value)
+        units = value.get("units") if isinstance(value, dict) else None
+        if isinstance(units, str) and units and not is_unit(units):
+            element.warn("unknown_unit", f"{name}: expected a unit that is known, got {units!r}; it is kept as it is")
         low, high = _PLAUSIBLE.get(name, (None, None))
         plain = said.get("value") if isinstance(said, dict) else said
         if low is not None and high is not None and isinstance(plain, int | float) and not low <= plain <= high:
@@ -243,8 +247,21 @@ def series(slice: Slice, records: Records) -> None:
         original=table.originals(),
         original_unit=[unit if isinstance(unit, str) else None for unit in sent],
         offset_minutes=times.offset_minutes(),
-        warnings=table.warnings({metric: middle}, plausible),
+        warnings=_flag_recovery(slice, metric, times.micros, table.warnings({metric: middle}, plausible)),
     )
+
+
+def _flag_recovery(
+    slice: Slice, metric: str, times: Any, warnings: list[bytes | None] | None
+) -> list[bytes | None] | None:
+    """Flag a heart rate that begins when its workout is over: the app sends that of the recovery under this name."""
+    start, end = _span(parent(slice))
+    if metric != "heart_rate" or len(times) < 2 or end.micros <= start.micros or times.min() < end.micros:
+        return warnings
+    message = "all of it is after the end of the workout: it may be the recovery"
+    flagged = warnings if warnings is not None else [None] * len(times)
+    known = msgspec.json.decode(flagged[0]) if flagged[0] is not None else []
+    return [encode_sorted([*known, {"warning": "suspicious_series", "message": message}]), *flagged[1:]]
 
 
 @section("workout_route")
