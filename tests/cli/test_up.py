@@ -290,3 +290,28 @@ def test_a_second_one_on_the_same_data_is_refused_as_a_whole(up, start, tmp_path
     assert "Penstock is up" not in second.stderr
     assert running.post("/ingest/t", {"a": 1}) == 200
     assert running.end() == 0
+
+
+def test_rows_are_taken_while_the_database_is_away(start, tmp_path: Path) -> None:
+    port = free_port()
+    away = f"postgresql://u:p@127.0.0.1:{free_port()}/x"
+    running = start("up", "--address", f"127.0.0.1:{port}", PENSTOCK_DATABASE_URL=away)
+
+    def posted() -> bool:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/ingest/t", data=b'{"a": 1}', method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+    running.wait_for(posted, "an answer of 200")
+    assert list((tmp_path / "penstock-data" / "wal" / "ingest").glob("*.wal"))
+    with pytest.raises(urllib.error.HTTPError) as unwell:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20)
+    with unwell.value:
+        assert "refused" in unwell.value.read().decode()
+    assert running.end() == 0

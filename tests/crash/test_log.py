@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from penstock.testing.servers import free_port
+from penstock.testing.servers import PostgresServer, free_port
 
 from .harness import Process, query
 
@@ -300,3 +301,46 @@ def test_a_batch_with_a_dictionary_is_read_again_from_the_log(place: Place) -> N
         place.wait_for([1, 2, 3])
         assert process.terminate()[0] == 0
     assert query(place.folder / "out.db", "SELECT id, text FROM rows") == [(1, "a"), (2, "b"), (3, "a")]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("checkpoint", ["state", "output"])
+def test_rows_are_taken_while_the_database_is_away_from_the_start(
+    place: Place, postgres_server: PostgresServer, checkpoint: str
+) -> None:
+    def stored() -> list[int]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            if connection.execute("SELECT to_regclass('rows')").fetchone() == (None,):
+                return []
+            return [number for (number,) in connection.execute("SELECT id FROM rows ORDER BY id").fetchall()]
+
+    url = postgres_server.create_database()
+    output = {"type": "sql", "url": url, "table_name": "rows"}
+    address = f"127.0.0.1:{free_port()}"
+    postgres_server.stop()
+    process = place._process(output, checkpoint=checkpoint)
+    configuration = json.loads(process.configuration.read_text())
+    process.configuration.write_text(json.dumps({**configuration, "health_check": {"address": address}}))
+    with run(process):
+        assert [place.post(number) for number in range(10)] == [200] * 10
+        assert "refused" in wait_for_trouble(address)
+        process.kill()
+    with run(process):
+        assert [place.post(number) for number in range(10, 20)] == [200] * 10
+        assert process.terminate()[0] == 0
+    with run(process):
+        assert [place.post(number) for number in range(20, 30)] == [200] * 10
+        postgres_server.start()
+        deadline = time.monotonic() + 60
+        while (found := stored()) != list(range(30)):
+            assert time.monotonic() < deadline, f"{found}, {process.tail()}"
+            time.sleep(0.1)
+        assert place.post(30) == 200
+        assert process.terminate()[0] == 0
+    with run(process):
+        assert place.post(31) == 200
+        deadline = time.monotonic() + 60
+        while stored() != list(range(32)):
+            assert time.monotonic() < deadline, process.tail()
+            time.sleep(0.1)
+        assert process.terminate()[0] == 0

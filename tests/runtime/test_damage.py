@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from penstock.durability import Durability
 from penstock.errors import ConfigError, EndOfInput, PenstockError
 from penstock.observe.metrics import StreamMetrics
+from penstock.runtime.logfolder import LogFolder
 from penstock.runtime.salvage import inspect, salvage
 from penstock.runtime.segment import Head, head_record
 from penstock.runtime.wal import Wal, open_wal
@@ -359,3 +360,49 @@ def test_each_entry_of_a_damaged_log_is_handed_out_or_said_to_be_missing(
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(check(Log(Path(folder))))
+
+
+async def test_what_comes_in_before_the_position_is_known_is_numbered_behind_all_that_was_written(log: Log) -> None:
+    await log.write(*range(20), read=20)
+    shutil.rmtree(log.path)
+    folder = LogFolder(log.path, log.name)
+    wal = Wal(folder, Durability(), None, log.metrics, asyncio.Event())
+    await asyncio.to_thread(wal.recover)
+    await wal.append(batch(20))
+    await wal.close()
+    folder.release()
+    found, why = await log.read()
+    assert found == []
+    assert "entries up to 20 were written downstream" in str(why)
+    await log.write(21)
+    found, why = await log.read()
+    assert found == []
+    assert "entries up to 20 were written downstream" in str(why)
+    await log.salvage()
+    assert await log.read() == ([20, 21], None)
+
+
+@pytest.mark.parametrize("crash", [True, False])
+async def test_a_log_takes_entries_before_its_position_is_known(log: Log, crash: bool) -> None:
+    await log.write(*range(20), read=5, crash=crash)
+    for number in (20, 21):
+        folder = LogFolder(log.path, log.name)
+        wal = Wal(folder, Durability(), None, log.metrics, asyncio.Event())
+        await asyncio.to_thread(wal.recover)
+        await wal.append(batch(number))
+        if number == 21:
+            async with lend_context(log.folder, log.store) as context:
+                wal.follow(await context.checkpoint("wal"))
+                wal.end()
+                found = []
+                while not found or found[-1] != 21:
+                    delivery = await wal.read()
+                    found += delivery.batch.column("n").to_pylist()
+                    await delivery.ack()
+                assert wal.unwritten == 0
+        await wal.close()
+        folder.release()
+    assert found[-2:] == [20, 21]
+    assert found == list(range(22 - len(found), 22))
+    await log.write(22)
+    assert await log.read() == ([22], None)

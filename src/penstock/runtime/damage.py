@@ -12,7 +12,7 @@ _WAY_ON = (
 )
 
 
-OPEN_GAP = 1 << 20
+OPEN_GAP = 1 << 40
 """How many numbers are left out where the end of a log is gone, so that it finds room if it is put back."""
 
 
@@ -68,9 +68,14 @@ def find_damage(
     if closed is not None and closed.last > last:
         return _damage(folder, last + 1, f"{entries_named(last + 1, closed.last)} missing from its end: {_end(folder)}")
     if found < position and (closed is None or closed.last < position):
-        reason = f"entries up to {position} were written downstream, but it ends at {found}: what came later is missing"
-        return _damage(folder, last + 1, f"{reason}; {_end(folder)}", is_open=True)
+        return lost_end(folder, position, found)
     return None
+
+
+def lost_end(folder: LogFolder, position: int, found: int) -> Damage:
+    """Describe a log that ends before what was written downstream."""
+    reason = f"entries up to {position} were written downstream, but it ended at {found}: what came later is missing"
+    return _damage(folder, max(found, position) + 1, f"{reason}; {_end(folder)}", is_open=True)
 
 
 def entries_named(first: int, last: int) -> str:

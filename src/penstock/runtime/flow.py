@@ -99,7 +99,13 @@ class Flow:
             self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
                 self._wal = await stack.enter_async_context(
-                    open_wal(stream.durability, context, self._metrics, self._stop)
+                    open_wal(
+                        stream.durability,
+                        context,
+                        self._metrics,
+                        self._stop,
+                        follows=not self._asks_later,
+                    )
                 )
             await self._open_sections(stack, context, threads)
             sink = Sink(
@@ -112,7 +118,7 @@ class Flow:
             )
             self._metrics.up()
             try:
-                await self._flow(context, sink)
+                await self._flow(context, output, sink)
             finally:
                 if self.intake is not None:
                     await self.intake.give_up(PenstockError("the stream has stopped"))
@@ -127,12 +133,16 @@ class Flow:
         if self._accepts_first:
             return output
         await output.ready()
-        if stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
+        await self._check_output(output)
+        return output
+
+    async def _check_output(self, output: ReconnectingWriter) -> None:
+        if self._stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
             raise ConfigError(
-                f"output {stream.output.type_name!r} cannot keep positions beside its rows; use `checkpoint: state`",
+                f"output {self._stream.output.type_name!r} cannot keep positions beside its rows; "
+                "use `checkpoint: state`",
                 path="checkpoint",
             )
-        return output
 
     async def _open_errors(self, stack: AsyncExitStack) -> ReconnectingWriter | None:
         stream = self._stream
@@ -149,13 +159,24 @@ class Flow:
     def _accepts_first(self) -> bool:
         """Whether the stream begins to read though its output is down: what is read is durable all the same."""
         durability = self._stream.durability
-        return durability is not None and durability.enabled and self._stream.checkpoint == "state"
+        if durability is None or not durability.enabled:
+            return False
+        return self._stream.checkpoint == "state" or not self._regroups()
+
+    @property
+    def _asks_later(self) -> bool:
+        """Whether the position of the log is not known before the output is there."""
+        return self._accepts_first and self._stream.checkpoint == "output"
+
+    def _regroups(self) -> bool:
+        """Whether anything between the log and the output may keep a position of its own."""
+        buffers = [self._stream.buffer, *(regroups(one) for one in self._stream.pipeline.processors)]
+        return any(buffer is not None for buffer in buffers)
 
     def _lend(self, output: ReconnectingWriter) -> Context:
         """What the input and the buffers are lent: checkpoints kept where the stream wants them."""
         stream = self._stream
-        buffers = [stream.buffer, *(regroups(processor) for processor in stream.pipeline.processors)]
-        holds = any(buffer is not None for buffer in buffers)
+        holds = self._regroups()
         context = replace(
             self._context,
             name=stream.id,
@@ -205,7 +226,7 @@ class Flow:
         wanted = self._reads_metadata or stream.error_output is not None
         self._decoding = Transformation([], threads, decoder=None, metadata=wanted)
 
-    async def _flow(self, context: Context, sink: Sink) -> None:
+    async def _flow(self, context: Context, output: ReconnectingWriter, sink: Sink) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 taken_over = group.create_task(context.ledger.taken_over())
@@ -215,10 +236,14 @@ class Flow:
                         group.create_task(self._feed(section, following))
                     for section in self._sections[1:]:
                         group.create_task(self._regroup(group, section))
-                    if self._wal is not None:
+                    if self._wal is not None and not self._asks_later:
                         group.create_task(self._read_wal(group, self._wal))
                     if self._accepts_first:
                         await sink.open()
+                    if self._wal is not None and self._asks_later:
+                        await self._check_output(output)
+                        self._wal.follow(await context.checkpoint("wal"))
+                        group.create_task(self._read_wal(group, self._wal))
                     await self._drain(sink)
                 finally:
                     taken_over.cancel()

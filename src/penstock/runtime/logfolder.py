@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     first: int
     last: int
     batch: Batch | None
+    is_room: bool = False
+    """Whether their numbers were only left out."""
 
 
 class LogFolder:
@@ -151,7 +153,7 @@ class LogFolder:
             limit = self._limit(begin, last)
             for found in records(self.segment(begin), self._seeds.get(begin), begin, limit):
                 if found.kind in ENTRIES and start <= found.number <= limit():
-                    yield Entry(found.first, found.number, found.batch())
+                    yield Entry(found.first, found.number, found.batch(), found.is_room)
             begin = self._following(begin)
 
     def _limit(self, first: int, last: Callable[[], int]) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ..delivery import Batch
 from .damage import entries_named
 from .logfolder import Closed, LogFolder, sync, unused
-from .segment import ENTRIES, GAP, HEADER, Encoder, Head, Record, Schemas, gap_record, head_record, records
+from .segment import ENTRIES, GAP, HEADER, Encoder, Gap, Head, Record, Schemas, gap_record, head_record, records
 
 MAX_SEGMENT_SIZE = 64 << 20
 
@@ -35,6 +35,8 @@ class Inspection:
     entries: dict[int, Place] = field(default_factory=dict)
     gaps: dict[int, int] = field(default_factory=dict)
     """The entries that are known to be missing: the last by the first."""
+    has_rooms: bool = False
+    """Whether numbers were left out because the position was not known."""
     segments: list[str] = field(default_factory=list)
     """Each file, described on a line."""
     unreadable: int = 0
@@ -98,6 +100,7 @@ def _inspect_segment(found: Inspection, path: Path, first: int, seed: int | None
         good += one.end - one.start
         if one.kind == GAP:
             found.gaps[one.first] = one.number
+            found.has_rooms = found.has_rooms or one.is_room
         elif one.kind in ENTRIES and one.number not in numbers:
             numbers.add(one.number)
             place = Record(one.kind, one.number, b"", one.start, one.end, one.schema)
@@ -122,7 +125,13 @@ def salvage(path: Path, stream: str, position: int | None) -> list[str]:
         lines = [f"given up: {entries_named(*gap)} missing" for gap in missing]
         if position is None and found.first > 1:
             lines.append(f"entries before {found.first} were written downstream, or are missing: that is not known")
-        if missing or found.unreadable or found.folder.strays or (position is None and found.first > 1):
+        if (
+            missing
+            or found.unreadable
+            or found.has_rooms
+            or found.folder.strays
+            or (position is None and found.first > 1)
+        ):
             kept = _keep(found)
             _rewrite(found, missing)
             lines.append(f"what was there before is kept in {kept}")
@@ -185,7 +194,7 @@ def _written(folder: LogFolder, entries: Mapping[int, Place], gaps: Mapping[int,
                 encoder = Encoder(folder.head.seed)
                 yield Path(file.name)
             if last is not None:
-                file.write(gap_record(first, last, folder.head.seed))
+                file.write(gap_record(Gap(first), last, folder.head.seed))
             else:
                 for part in encoder.encode(first, _batch(entries[first])):
                     file.write(part)

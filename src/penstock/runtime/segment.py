@@ -58,6 +58,13 @@ class Head(msgspec.Struct, frozen=True):
         return zlib.crc32(self.log.encode())
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """Stands for entries that are missing: somebody knows, or their numbers were left out."""
+
+    first: int
+    is_room: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """An intact record, and where it stands."""
@@ -72,7 +79,12 @@ class Record:
     @property
     def first(self) -> int:
         """The first of the entries that it stands for: several if they are known to be missing."""
-        return int(msgspec.json.decode(self.payload)) if self.kind == GAP else self.number
+        return msgspec.json.decode(self.payload, type=Gap).first if self.kind == GAP else self.number
+
+    @property
+    def is_room(self) -> bool:
+        """Whether it only leaves room for entries of which nobody knew whether they had been there."""
+        return self.kind == GAP and msgspec.json.decode(self.payload, type=Gap).is_room
 
     def batch(self) -> Batch | None:
         """Decode the batch; None if it stands for entries that are known to be missing."""
@@ -123,9 +135,9 @@ def record(kind: int, number: int, payload: pa.Buffer | bytes, seed: int) -> Par
     return [HEADER.pack(kind, _check(kind, length, checksum, number, seed), length, checksum, number), payload]
 
 
-def gap_record(first: int, last: int, seed: int) -> bytes:
-    """Return the record that stands for entries of which it is known that they are missing."""
-    return b"".join(record(GAP, last, msgspec.json.encode(first), seed))
+def gap_record(gap: Gap, last: int, seed: int) -> bytes:
+    """Return the record that stands for entries that are missing."""
+    return b"".join(record(GAP, last, msgspec.json.encode(gap), seed))
 
 
 def head_record(head: Head) -> bytes:

@@ -25,9 +25,9 @@ from ..delivery import Batch, Delivery
 from ..durability import Durability
 from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
 from ..observe.metrics import StreamMetrics
-from .damage import OPEN_GAP, Damage, find_damage, missing
+from .damage import OPEN_GAP, Damage, find_damage, lost_end, missing
 from .logfolder import Closed, Entry, LogFolder
-from .segment import Encoder, Parts
+from .segment import Encoder, Gap, Parts, gap_record
 
 log = logging.getLogger("penstock")
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})
@@ -42,7 +42,7 @@ class Wal:
         self,
         folder: LogFolder,
         options: Durability,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | None,
         metrics: StreamMetrics,
         stop: asyncio.Event,
         *,
@@ -65,6 +65,8 @@ class Wal:
         self._taken: Batch | None = None  # read, and not yet handed out because that was cancelled
         self._damage: Damage | None = None
         self._is_told = False
+        self._room: tuple[int, int] | None = None  # numbers left out: the position was not known
+        self._is_room_needed = False
         self._exposed = 0  # entries up to here may be in memory only: the folder was taken away
 
     def recover(self) -> None:
@@ -73,23 +75,38 @@ class Wal:
         self._folder.look()
         for stray in self._folder.strays:
             log.warning("write-ahead log %s: %s; it is left out", self._folder.path, stray)
-        position = self._position
-        found, wrong = self._folder.find_last()
-        closed = self._folder.closed()
-        self._last = max(position, found, closed.last if closed is not None else 0)
-        self._next = position + 1
-        self._behind = self._last >= self._next
-        self._damage = find_damage(self._folder, position, found, closed, wrong)
-        if self._damage is not None and self._damage.is_open:
-            self._last += OPEN_GAP
+        self._found = self._folder.find_last()
+        self._closed = self._folder.closed()
+        found = self._found[0]
+        self._last = max(found, self._closed.last if self._closed is not None else 0)
         self._metrics.wal(self.size)
+        if self._checkpoint is not None:
+            self.follow(self._checkpoint)
+        elif self._closed is None or self._closed.last > found:
+            # More may have been written downstream than is here: what comes in now has a number behind all of that.
+            self._room, self._is_room_needed = (self._last + 1, self._last + OPEN_GAP), True
+
+    def follow(self, checkpoint: Checkpoint) -> None:
+        """Read on behind the position of ``checkpoint``; until it is known, entries are only taken in."""
+        self._checkpoint = checkpoint
+        if self._is_room_needed and (self._commit is None or self._commit.done()):
+            self._room, self._is_room_needed = None, False
+        position = self._position
+        self._next = position + 1
+        (found, wrong), closed = self._found, self._closed
+        self._damage = find_damage(self._folder, position, found, closed, wrong)
+        if self._room is None:
+            self._last = max(position, self._last)
+            if self._damage is not None and self._damage.is_open:
+                self._last += OPEN_GAP
+        self._behind = self._last >= self._next and not (self._cache and self._cache[0][0] == self._next)
 
     @property
     def _position(self) -> int:
         """The number up to which all entries are written downstream."""
-        position = self._checkpoint.committed or 0
+        position = (self._checkpoint.committed if self._checkpoint is not None else None) or 0
         if not isinstance(position, int):
-            raise ConfigError(f"the position {self._checkpoint.key} is not one of a write-ahead log: {position!r}")
+            raise ConfigError(f"the position of the write-ahead log {self._folder.path} is not one: {position!r}")
         return position
 
     def _tell(self) -> None:
@@ -107,7 +124,8 @@ class Wal:
     @property
     def unwritten(self) -> int:
         """Entries that are durable here and not yet downstream."""
-        return self._last - self._position
+        position, left_out = self._position, self._room or (0, -1)
+        return self._last - position - max(0, left_out[1] - max(left_out[0] - 1, position))
 
     async def append(self, batch: Batch) -> None:
         """Return once ``batch`` is on disk; waits while the log is full.
@@ -163,6 +181,8 @@ class Wal:
             self._publish(group)
 
     def _publish(self, group: Sequence[tuple[Batch, asyncio.Future[None]]]) -> None:
+        if self._room is not None and self._is_room_needed:
+            self._last, self._is_room_needed = self._room[1], False
         for batch, done in group:
             self._last += 1
             if not self._behind and self._cached + batch.nbytes > self._cache_bytes:
@@ -180,13 +200,12 @@ class Wal:
         """Append the batches as entries and force them to disk, or leave the segment as it was."""
         first = max(self._folder.sizes, default=0)
         if self._file is None or self._folder.sizes[first] >= self._options.segment_bytes:
-            self._begin_segment()
-            first = self._last + 1
+            first = self._begin_segment()
         assert self._file is not None
         before = self._folder.sizes[first]
         try:
             parts: Parts = []
-            for number, batch in enumerate(batches, self._last + 1):
+            for number, batch in enumerate(batches, self._next_number):
                 parts += self._encoder.encode(number, batch)
                 if self._options.per_entry:
                     self._flush(parts)
@@ -230,14 +249,25 @@ class Wal:
             data = data[self._file.write(data) :]
         os.fdatasync(self._file.fileno())
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self) -> int:
         if self._file is not None:
             self._file.close()
             self._file = None
         self._folder.hold()
         damage = (self._damage.reason, self._damage.first) if self._damage is not None else ("", 0)
-        self._file = self._folder.begin(self._last + 1, *damage)
+        first = self._last + 1
+        self._file = self._folder.begin(first, *damage)
         self._encoder = Encoder(self._folder.head.seed)
+        if self._is_room_needed:
+            gap = Gap(first, is_room=True)
+            self._file.write(gap_record(gap, self._next_number - 1, self._folder.head.seed))
+            self._folder.sizes[first] = self._file.tell()
+        return first
+
+    @property
+    def _next_number(self) -> int:
+        """The number of the next entry to be appended."""
+        return self._room[1] + 1 if self._room is not None and self._is_room_needed else self._last + 1
 
     async def read(self) -> Delivery:
         """Wait for the next entries and lend them as one delivery; raises EndOfInput once ended and empty."""
@@ -260,6 +290,7 @@ class Wal:
                     self._next, self._taken = stored.last + 1, stored.batch
                     self._behind = self._next <= self._last
         await self.prune()
+        assert self._checkpoint is not None
         delivery = await self._checkpoint.deliver(self._taken, self._next - 1)
         self._taken = None
         return delivery
@@ -300,6 +331,9 @@ class Wal:
                 found = next(self._replay, None)
         except FileNotFoundError:
             found, fresh = None, True
+        if found is not None and found.is_room and found.first < self._next:
+            self._damage = lost_end(self._folder, self._next - 1, found.first - 1)
+            return None
         if found is None or found.first > self._next:
             self._replay = None
             if found is not None or fresh:
@@ -336,7 +370,8 @@ class Wal:
         await self.prune()
         if self._file is not None:
             self._file.close()
-        if self._damage is None and self._folder.sizes:
+        is_known = self._checkpoint is not None and self._damage is None
+        if is_known and self._folder.sizes and not self._is_room_needed:
             with suppress(OSError):  # Without it the end of the log is found by looking.
                 await asyncio.to_thread(self._folder.close, Closed(self._last, self._position))
 
@@ -350,13 +385,16 @@ def _fail(group: Sequence[tuple[Batch, asyncio.Future[None]]], error: PenstockEr
 
 @asynccontextmanager
 async def open_wal(
-    options: Durability, context: Context, metrics: StreamMetrics, stop: asyncio.Event
+    options: Durability, context: Context, metrics: StreamMetrics, stop: asyncio.Event, *, follows: bool = True
 ) -> AsyncIterator[Wal]:
-    """Yield the log of a stream, recovered; raises ConfigError if another process has it open."""
+    """Yield the log of a stream, recovered; raises ConfigError if another process has it open.
+
+    Without ``follows`` its position is not asked for: that is up to the caller.
+    """
     folder = LogFolder(options.folder(context), context.name)
     try:
         await asyncio.to_thread(folder.hold)
-        wal = Wal(folder, options, await context.checkpoint("wal"), metrics, stop)
+        wal = Wal(folder, options, await context.checkpoint("wal") if follows else None, metrics, stop)
         await asyncio.to_thread(wal.recover)
         try:
             yield wal
