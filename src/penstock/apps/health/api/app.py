@@ -22,6 +22,7 @@ MODULES = (
     "reading",
     "domains",
     "exporting",
+    "owning",
     "priorities",
     "profile",
     "administration",
