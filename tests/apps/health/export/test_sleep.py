@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from penstock.apps.health import nights
+
 from .test_metrics import parsed, row
 
 START, END = "2026-02-02 23:01:00 +0100", "2026-02-02 23:40:00 +0100"
@@ -16,7 +18,9 @@ SEGMENT = {"startDate": START, "endDate": END, "qty": 0.65, "value": "Core", "so
     [
         *[("Awake", "awake"), ("Asleep", "asleep"), ("In Bed", "in_bed"), ("InBed", "in_bed"), ("Core", "core")],
         *[("REM", "rem"), ("Deep", "deep"), ("Unspecified", "unspecified"), ("AsleepDeep", "deep"), (3, "core")],
-        *[("HKCategoryValueSleepAnalysisAsleepREM", "rem"), ("AsleepUnspecified", "unspecified"), ("Wach", "wach")],
+        *[("HKCategoryValueSleepAnalysisAsleepREM", "rem"), ("AsleepUnspecified", "unspecified")],
+        *[("Wach", "awake"), ("Tief", "deep"), ("Kern", "core"), ("Im Bett", "in_bed"), ("Schlafend", "asleep")],
+        *[("SOMMEIL PROFOND", "deep"), ("en la cama", "in_bed"), ("覚醒", "awake"), ("快速动眼睡眠", "rem")],
     ],
 )
 def test_a_segment_is_a_point_of_its_stage(value: Any, kind: str) -> None:
@@ -25,7 +29,18 @@ def test_a_segment_is_a_point_of_its_stage(value: Any, kind: str) -> None:
     assert found["time"] == datetime(2026, 2, 2, 22, 1, tzinfo=UTC)
     assert found["end_time"] == datetime(2026, 2, 2, 22, 40, tzinfo=UTC)
     assert (found["offset_minutes"], found["original_unit"], found["source"]) == (60, "hr", "Watch A")
-    assert found["fields"] == ({"value": "Wach"} if value == "Wach" else None)
+    assert (found["fields"], found["warnings"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("Träumend", "träumend"), ("???", "unknown"), ("", "unknown"), (99, "99"), ({"a": 1}, "a_1")]
+)
+def test_a_stage_that_is_not_known_is_flagged_and_is_no_sleep(value: Any, kind: str) -> None:
+    found = row("sleep_analysis", "hr", SEGMENT | {"value": value})
+    assert found["kind"] == kind
+    assert kind not in nights.ASLEEP
+    assert found["fields"] == {"value": value}
+    assert [each["warning"] for each in found["warnings"]] == ["unknown_text"]
 
 
 def test_the_length_of_a_segment_is_taken_from_its_times_if_need_be() -> None:

@@ -11,6 +11,7 @@ from .metrics import number
 from .records import POINT, Records, as_text, encode_sorted
 from .slices import Slice
 from .sources import normalise
+from .translations import code
 from .units import Conversion, conversion
 
 _NAME = "sleep_analysis"
@@ -92,10 +93,13 @@ def _segment(one: dict[str, Any], slice: Slice) -> dict[str, Any]:
         warnings.append({"warning": "end_before_start", "message": f"it ends at {text(end.micros)}, before it starts"})
     _flag(warnings, "the segment", value if stored == "min" else None)
     known = _STAGES.get(re.sub(r"[\W_]+", "", stage.removeprefix("HKCategoryValueSleepAnalysis")).lower())
+    known = known or code("sleep_stage", stage)
     fields = {name: held for name, held in one.items() if name not in _OF_SEGMENTS and held is not None}
     if known is None:
         fields["value"] = said
-    kind = known or re.sub(r"[\W_]+", "_", snake(stage)).strip("_") or "unspecified"
+        message = f"the stage {stage[:80]!r} is not known; it is kept, and not counted as sleep"
+        warnings.append({"warning": "unknown_text", "message": message})
+    kind = known or re.sub(r"[\W_]+", "_", snake(stage)).strip("_") or "unknown"
     return _row(start, end, kind, value, stored, fields, warnings, one.get("source"), unit)
 
 

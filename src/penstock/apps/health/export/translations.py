@@ -144,6 +144,21 @@ _SYMPTOM = {
     "skipped_heartbeat": "",
 }
 
+_SLEEP = {
+    "awake": "wach|éveil|éveillé|éveillée|réveillé|réveillée|despierto|despierta|sveglio|sveglia|wakker|acordado"
+    "|acordada|desperto|desperta|vaken|vågen|våken|覚醒|清醒",
+    "in_bed": "in bed|im bett|au lit|en la cama|a letto|na cama|i sängen|i sengen|在床上|卧床|臥床",
+    "asleep": "schlafend|schlaf|endormi|endormie|sommeil|dormido|dormida|addormentato|addormentata|sonno|slapend"
+    "|in slaap|dormindo|a dormir|sovande|sömn|睡眠|睡眠中",
+    "core": "light|light sleep|core sleep|kern|kernschlaf|leichtschlaf|léger|sommeil léger|ligero|sueño ligero|leggero"
+    "|sonno leggero|licht|lichte slaap|kernslaap|leve|sono leve|コア|コア睡眠|核心|核心睡眠",
+    "deep": "deep sleep|tief|tiefschlaf|profond|sommeil profond|profundo|sueño profundo|profondo|sonno profondo|diep"
+    "|diepe slaap|sono profundo|djup|djupsömn|dyb|深い|深い睡眠|深度睡眠|深层睡眠|深層睡眠",
+    "rem": "rem sleep|rem-schlaf|sommeil rem|paradoxal|sommeil paradoxal|sueño rem|sonno rem|remslaap|rem-slaap"
+    "|sono rem|レム|レム睡眠|快速动眼|快速动眼睡眠|快速动眼期|快速眼动|快速動眼|快速動眼睡眠|快速動眼期",
+    "unspecified": _SEVERITY["unspecified"],
+}
+
 
 def _plain(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold()
@@ -169,6 +184,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "medication_status": _MEDICATION,
         "classification": _ECG,
         "symptom": _SYMPTOM,
+        "sleep_stage": _SLEEP,
     }.items()
 }
 """Of each kind of text: the text in small letters -> its code."""
