@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.apps.health.export.units import SAME, conversion, is_unit, spelled
 
@@ -32,12 +35,30 @@ from penstock.apps.health.export.units import SAME, conversion, is_unit, spelled
         (43.2, "mL/min·kg", "mL/(kg·min)", 43.2),
         (2.4, "µg", "mcg", 2.4),
         (16, "kPa", "mmHg", 120.00984981),
+        *[(15, unit, "m/s", 4.166666667) for unit in ("kmph", "KMPH", "km/h", "km / hr", "kph", "Km/hour", "kmh")],
+        (7.2, "miles/hour", "m/s", 3.218688),
     ],
 )
 def test_what_is_sent_is_converted(value: float, unit: str, wanted: str, expected: float) -> None:
     convert = conversion(unit, wanted)
     assert convert is not None
     assert convert(value) == pytest.approx(expected, rel=1e-7)
+
+
+def test_a_converted_number_has_only_the_digits_that_count() -> None:
+    pounds = conversion("lb", "kg")
+    assert pounds is not None
+    assert pounds(160) == 72.5747792
+    assert pounds.of_many(np.array([160.0, np.nan, 0.0, 1e-30]))[[0, 2]].tolist() == [72.5747792, 0.0]
+
+
+@given(st.lists(st.floats(-1e15, 1e15, allow_nan=False), min_size=1, max_size=9), st.sampled_from(["lb", "oz", "st"]))
+def test_many_numbers_become_the_same_as_each(values: list[float], unit: str) -> None:
+    convert = conversion(unit, "kg")
+    assert convert is not None
+    found = convert.of_many(np.array(values))
+    assert found.tolist() == pytest.approx([convert(value) for value in values], rel=1e-14)
+    assert found.tolist() == pytest.approx([value * convert.scale for value in values], rel=1e-14)
 
 
 @pytest.mark.parametrize(("unit", "wanted"), [("widgets", "kg"), ("kg", "m"), ("IU", "mcg"), ("", "kg"), ("S", "s")])

@@ -319,3 +319,24 @@ def test_units_of_a_workout_are_converted_or_flagged() -> None:
     assert row["fields"]["max_speed"] == {"unit": "m/s", "value": pytest.approx(15 / 3.6)}
     assert row["fields"]["distance"] == {"unit": "furlong", "value": 3}
     assert found.warnings() == ["unknown_unit"]
+
+
+def test_a_unit_that_is_not_known_is_flagged_and_its_value_kept_apart() -> None:
+    speeds = {"avgSpeed": {"qty": 7.2, "units": "mph"}, "maxSpeed": {"qty": 15, "units": "kmph"}}
+    parsed = shells(RUN_OF_10 | speeds)
+    fields = parsed.rows[0]["fields"]
+    assert fields["max_speed"] == {"value": pytest.approx(15 / 3.6), "unit": "m/s"}
+    assert parsed.warnings() == []
+    strange = shells(RUN_OF_10 | {"pace": {"qty": 5, "units": "min/km"}, "new": [{"a": {"qty": 1, "units": "moons"}}]})
+    fields = strange.rows[0]["fields"]
+    assert fields["pace"] == {"value": 5, "unit": "min/km"}
+    assert strange.warnings() == ["unknown_unit"] * 2
+    assert "'moons'" in strange.rows[0]["warnings"][1]["message"]
+
+
+def test_a_point_of_a_series_in_a_unit_that_is_not_known_is_flagged() -> None:
+    points = [{"date": RUN_OF_10["start"], "Avg": 120, "units": unit} for unit in ("bpm", "moons", "m")]
+    parsed = Parsed(*cut([RUN_OF_10 | {"heartRateData": points}]))
+    rates = parsed.of("workout_heart_rate")
+    assert [row["unit"] for row in rates] == ["count/min", "moons", "m"]
+    assert [bool(row["warnings"]) for row in rates] == [False, True, True]

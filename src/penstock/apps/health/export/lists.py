@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,9 +17,8 @@ from .metrics import objects
 from .records import Records, encode_sorted
 from .slices import Slice
 from .sources import normalise
-from .units import conversion
+from .units import Floats, conversion, is_unit
 
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Bounds: TypeAlias = tuple[float | None, float | None]
 
 
@@ -84,11 +82,22 @@ class Table:
         texts = lines([{named[key]: value for key, value in row.items() if key in named} for row in self.rows])
         return [text if text != b"{}" else None for text in texts]
 
-    def warnings(self, numbers: Mapping[str, Floats], plausible: Mapping[str, Bounds]) -> list[bytes | None] | None:
-        """Return the column of warnings of numbers that lie beyond what is plausible; None if there are none."""
+    def warnings(
+        self,
+        numbers: Mapping[str, Floats],
+        plausible: Mapping[str, Bounds],
+        units: Sequence[Any] = (),
+        metric: str = "",
+    ) -> list[bytes | None] | None:
+        """Return the column of warnings of what is beyond plausible, or in a unit not known; None if there are none."""
         found: dict[int, list[dict[str, str]]] = {}
         for place in self._assumed:
             found[place] = [{"warning": "assumed_utc", "message": "the time says no offset; UTC was assumed"}]
+        said = {unit for unit in units if isinstance(unit, str) and unit}
+        strange = {unit for unit in said if not is_expected(unit, metric)}
+        for place, unit in enumerate(units if strange else ()):
+            if isinstance(unit, str) and unit in strange:
+                found.setdefault(place, []).append(unknown_unit(unit))
         for name, (low, high) in plausible.items():
             values = numbers[name]
             beyond = (values < (-np.inf if low is None else low)) | (values > (np.inf if high is None else high))
@@ -148,7 +157,6 @@ CANONICAL = (
 """The unit of each quantity, where no metric says another."""
 
 
-@lru_cache(1000)
 def canonical_unit(unit: str, metric: str = "") -> str:
     """Return the unit in which numbers in ``unit`` are kept: that of the metric, else that of the quantity.
 
@@ -169,8 +177,19 @@ def converted(units: Sequence[Any], metric: str, *columns: Floats) -> tuple[list
         if convert is not None and name != unit:
             at = np.array([each == name for each in names], np.bool_)
             for column in found:
-                column[at] = column[at] * convert.scale + convert.shift
+                column[at] = convert.of_many(column[at])
     return [wanted[name] if name else None for name in names], found
+
+
+def is_expected(unit: str, metric: str) -> bool:
+    """Whether a unit is known, and one of the metric, where that is known."""
+    known = find(metric) if metric else None
+    return conversion(unit, known.unit) is not None if known and known.unit else is_unit(unit)
+
+
+def unknown_unit(unit: str) -> dict[str, str]:
+    """Return the warning that a value is kept in a unit that cannot be converted."""
+    return {"warning": "unknown_unit", "message": f"the unit {unit[:80]!r} is not known; the value is kept as it is"}
 
 
 def suspicious(name: str, value: float, low: float | None, high: float | None) -> dict[str, str]:

@@ -210,10 +210,11 @@ class _Points:
             own = self._column(*_UNITS)
             self._sent = [unit if isinstance(unit, str) else self._slice.units for unit in own]
         self._unit: list[str | None] = list(self._sent)
-        distinct = set(self._sent)
+        distinct: dict[str | None, list[int]] = {}
+        for index, unit in enumerate(self._sent):
+            distinct.setdefault(unit, []).append(index)
         for unit in sorted(distinct, key=lambda unit: unit or ""):
-            rows = slice(None) if len(distinct) == 1 else np.array([sent == unit for sent in self._sent])
-            self._convert_from(unit, rows)
+            self._convert_from(unit, slice(None) if len(distinct) == 1 else np.array(distinct[unit]))
 
     def _convert_from(self, unit: str | None, rows: Any) -> None:
         metric = self._metric
@@ -332,7 +333,7 @@ class _Points:
 
 def _apply(convert: Conversion, values: _Floats, rows: Any) -> None:
     if convert != SAME:
-        values[rows] = values[rows] * convert.scale + convert.shift
+        values[rows] = convert.of_many(values[rows])
 
 
 _NONE = type(None)

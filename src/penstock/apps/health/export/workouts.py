@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 from .catalogue import find
 from .dates import Instant
 from .elements import Element, Rows, Unreadable, elements, finite, number, parent, snake
-from .lists import Bounds, Floats, Table, canonical_unit, converted, nullable, suspicious
+from .lists import Bounds, Table, canonical_unit, converted, nullable, suspicious, unknown_unit
 from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
 from .slices import Slice
 from .slices import elements as listed
 from .sources import normalise
-from .units import conversion, is_unit
+from .units import Floats, conversion, is_unit
 
 WORKOUTS = "workouts"
 NAMESPACE = uuid.UUID("6f0ce0a5-8a43-5f0e-9f5e-0a3a3b6e7f11")
@@ -29,6 +29,7 @@ END = ("end", "endDate", "ended_at")
 NAME = ("name", "workoutActivityType", "workout_type", "type")
 _ABOUT = frozenset((*START, *END, "id", "name", "source", "user_id", "created_at"))
 _DAY = 86_400.0
+_HEART = find("heart_rate")
 _SPELLINGS = {"intesity": "intensity"}
 _WITH_UNIT = {"_kcal": "kcal", "_meters": "m", "_kg": "kg", "_celsius": "degC", "_minutes": "min", "_seconds": "s"}
 _SERIES = re.compile(
@@ -146,15 +147,28 @@ def _fields(element: Element) -> dict[str, Any]:
         if name == "duration" and (seconds := _clocked(value)) is not None:
             value = seconds
         found[key if name in found else name] = said = measured(value)
-        units = value.get("units") if isinstance(value, dict) else None
-        if isinstance(units, str) and units and not is_unit(units):
-            element.warn("unknown_unit", f"{name}: expected a unit that is known, got {units!r}; it is kept as it is")
+        for unit in sorted(set(_strange_units(value))):
+            warning = unknown_unit(unit)
+            element.warn(warning["warning"], f"{name}: {warning['message']}")
         low, high = _PLAUSIBLE.get(name, (None, None))
         plain = said.get("value") if isinstance(said, dict) else said
         if low is not None and high is not None and isinstance(plain, int | float) and not low <= plain <= high:
             warning = suspicious(name, plain, low, high)
             element.warn(warning["warning"], warning["message"])
     return found
+
+
+def _strange_units(value: Any) -> Iterator[str]:
+    """Yield the units in ``value`` that are not known, wherever they stand in it."""
+    if isinstance(value, dict):
+        units = value.get("units")
+        if isinstance(units, str) and units and not is_unit(units):
+            yield units
+        for each in value.values():
+            yield from _strange_units(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strange_units(each)
 
 
 def measured(value: Any, units: Any = None) -> Any:
@@ -231,7 +245,7 @@ def series(slice: Slice, records: Records) -> None:
             table.fault(place, "no value: expected a number under qty, or under Min, Avg or Max")
     sent = table.column("units") if slice.units is None else [slice.units] * len(table)
     units, (middle, low, high) = converted(sent, metric, middle, low, high)
-    known = find("heart_rate" if metric.startswith("heart_rate") else metric)
+    known = _HEART if metric.startswith("heart_rate") else find(metric)
     plausible = {metric: (known.low, known.high)} if known else {}
     table.add(
         record=SERIES,
@@ -247,7 +261,12 @@ def series(slice: Slice, records: Records) -> None:
         original=table.originals(),
         original_unit=[unit if isinstance(unit, str) else None for unit in sent],
         offset_minutes=times.offset_minutes(),
-        warnings=_flag_recovery(slice, metric, times.micros, table.warnings({metric: middle}, plausible)),
+        warnings=_flag_recovery(
+            slice,
+            metric,
+            times.micros,
+            table.warnings({metric: middle}, plausible, sent, "heart_rate" if known is _HEART else metric),
+        ),
     )
 
 
