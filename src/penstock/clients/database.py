@@ -8,8 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
+from ..errors import TransientError
 from ..extras import require
 from ..options import Options
+
+
+class TableChanged(TransientError):
+    """A table is not as it was when it was last looked at: it is gone, or has lost a column or an index."""
 
 
 class Ssl(Options):

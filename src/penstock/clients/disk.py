@@ -28,11 +28,17 @@ _PASSING = {
     errno.EBUSY,
 }
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+_NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+"""What is wrong with a path, which may come from the rows."""
 
 
-def classify_error(error: OSError, path: str) -> TransientError | PermanentError:
-    """Say whether writing ``path`` may succeed later."""
-    kind = TransientError if error.errno in _PASSING else PermanentError
+def classify_error(error: OSError, path: str, *, opening: bool = False) -> TransientError | PermanentError:
+    """Say whether writing ``path`` may succeed later.
+
+    Once it could be opened, all passes that is not wrong with the path: a permission that was taken away, too.
+    """
+    passes = error.errno in _PASSING if opening else error.errno not in _NAMES
+    kind = TransientError if passes else PermanentError
     return kind(f"cannot write {path}: {error.strerror or error}")
 
 

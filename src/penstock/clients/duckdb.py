@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+from .database import TableChanged
 
 _SETTINGS = """
 SET TimeZone = 'UTC';
@@ -40,13 +41,16 @@ def _prepared(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
     return connection
 
 
-def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
-    """Convert an error of the database at ``path`` to one of the five kinds of errors."""
+def classify_error(error: Exception, path: Path, *, opening: bool = False, writing: bool = False) -> PenstockError:
+    """Convert an error of the database at ``path`` to one of the five kinds of errors.
+
+    Where rows are written (``writing``), what is wrong with the file or a table passes once somebody has mended it.
+    """
     if isinstance(error, PenstockError):
         return error
     message = f"duckdb {path}: {error}"
     if isinstance(error, PermissionError):
-        return PermanentError(message)
+        return TransientError(message) if writing else PermanentError(message)
     if isinstance(error, duckdb.FatalException | duckdb.ConnectionException | duckdb.InternalException):
         return ConnectionLost(message)
     if isinstance(error, duckdb.IOException | OSError):
@@ -55,4 +59,18 @@ def classify_error(error: Exception, path: Path, *, opening: bool = False) -> Pe
         return ConnectionLost(message) if opening else TransientError(message)
     if isinstance(error, duckdb.TransactionException | duckdb.OutOfMemoryException | duckdb.InterruptException):
         return TransientError(message)
+    if writing and isinstance(error, duckdb.PermissionException | duckdb.HTTPException):
+        return TransientError(message)
+    if writing and "read-only mode" in str(error):
+        return TransientError(message)
+    if writing and _tells_of_change(error):
+        return TableChanged(message)
     return PermanentError(message)
+
+
+def _tells_of_change(error: Exception) -> bool:
+    """Whether a table is gone, or has lost a column or the index for ``ON CONFLICT``."""
+    text = str(error)
+    if isinstance(error, duckdb.CatalogException):
+        return "does not exist" in text
+    return isinstance(error, duckdb.BinderException) and ("does not have a column" in text or "conflict target" in text)

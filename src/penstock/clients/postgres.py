@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
-from .database import Postgres, redact
+from .database import Postgres, TableChanged, redact
 
 _SETTINGS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -24,12 +24,19 @@ ANSWER_TIMEOUT = 30.0
 """Seconds of silence after which the server is asked, over another connection, whether it still works on a call."""
 ASKING_TIMEOUT = 5
 """Seconds that it has to say so."""
-_GONE = ("08", "57P01", "57P02", "57P03", "57P05")
-"""The connection broke, or the server stops, crashed or is starting."""
-_LATER = ("40", "53", "55P03", "55006", "57014", "58", "25006")
-"""Serialization, dead lock, no room, locks, cancelled, disk errors, and a primary that became a replica."""
+_GONE = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25006", "25P03", "26", "28", "34", "3D000")
+"""The connection broke or is in no state to go on; the server stops, crashed, is starting or became a replica, which a
+session does not forget; the database or the role is gone; the password is another."""
+_PASSING = ("40", "53", "55", "57", "58", "25", "F0")
+"""Serialization, dead lock, no room, locks, cancelled, disk errors, settings."""
+_LATER = ("XX", "HV", "0L", "0P", "42501", "3F000", "42704", "42883")
+"""Damage, a foreign server, and what somebody took away: a permission, a schema, a type, a function."""
 _MADE_MEANWHILE = ("42P07", "42701", "42710", "42P06")
 """The table, column, index or schema has just been made by another."""
+_CHANGED = ("42P01", "42703", "42P10")
+"""The table, a column or the index for ``ON CONFLICT`` is gone."""
+_REFUSED = ("28", "3D000")
+"""Refused at the door: a configuration that is wrong, as long as it has never worked."""
 
 
 def conninfo(database: Postgres) -> str:
@@ -112,24 +119,37 @@ def _is_race(error: Exception) -> bool:
     """Whether another session made or changed the same table at the same moment."""
     if not isinstance(error, psycopg.Error):
         return False
+    if "system column" in str(error):  # No such column can ever be made.
+        return False
     in_catalogue = error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog"
     changed = error.sqlstate == "XX000" and "concurrently" in str(error)
     return error.sqlstate in _MADE_MEANWHILE or in_catalogue or changed
 
 
-def classify_error(error: Exception, database: Postgres, *, opening: bool = False) -> PenstockError:
-    """Convert an error of this database to one of the five kinds of errors, without its password."""
+def classify_error(
+    error: Exception, database: Postgres, *, opening: bool = False, writing: bool = False
+) -> PenstockError:
+    """Convert an error of this database to one of the five kinds of errors, without its password.
+
+    Where rows are written (``writing``), what is wrong with a table, a permission or the server passes once somebody
+    has mended it; all else is wrong with the rows: values, names, a constraint or a trigger that refuses them.
+    Elsewhere the same states say that a statement can never be run.
+    """
     if isinstance(error, PenstockError):
         return error
     message = redact(f"postgres: {str(error).strip()}", database)
     state = getattr(error, "sqlstate", None) or ""
+    if opening and (state.startswith(_REFUSED) or (not state and "authentication failed" in message)):
+        return PermanentError(message)
     if state.startswith(_GONE):
         return ConnectionLost(message)
-    if state.startswith(_LATER) or _is_race(error):
+    if state.startswith(_PASSING) or _is_race(error):
         return ConnectionLost(message) if opening else TransientError(message)
+    if writing and (state.startswith(_CHANGED) or "cached plan must not change" in message):
+        return TableChanged(message)
+    if writing and state.startswith(_LATER):
+        return TransientError(message)
     if state:
-        return PermanentError(message)
-    if opening and "authentication failed" in message:
         return PermanentError(message)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError):
         return ConnectionLost(message)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
+from .database import TableChanged
 
 _LOCK_TIMEOUT = 10.0
 """How long one writer waits for another, in seconds."""
@@ -21,6 +22,16 @@ _LATER = {
     sqlite3.SQLITE_PROTOCOL: "another process is writing",
     sqlite3.SQLITE_SCHEMA: "the schema changed meanwhile",
 }
+_REFUSED = (
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_AUTH,
+)
+"""The file is no database, is damaged, or may not be written."""
+_CHANGED = ("no such table", "no such column", "ON CONFLICT clause does not match")
+"""How errors begin that tell of a table which is gone, or has lost a column or an index."""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -91,21 +102,27 @@ def _code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-def classify_error(error: Exception, path: Path, *, opening: bool = False) -> PenstockError:
-    """Convert an error of the database at ``path`` to one of the five kinds of errors."""
+def _is_changed(message: str) -> bool:
+    return message.startswith(_CHANGED) or (message.startswith("table ") and " has no column named " in message)
+
+
+def classify_error(error: Exception, path: Path, *, opening: bool = False, writing: bool = False) -> PenstockError:
+    """Convert an error of the database at ``path`` to one of the five kinds of errors.
+
+    Where rows are written (``writing``), what is wrong with the file or a table passes once somebody has mended it; a
+    constraint, a type, a size or a name is wrong with the rows.
+    """
     if isinstance(error, PenstockError):
         return error
     code = _code(error) if isinstance(error, sqlite3.Error) else 0
     message = f"sqlite {path}: {error}"
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return PermanentError(message)
     if code in _LATER:
         message = f"sqlite {path}: {_LATER[code]}: {error}"
         return ConnectionLost(message) if opening else TransientError(message)
-    if code in (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH) or isinstance(
-        error, PermissionError
-    ):
-        return PermanentError(message)
+    if writing and code == sqlite3.SQLITE_ERROR and _is_changed(str(error)):
+        return TableChanged(message)
+    if code in _REFUSED or isinstance(error, PermissionError):
+        return TransientError(message) if writing else PermanentError(message)
     if opening or code == sqlite3.SQLITE_CANTOPEN:
         return ConnectionLost(message)
     return PermanentError(message)

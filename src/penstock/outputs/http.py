@@ -35,6 +35,8 @@ from ..metadata import VALUE
 from ..options import Options
 from ..sql.expression import Expr
 
+_UNAUTHORIZED = (401, 407)
+"""Credentials that are refused may be renewed: no row is at fault."""
 _ANSWER_BYTES = 4096
 
 
@@ -294,7 +296,10 @@ class _HttpWriter:
             ) as response:
                 answer = await read_at_most(response, _ANSWER_BYTES)
         if not 200 <= response.status < 300:
-            raise meaning(response.status, request.url, response.headers, answer, self._secrets)
+            error = meaning(response.status, request.url, response.headers, answer, self._secrets)
+            if response.status in _UNAUTHORIZED:
+                raise TransientError(str(error))
+            raise error
 
     def _body(self, request: _Request) -> bytes | None:
         if not self._config.sends_body():

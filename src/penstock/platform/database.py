@@ -123,8 +123,8 @@ class Database:
         if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
             error = error.orig
         if isinstance(self.where, Postgres):
-            return postgres.classify_error(error, self.where)
-        return sqlite.classify_error(error, self.where.path)
+            return postgres.classify_error(error, self.where, writing=True)
+        return sqlite.classify_error(error, self.where.path, writing=True)
 
     def close(self) -> None:
         """Close all connections of the pool."""

@@ -35,6 +35,7 @@ class ReconnectingWriter:
         self._metrics, self._part = metrics, context.name.rpartition("/")[2]
         self._stack = AsyncExitStack()
         self._writer: Writer | None = None
+        self._was_open = False
         self._one_at_a_time = asyncio.Lock()
 
     async def ready(self) -> None:
@@ -44,8 +45,14 @@ class ReconnectingWriter:
     async def open(self) -> Writer:
         """Return the open writer, opening it if need be."""
         if self._writer is None:
-            async with unless_stopped(self._stop, _PATIENCE):
-                self._writer = await self._stack.enter_async_context(self._output.open(self._context))
+            try:
+                async with unless_stopped(self._stop, _PATIENCE):
+                    self._writer = await self._stack.enter_async_context(self._output.open(self._context))
+            except PermanentError as error:
+                if not self._was_open:
+                    raise
+                raise ConnectionLost(str(error)) from error  # it worked, so somebody changed something; no row did
+            self._was_open = True
         return self._writer
 
     async def close(self) -> None:
@@ -273,6 +280,8 @@ class Sink:
                     await writer.write(batches)
             except (PenstockError, ConnectionError, TimeoutError):
                 raise
+            except (OSError, MemoryError) as error:  # of the machine, not of the rows
+                raise TransientError(describe(error)) from error
             except Exception as error:
                 raise PermanentError(describe(error)) from error
 

@@ -49,7 +49,7 @@ class LocalWriter:
         try:
             disk.make_folder(self.folder)
         except OSError as error:
-            if isinstance(disk.classify_error(error, self.folder), TransientError):
+            if isinstance(disk.classify_error(error, self.folder, opening=True), TransientError):
                 raise ConnectionLost(f"cannot make the folder {self.folder}: {error.strerror}") from error
             raise ConfigError(f"cannot make the folder {self.folder}: {error.strerror}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):

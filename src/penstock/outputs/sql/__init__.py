@@ -62,7 +62,8 @@ class Sql(Output, type="sql"):
     upsert_keys: list[str] = []
     """Another name for `key`."""
     create: bool = True
-    """Make missing tables and columns, and widen columns; otherwise rows that need it are refused."""
+    """Make missing tables and columns, and widen columns; otherwise rows that need a column are refused, and a missing
+    table is waited for."""
 
     @model_validator(mode="after")
     def _check(self) -> Sql:

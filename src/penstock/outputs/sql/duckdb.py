@@ -70,7 +70,7 @@ class DuckdbSession(Session):
         self._database.close()
 
     def classify_error(self, error: Exception) -> PenstockError:
-        return duckdb.classify_error(error, self._path)
+        return duckdb.classify_error(error, self._path, writing=True)
 
     def execute(self, statement: str, values: Sequence[str] = ()) -> None:
         self.begin()

@@ -93,7 +93,7 @@ class PostgresSession(Session):
         self._connection.close()
 
     def classify_error(self, error: Exception) -> PenstockError:
-        return postgres.classify_error(error, self._database)
+        return postgres.classify_error(error, self._database, writing=True)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         self._connection.execute(_sql(statement), values or None)

@@ -44,7 +44,7 @@ class SqliteSession(Session):
         self._database.close()
 
     def classify_error(self, error: Exception) -> PenstockError:
-        return sqlite.classify_error(error, self._path)
+        return sqlite.classify_error(error, self._path, writing=True)
 
     def execute(self, statement: str, values: Sequence[str] = ()) -> None:
         self.begin()

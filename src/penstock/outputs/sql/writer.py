@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as is_
 
+from ...clients.database import TableChanged
 from ...delivery import Batch, Position
 from ...errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected
 from ...metadata import VALUE, without_metadata
@@ -99,7 +100,7 @@ class SqlWriter:
                 self._transact(batches, entries)
             except BaseException as error:
                 failure = self._undone(error)
-                if known and isinstance(failure, PermanentError):
+                if known and isinstance(failure, PermanentError | TableChanged):
                     continue
                 if len(batches) > 1 and isinstance(failure, PermanentError):
                     self._name_rows(batches)
@@ -288,7 +289,8 @@ class SqlWriter:
         session, table, key = self._session, part.table, self._target.key
         found = session.describe(table)
         if found is None and not self._target.create:
-            raise PermanentError(f"there is no table {table}: make it, or set `create: true`")
+            missing = PermanentError if self._target.table_name.constant is None else TableChanged
+            raise missing(f"there is no table {table}: make it, or set `create: true`")
         known = {session.folded(name): column for name, column in (found or {}).items()}
         new = [session.new_column(name, values) for name, values in self._new(part, known)]
         for column in new:
