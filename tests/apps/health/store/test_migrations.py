@@ -14,13 +14,15 @@ from sqlalchemy import create_engine, text
 from penstock.apps.health.schema import metadata
 from penstock.apps.health.store import rollups
 from penstock.apps.health.store.migrations import current, migrate
+from penstock.apps.health.store.output import Store
 from penstock.apps.health.store.recounting import count_older
+from penstock.apps.health.store.session import Session
 from penstock.errors import PenstockError, PermanentError
 from penstock.platform.database import Database
 from penstock.testing.servers import PostgresServer
 
 from .conftest import Stored
-from .factory import NOON, accepted, part, point, stable_id
+from .factory import NOON, accepted, part, point, refused, stable_id
 
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, l.collname,
@@ -63,7 +65,7 @@ def _flat(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_l18_a_migrated_database_is_what_the_schema_says(url: str, request: Any, tmp_path: Any, closing: Any) -> None:
     migrated = closing(Database.of(url))
     assert current(migrated) is None
-    assert migrate(migrated) == current(migrated) == "0002"
+    assert migrate(migrated) == current(migrated) == "0003"
     other_url = f"sqlite:///{tmp_path / 'other.db'}"
     if migrated.is_postgres:
         server: PostgresServer = request.getfixturevalue("shared_postgres_server")
@@ -78,7 +80,7 @@ def test_migrating_again_changes_nothing(url: str, closing: Any) -> None:
     database = closing(Database.of(url))
     migrate(database)
     before = described(database)
-    assert migrate(database) == "0002"
+    assert migrate(database) == "0003"
     assert described(database) == before
 
 
@@ -99,7 +101,7 @@ def test_replicas_that_start_at_once_migrate_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert done == ["0002"] * 4
+    assert done == ["0003"] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str, closing: Any) -> None:
@@ -214,7 +216,7 @@ def test_a_populated_database_of_the_first_version_has_the_right_sums_afterwards
     database = closing(Database.of(url))
     migrate(database, revision="0001")
     populate_first_version(database)
-    assert migrate(database) == "0002"
+    assert migrate(database) == "0003"
     for _ in range(2):
         count_older(database)
 
@@ -250,3 +252,20 @@ def test_points_of_the_first_version_are_known_again_when_they_come_again(stored
     again = point_of | {"period": 3600, "end_time": NOON + timedelta(hours=1)}
     [done] = stored.write(part(accepted(id=ids[1]), [again]))
     assert (done.counts.stored, done.counts.unchanged) == (0, 1)
+
+
+def test_what_was_half_stored_is_stored_from_its_beginning(url: str, closing: Any) -> None:
+    """Its body is cut otherwise now: by the numbers of its parts, points in between would be taken as stored."""
+    database = closing(Database.of(url))
+    migrate(database, revision="0002")
+    half, whole = accepted(), accepted()
+    rows = [point(minute, NOON + minute * timedelta(minutes=1)) for minute in range(9)]
+    before, settled = closing(Store(Session(database))), []
+    before.write([part(whole, rows[:1]), part(half, [*rows[:3], refused()], number=0, last=False)], settled)
+    assert migrate(database) == "0003"
+    after = closing(Store(Session(database)))
+    for number, cut in enumerate((rows[:1], [*rows[1:], refused()])):
+        after.write([part(half, cut, number=number, last=number == 1)], settled)
+    first, second = settled
+    assert (first.id, second.id, second.state) == (whole.id, half.id, "processed")
+    assert (second.counts.received, second.counts.quarantined, second.counts.stored) == (10, 1, 6)
