@@ -50,10 +50,12 @@ def rebuild(
     """
     from ..apps.health.rebuilding import rebuild as rebuild_tables
 
-    if not yes:
-        typer.confirm("Empty the tables of points, and fill them again from the stored bodies?", abort=True)
+    def confirm() -> None:
+        if not yes:
+            typer.confirm("Empty the tables of points, and fill them again from the stored bodies?", abort=True)
+
     with _database(data) as database:
-        typer.echo(rebuild_tables(database, installation_of(data)))
+        typer.echo(rebuild_tables(database, installation_of(data), confirm))
 
 
 def migrate(data: Data = HERE) -> None:

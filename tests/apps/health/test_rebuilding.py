@@ -62,5 +62,16 @@ def test_nothing_is_emptied_while_the_service_runs(database: Database, tmp_path:
     asyncio.run(_keep(Raw.of(Settings(data=tmp_path))))
     rebuild(database, Installation(tmp_path))
     with hold(tmp_path / "wal" / "health"), pytest.raises(ConfigError, match="in use by another process"):
-        rebuild(database, Installation(tmp_path))
+        rebuild(database, Installation(tmp_path), lambda: pytest.fail("it asks though it cannot go on"))
+    assert _count(database) == 30
+
+
+def test_nothing_is_emptied_unless_that_is_confirmed(database: Database, tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise KeyboardInterrupt
+
+    asyncio.run(_keep(Raw.of(Settings(data=tmp_path))))
+    rebuild(database, Installation(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(database, Installation(tmp_path), refuse)
     assert _count(database) == 30

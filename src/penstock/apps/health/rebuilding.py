@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...api import run_sync
 from ...application import Installation
 from ...inputs.memory import Memory
@@ -13,8 +15,10 @@ from .raw import Raw
 from .store.rebuild import forget
 
 
-def rebuild(database: Database, installation: Installation) -> str:
+def rebuild(database: Database, installation: Installation, confirm: Callable[[], object] = bool) -> str:
     """Empty the tables of points and process all stored bodies again; returns what was done.
+
+    ``confirm`` is called once nothing stands in the way, and raises if nothing is to be done.
 
     Interrupted, it may be run again. Raises PenstockError, also while ``penstock up``
     runs here: it holds the log.
@@ -22,6 +26,7 @@ def rebuild(database: Database, installation: Installation) -> str:
     data = installation.data
     stream = next(one for one in Health().streams(installation) if one.id == "health")
     with hold(data / "wal" / stream.id):
+        confirm()
         accepted = list(Raw.of(Health().settings(installation)).list())
         database.call(forget, changes=True)
         if accepted:
