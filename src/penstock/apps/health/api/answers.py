@@ -129,7 +129,7 @@ def answer(outcome: Outcome, took: float, *, asked: bool = False) -> Answer:
     failed = outcome.state == "failed"
     in_tables = counts.stored + counts.updated + counts.unchanged
     data = Ingested(
-        success=not failed and not counts.quarantined,
+        success=not failed,
         processed_count=in_tables,
         failed_count=counts.quarantined,
         processing_time_ms=milliseconds,
@@ -177,7 +177,7 @@ def _status(outcome: Outcome) -> Status:
     counts = outcome.counts
     if outcome.state in ("accepted", "processing"):
         return "accepted_for_processing"
-    if outcome.state == "failed" or (counts.quarantined and counts.quarantined == counts.received):
+    if outcome.state == "failed":
         return "error"
     return "partial_success" if counts.quarantined else "processed"
 
