@@ -140,7 +140,7 @@ class Engine:
         )
         try:
             for path, page in pages.routes().items():
-                await stack.enter_async_context(listeners.mount(self._health.address, path, page))
+                await stack.enter_async_context(listeners.mount(self._health.address, path, page, probe=True))
         except ConnectionLost as error:
             # A second process on this machine, most likely; the streams matter more than their pages.
             log.warning("health pages are not served: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,9 @@ from ..observe import logs, tracing
 from ..platform.application import prepare, services_of
 from .deadline import Deadline, exit_at_once
 from .progress import shown
+
+MAX_OPEN_FILES = 16384
+"""How many files and connections we ask the system for."""
 
 OnStart = Callable[[Engine], Awaitable[None]]
 
@@ -39,6 +43,7 @@ def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart |
         if configuration.tracing is not None:
             tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
         _collect_garbage_rarely()
+        _allow_many_files()
         signals = _Signals(engine.shutdown_timeout)
         try:
             with asyncio.Runner(loop_factory=fast_loop()) as runner:
@@ -70,6 +75,14 @@ def _collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(2_000, 10, 10)
+
+
+def _allow_many_files() -> None:
+    """Let this process open as many files as the system allows, up to a limit: shells allow it too few connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(engine: Engine, on_start: OnStart | None, signals: _Signals) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.config import Config
@@ -19,6 +22,16 @@ IDLE_SECONDS = 30.0
 """How long nothing of a started body may arrive."""
 KEEP_ALIVE_SECONDS = 75
 MAX_CONNECTIONS = 4096
+"""How many connections a listener holds, where the process may open twice as many files."""
+CLIENT_SHARE = 4
+"""One address holds at most this part of them."""
+SLACK = 16
+"""How many more there are for the moment that closing the idle ones takes."""
+
+log = logging.getLogger("penstock.serving.connection")
+_QUIET = logging.getLogger("penstock.serving.uvicorn")
+_QUIET.setLevel(logging.ERROR)
+"""For what uvicorn says itself: of a request that is not valid we say who sent it."""
 
 
 def settings(app: Asgi) -> Config:
@@ -32,7 +45,6 @@ def settings(app: Asgi) -> Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     config.load()
@@ -78,8 +90,11 @@ class _Joining(asyncio.Transport):
 class Connection(HttpToolsProtocol):
     """One client; ``enforce`` is to be called now and then, and ends it if it is too slow."""
 
-    def __init__(self, config: Config, server_state: ServerState) -> None:
-        super().__init__(config, server_state, app_state={}, _loop=asyncio.get_running_loop())
+    def __init__(self, config: Config, connections: Connections) -> None:
+        super().__init__(config, connections.state, app_state={}, _loop=asyncio.get_running_loop())
+        self.logger = _QUIET
+        self._all = connections
+        self.address = ""
         self._started = self._heard = time.monotonic()
         self._in_headers = True
         self._in_message = False
@@ -89,6 +104,18 @@ class Connection(HttpToolsProtocol):
         """Begin to serve a client."""
         super().connection_made(transport)
         self._answers = _Joining(transport, self.loop)
+        self.address = self.client[0] if self.client else ""
+        self._all.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with the connection."""
+        self._all.leave(self)
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of it is being answered, and no body of one is arriving."""
+        return self.cycle is None or (self.cycle.response_complete and not self._in_message)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; a header that is too big ends the connection."""
@@ -130,6 +157,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed."""
+        self._all.warnings.say("%s sent what is not a valid HTTP request", self.address or "a client")
         if self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"the request line and headers are longer than {MAX_HEADER_BYTES} bytes")
         else:
@@ -154,33 +182,88 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
+def _close_idle(connections: Iterable[Connection], but: Connection) -> None:
+    oldest = next(
+        (one for one in connections if one is not but and one.is_idle and not one.transport.is_closing()), None
+    )
+    if oldest is not None:
+        oldest.transport.close()
+
+
+class Rarely:
+    """Warnings that a client could cause without end: one in an interval, with how many were left out."""
+
+    def __init__(self, log: logging.Logger, interval: float = 10.0) -> None:
+        self._log, self._interval = log, interval
+        self._said_at, self._unsaid = float("-inf"), 0
+
+    def say(self, message: str, *values: object) -> None:
+        """Log a warning, unless another one was logged a moment ago."""
+        now = time.monotonic()
+        if now - self._said_at < self._interval:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more such warnings since the last one)" if self._unsaid else ""
+        self._said_at, self._unsaid = now, 0
+        self._log.warning(f"{message}%s", *values, more)
+
+
 class Connections:
     """The connections of one listener."""
 
     def __init__(self, app: Asgi) -> None:
-        self._state, self._config = ServerState(), settings(app)
+        self.state, self._config = ServerState(), settings(app)
+        self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._share = max(1, self._most // CLIENT_SHARE)
+        self._clients: dict[str, dict[Connection, None]] = {}
+        self.warnings = Rarely(log)
 
     def accept(self) -> Connection:
         """Make the protocol of a new connection."""
-        return Connection(self._config, self._state)
+        return Connection(self._config, self)
+
+    def refuses(self, client: tuple[str, int] | None) -> bool:
+        """Tell whether a client, or all of them, hold more than they may though their idle connections are closed."""
+        own = len(self._clients.get(client[0] if client else "", ()))
+        most = self._most + SLACK
+        return own > self._share + SLACK or len(self.state.connections) > most or len(self.state.tasks) > most
+
+    def enter(self, connection: Connection) -> None:
+        """Count a new connection; where its client or all hold too many, the longest idle one is closed."""
+        own = self._clients.setdefault(connection.address, {})
+        own[connection] = None
+        if len(own) > self._share:
+            self.warnings.say("%s holds %d connections: its oldest idle ones are closed", connection.address, len(own))
+            _close_idle(own, connection)
+        elif len(self.state.connections) > self._most:
+            self.warnings.say("there are %d connections: the oldest idle ones are closed", len(self.state.connections))
+            largest = max(self._clients.values(), key=len)
+            _close_idle(largest, connection)
+
+    def leave(self, connection: Connection) -> None:
+        """Count a connection no more."""
+        own = self._clients.get(connection.address, {})
+        own.pop(connection, None)
+        if not own:
+            self._clients.pop(connection.address, None)
 
     def tick(self, date: bytes) -> None:
         """Send ``date`` with each answer from now on, and end the connections that are too slow."""
-        self._state.default_headers = [(b"date", date)]
+        self.state.default_headers = [(b"date", date)]
         now = time.monotonic()
-        for connection in list(self._state.connections):
+        for connection in list(self.state.connections):
             if isinstance(connection, Connection):
                 connection.enforce(now)
 
     async def close(self, grace: float) -> None:
         """Close idle connections at once and the others as soon as they were answered, at most ``grace`` later."""
-        for connection in list(self._state.connections):
+        for connection in list(self.state.connections):
             connection.shutdown()
         deadline = time.monotonic() + grace
-        while self._state.connections and time.monotonic() < deadline:  # noqa: ASYNC110  (a set cannot wake anybody)
+        while self.state.connections and time.monotonic() < deadline:  # noqa: ASYNC110  (a set cannot wake anybody)
             await asyncio.sleep(0.01)
-        tasks: set[asyncio.Task[Any]] = set(self._state.tasks)
-        for connection in list(self._state.connections):
+        tasks: set[asyncio.Task[Any]] = set(self.state.tasks)
+        for connection in list(self.state.connections):
             connection.transport.abort()
         for task in tasks:
             task.cancel()

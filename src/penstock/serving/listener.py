@@ -80,16 +80,17 @@ class Listeners:
         methods: Iterable[str] | None = None,
         tls: Tls | None = None,
         grace: float = 10.0,
+        probe: bool = False,
     ) -> AsyncIterator[int]:
         """Serve ``app`` at ``path`` of ``host:port`` while open; yields the port, which port 0 leaves to the system.
 
         ``path`` may have parts like ``{table}``, found percent-decoded in ``scope["path_params"]``, and may end in
         ``/*`` for everything beneath it (``scope["root_path"]`` is then what is above). Other methods than
         ``methods`` are answered 405. On leaving, running requests have ``grace`` seconds to finish; later ones are
-        answered 503. Nobody runs the lifespan of ``app``.
+        answered 503. A ``probe`` is answered also while the listener is full. Nobody runs the lifespan of ``app``.
         Raises ConnectionLost if the address cannot be bound, ConfigError if the path is taken.
         """
-        route = _Route(path, app, methods)
+        route = _Route(path, app, methods, probe=probe)
         server = await self._server(address, tls, route)
         try:
             yield server.port
@@ -122,10 +123,10 @@ class Listeners:
 class _Route:
     """One path of a server, and the requests to it that are running."""
 
-    def __init__(self, path: str, app: Asgi, methods: Iterable[str] | None) -> None:
+    def __init__(self, path: str, app: Asgi, methods: Iterable[str] | None, *, probe: bool = False) -> None:
         if not path.startswith("/"):
             raise ConfigError(f"expected a path that begins with '/', not {path!r}")
-        self.path, self.app, self.open = path, app, True
+        self.path, self.app, self.open, self.probe = path, app, True, probe
         self.methods = frozenset(method.upper() for method in methods) if methods is not None else None
         parts = path.split("/")[1:]
         self.beneath = parts[-1] == "*"
@@ -247,6 +248,9 @@ class _Server:
             await self._wrong_method(route, send)
             return
         if route is None:
+            return
+        if not route.probe and self._connections.refuses(scope["client"]):
+            await _refuse(scope, send, 503, "too many connections: try again", (*_RETRY, (b"connection", b"close")))
             return
         if not route.open:
             await _refuse(scope, send, 503, "this path is being opened or closed: try again", _RETRY)
