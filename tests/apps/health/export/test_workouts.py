@@ -340,3 +340,12 @@ def test_a_point_of_a_series_in_a_unit_that_is_not_known_is_flagged() -> None:
     rates = parsed.of("workout_heart_rate")
     assert [row["unit"] for row in rates] == ["count/min", "moons", "m"]
     assert [bool(row["warnings"]) for row in rates] == [False, True, True]
+
+
+def test_workouts_without_lists_are_few_slices_however_many_they_are() -> None:
+    body = json.dumps({"data": {"workouts": [*[{}] * 5000, RUN_OF_10, *[RUN_OF_10 | {"id": n} for n in range(9)]]}})
+    parts = divided(body.encode())
+    assert sum(len(part.slices) for part in parts) == 2
+    found = rows(parts)
+    assert [row["index"] for row in found if row["record"] == "workout"] == list(range(5000, 5010))
+    assert len(found) == 5010

@@ -265,7 +265,11 @@ class Cutter(Walk):
             self._plan.format = "v2" if "id" in facts.values else "v1"
         if whole.end - start - sum(end - begin for _, begin, end in whole.holes) > MAX_VALUE_BYTES:
             whole.reason, whole.holes = too_large(whole.end - start), []
-        self._plan.add(whole)
+        last = self._plan.cuts[-1] if self._plan.cuts else None
+        if last is not None and _is_one_slice(last, whole):
+            last.end, last.count = whole.end, last.count + 1
+        else:
+            self._plan.add(whole)
 
     def _nested(self, key: str, whole: Cut, facts: Facts) -> None:
         """Take a list of a workout or ECG: cut out if it holds points, else it stays where it is."""
@@ -359,6 +363,14 @@ class Cutter(Walk):
 def _is_cut(key: str, whole: Cut, chosen: set[str] | None) -> bool:
     """Whether a list under ``key`` is cut out of its workout or ECG."""
     return len(whole.holes) < MAX_LISTS and (chosen is None or key in chosen)
+
+
+def _is_one_slice(before: Cut, whole: Cut) -> bool:
+    """Whether a workout or ECG without lists can be in one slice with the one before it."""
+    if (before.section, before.path) != (whole.section, whole.path) or before.first + before.count != whole.first:
+        return False
+    is_plain = not (before.holes or whole.holes or before.reason or whole.reason)
+    return is_plain and before.count < MAX_ELEMENTS and whole.end - before.start <= MAX_BYTES
 
 
 def too_large(size: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST, COMMA, COLON = b"{}[],:"
 MAX_DEPTH = 64
 """How deep lists and objects may be nested."""
-MAX_VALUE_BYTES = 16_000_000
+MAX_VALUE_BYTES = 4_000_000
 """How many bytes one value may have that is looked at as a whole."""
 _WINDOW = 1 << 18
 _BLANK = b" \t\r\n"
