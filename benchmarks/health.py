@@ -145,6 +145,24 @@ def _large(folder: Path) -> Sample:
         return Sample(ms / 1000, None, peak_memory(service.pid), notes)
 
 
+def _beside(database: str) -> Callable[[Path], Sample]:
+    """How long a point takes to be stored while 50 MB of another user's body are."""
+
+    def measure(folder: Path) -> Sample:
+        with _service(folder, database) as service:
+            large, _ = service.post(exports.body(days=126))
+            took = []
+            while service.get(f"/api/v1/ingest/{large}")["state"] != "processed":
+                began = time.perf_counter()
+                service.wait(service.post(json.dumps(_small(len(took), 1)).encode())[0])
+                took.append((time.perf_counter() - began) * 1000)
+            took.sort()
+            notes = {"p95 ms": took[int(len(took) * 0.95)], "max ms": took[-1]}
+            return Sample(statistics.median(took), None, peak_memory(service.pid), notes)
+
+    return measure
+
+
 def _phones(database: str) -> Callable[[Path], Sample]:
     """Fifty phones at once, for minutes: nothing is refused, and what was accepted is there."""
 
@@ -309,9 +327,10 @@ def _checked(database: str) -> Callable[[Path], Sample]:
 
 async def _checks(url: str, folder: Path) -> list[float]:
     from penstock.apps.health.commands import create_key
+    from penstock.platform.access.visit import Visit
+
     from penstock.apps.health.settings import Settings
     from penstock.platform.access.gate import Gate
-    from penstock.platform.access.visit import Visit
     from penstock.platform.database import Database
     from penstock.platform.migration import migrate
 
@@ -380,6 +399,16 @@ CASES = [
     *_pair("key", "a key is known again", "ms", _checked, 1, False, runs=3),
     *_pair("ack", f"{_PAYLOAD} is acknowledged, p95", "ms", _acknowledged, 100, False, runs=3),
     *_pair("stored", f"points stored, {_PAYLOAD} after another", "points/s", _stored, 25_000, True, runs=3),
+    Case(
+        "health-beside",
+        "health",
+        "Penstock: a small body is stored beside one of 50 MB, SQLite (p50)",
+        "ms",
+        _beside("sqlite"),
+        reach=1000,
+        more_is_better=False,
+        runs=1,
+    ),
     Case(
         "health-large",
         "health",
