@@ -412,6 +412,7 @@ MICROS = round(MOMENT.timestamp() * 1_000_000)
         (pa.array([MICROS / 1e6]), "ns", MICROS),
         (pa.array(["2026-03-04T05:06:07.25Z"]), "ms", MICROS),
         (pa.array(["2026-03-04T06:06:07.250000123+01:00"]), "ms", MICROS),
+        (pa.array(["2026-03-04t05:06:07.25z"]), "ms", MICROS),
         (pa.array(["2026-03-04 05:06:07.25"], pa.string_view()), "ms", MICROS),
         (pa.array(["2026-03-04T05:06:07.25Z"]).dictionary_encode(), "ms", MICROS),
         (pa.array([" 2026-03-04"], pa.large_string()), "ms", MICROS - (5 * 3600 + 6 * 60 + 7) * 1_000_000 - 250_000),

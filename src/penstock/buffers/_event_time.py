@@ -88,7 +88,7 @@ def _parsed(texts: pa.Array) -> pa.Array:
             return texts.cast(kind)
         except pa.ArrowException:
             continue
-    texts = pc.utf8_trim_whitespace(texts.cast(pa.large_string()))
+    texts = pc.utf8_upper(pc.utf8_trim_whitespace(texts.cast(pa.large_string())))  # RFC 3339 allows t and z too
     texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
     texts = pc.if_else(pc.match_substring_regex(texts, _ISO), texts, None)
     zoned = pc.match_substring_regex(texts, _WITH_ZONE)

@@ -108,7 +108,9 @@ class Csv(Codec, type="csv"):
 
     def _quoted(self, array: pa.Array) -> pa.Array:
         array = array.cast(pa.large_string())
-        needed = pc.equal(array, "")
+        # At its beginning a document may have a mark of its encoding, or say what separates its fields.
+        special = pc.match_substring_regex(array, "^(?:\ufeff|(?i:sep)=)")
+        needed = pc.or_(pc.equal(array, ""), special)
         data = _bytes_of(array)
         for character in (self.delimiter, self.quote, "\n", "\r"):
             if (data == ord(character)).any():

@@ -21,6 +21,9 @@ class Json(Codec, type="json"):
     structs, arrays lists; of equal keys the last counts. What is not JSON, not UTF-8, no object, nested more than
     48 levels deep, or of two kinds in one column is refused.
 
+    A number with a fraction or an exponent is a 64-bit floating point number, as nearly every reader of JSON takes it:
+    digits beyond its 17 are rounded. Amounts that need more are written as text.
+
     Written, each row is an object without its nulls. Times are ISO 8601, in UTC with a ``Z`` if they have a zone,
     years beyond 0 to 9999 with a sign and six digits, as in ``+010000-01-01T00:00:00``; durations are like ``PT1.5S``,
     intervals like ``P1M2DT3S``; decimals keep every digit; bytes are text, or base64 where they are not UTF-8;

@@ -147,13 +147,18 @@ def _field(column: psycopg.Column, kind: str, category: str, shown: str) -> Fiel
 
 def _parsed(data: bytes, fields: Sequence[Field]) -> Batch:
     """What Arrow's type cannot hold, such as an infinite date, makes the column a text in this batch."""
-    types = {field.name: pa.string() if field.type == pa.binary() else field.type for field in fields}
+    types = {field.name: pa.string() if _is_read_as_text(field.type) else field.type for field in fields}
     try:
         table = _read(data, types)
     except pa.ArrowInvalid:
         table = _read(data, dict.fromkeys(types, pa.string()))
     arrays = [_typed(_whole(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=list(types))
+
+
+def _is_read_as_text(kind: pa.DataType) -> bool:
+    """Whether Arrow's reader of CSV does not know the type."""
+    return bool(kind == pa.binary() or pa.types.is_decimal256(kind))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -151,7 +151,9 @@ def _as_declared(cells: list[Any], kind: pa.DataType) -> pa.Array:
         return pa.array([float("nan") if cell == "NaN" else cell for cell in cells] if "NaN" in cells else cells, kind)
     if is_.is_time(kind):
         moments = pa.array([None if cell is None else f"1970-01-01 {cell}" for cell in cells], pa.string())
-        return moments.cast(pa.timestamp("ns")).cast(pa.time64("ns")).cast(kind)
+        exact = moments.cast(pa.timestamp("ns")).cast(pa.time64("ns"))
+        found = exact.cast(kind)
+        return found if found.cast(exact.type).equals(exact) else exact
     if is_.is_timestamp(kind):
         return _moments(pa.array(cells, pa.string()), kind)
     if is_.is_decimal(kind) or is_.is_date(kind):

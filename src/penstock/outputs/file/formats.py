@@ -137,13 +137,16 @@ def encode(table: pa.Table, format: Format, compression: Compression) -> pa.Buff
 
 
 def _avro(table: pa.Table, compression: Compression) -> pa.Buffer:
-    columns = [
-        column.cast(options=pc.CastOptions(target_type=_avro_type(column.type), allow_time_truncate=True))
-        for column in table.columns
-    ]
+    columns = [_avro_column(column.combine_chunks()) for column in table.columns]
     codec = Codec.parse({"type": "avro", "compression": "none" if compression is Compression.NONE else "deflate"})
     batch = pa.table(columns, table.schema.names).combine_chunks().to_batches()[0]
     return pa.py_buffer(codec.encode(batch)[0].as_buffer())
+
+
+def _avro_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """What is finer than Avro's microseconds is an error, and durations are texts, as their unit has no place."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return iso8601.plain(array) if pa.types.is_duration(array.type) else array.cast(_avro_type(array.type))
 
 
 _AVRO_TYPES = {

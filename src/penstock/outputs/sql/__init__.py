@@ -29,7 +29,8 @@ class Sql(Output, type="sql"):
     JSON. A column of which only nulls came so far is made when its type is known. Where a table exists its columns
     decide: a value that fits without loss is converted (a whole number in a column of fractions, a number as text),
     a column of whole numbers is widened for a fraction, and a row that does not fit is refused with the reason
-    while the others are written. PostgreSQL keeps microseconds: finer timestamps are cut. `__meta_*` columns are
+    while the others are written. PostgreSQL keeps microseconds, and so do DuckDB in times of day and where there is
+    a zone, and SQLite in times of day: what is finer is cut. SQLite keeps no sign of a zero. `__meta_*` columns are
     left out.
 
     `table_name` may be computed for each row, so that the rows of a batch go to several tables. Such a name cannot
