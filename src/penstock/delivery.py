@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -16,6 +16,17 @@ Position: TypeAlias = Any
 Settle: TypeAlias = Callable[[Exception | None], Awaitable[None]]
 Decoder: TypeAlias = Callable[[pa.BinaryArray], Batch]
 """A live codec's decoding: payloads in, the batch of their rows out. Runs in a thread, several at once."""
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """A decoder that goes by what it has decoded before."""
+
+    def __call__(self, payloads: pa.BinaryArray, /) -> Batch: ...
+
+    def apart(self, destination: Hashable) -> Decoder:
+        """Return the decoder for one destination, which learns nothing from the rows of others."""
+        ...
 
 
 class Tracker(Protocol):

@@ -12,6 +12,11 @@ PREFIX = "__meta_"
 VALUE = "__value__"
 """The Binary column of a batch that no codec has decoded: one payload a row."""
 
+EXT = "__meta_ext"
+"""What else the source told of a row: the table in the path of a request, the path of a file."""
+ABSENT = "__meta_absent"
+"""The columns that a row does not have, though the batch has them; see ``absence``."""
+
 SCHEMA = pa.schema(
     [
         pa.field("__meta_source", pa.string()),
@@ -20,7 +25,7 @@ SCHEMA = pa.schema(
         pa.field("__meta_key", pa.binary()),
         pa.field("__meta_timestamp", pa.timestamp("ns")),
         pa.field("__meta_ingest_time", pa.timestamp("ns")),
-        pa.field("__meta_ext", pa.map_(pa.string(), pa.string())),
+        pa.field(EXT, pa.map_(pa.string(), pa.string())),
     ]
 )
 """Names and types of the metadata columns. Times are UTC."""
@@ -65,7 +70,7 @@ class Origin:
         return self.offset.cast(pa.uint64())
 
     def _exts(self, rows: int) -> pa.Array:
-        kind = SCHEMA.field("__meta_ext").type
+        kind = SCHEMA.field(EXT).type
         if isinstance(self.ext, Mapping):
             one = pa.array([list(self.ext.items())], kind)
             return one.take(pa.repeat(0, rows))
@@ -74,7 +79,7 @@ class Origin:
 
 def attach(batch: pa.RecordBatch, origin: Origin | None) -> pa.RecordBatch:
     """Add the metadata columns of ``origin`` to a batch, unless it has them already."""
-    if origin is None or has_metadata(batch.schema):
+    if origin is None or any(name.startswith(PREFIX) and name != ABSENT for name in batch.schema.names):
         return batch
     arrays = [*batch.columns, *origin.columns(batch.num_rows)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*batch.schema, *SCHEMA]))

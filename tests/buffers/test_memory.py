@@ -11,6 +11,7 @@ from penstock.buffers.memory import Memory
 from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput
+from penstock.metadata import ABSENT
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -111,9 +112,9 @@ async def test_different_columns_are_merged_where_that_changes_no_value() -> Non
     ]
     (found,) = await groups(Memory(capacity=100), batches)
     assert found.to_pylist() == [
-        {"a": 1.0, "b": None, "c": None},
-        {"a": 2.5, "b": "x", "c": None},
-        {"a": None, "b": None, "c": True},
+        {"a": 1.0, "b": None, "c": None, ABSENT: '["c"]'},
+        {"a": 2.5, "b": "x", "c": None, ABSENT: '["c"]'},
+        {"a": None, "b": None, "c": True, ABSENT: '["a","b"]'},
     ]
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import datetime
 import json
 import math
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.absence import without
 from penstock.codecs.json import Json, decoding
 from penstock.component import Codec
-from penstock.errors import PermanentError
+from penstock.errors import PermanentError, RowsRejected
 from penstock.framing import Framing, split
+from penstock.metadata import ABSENT
 from penstock.testing.suites.codecs import CodecSuite
 
 MANY = 500
@@ -182,17 +185,13 @@ def test_a_learned_schema_stays_and_grows() -> None:
     decoder(payloads(b'{"a": 1, "b": null, "c": {"x": 1}}'))
     second = decoder(payloads(*[b'{"c": {"y": 2}, "d": true, "a": 0.5}'] * MANY))
     names = ["a", "b", "c", "d"]
-    assert second.schema.names == names
+    assert without(second).schema.names == names
     assert second.schema.field("c").type == pa.struct([("x", pa.int64()), ("y", pa.int64())])
     third = decoder(payloads(*[b'{"a": 1, "b": "now"}'] * MANY))
-    assert third.schema.names == names
+    assert without(third).schema.names == names
     assert third.schema.field("a").type == pa.float64()
-    assert (
-        third[0].to_pylist()
-        if False
-        else third.slice(0, 1).to_pylist() == [{"a": 1.0, "b": "now", "c": None, "d": None}]
-    )
-    assert decoder(payloads()).schema == third.schema
+    assert without(third).slice(0, 1).to_pylist() == [{"a": 1.0, "b": "now", "c": None, "d": None}]
+    assert decoder(payloads()).schema == without(third).schema
     assert decoder(payloads(b"{}", b"{}")).schema == third.schema
 
 
@@ -259,7 +258,33 @@ def test_several_threads_may_decode_at_once() -> None:
         batches = list(pool.map(decoder, shapes))
     for n, batch in enumerate(batches):
         assert batch.column(f"k{n % 5}").to_pylist() == [n] * MANY
-    assert set(decoder(shapes[0]).schema.names) == {"same", *(f"k{n}" for n in range(5))}
+    assert set(without(decoder(shapes[0])).schema.names) == {"same", *(f"k{n}" for n in range(5))}
+
+
+def test_a_key_with_a_nul_refuses_its_row() -> None:
+    good, bad = b'{"a": 1}', b'{"a": 2, "a\\u0000b": 1}'
+    with pytest.raises(RowsRejected) as rejected:
+        Json().decoder()(payloads(good, bad, good))
+    assert list(rejected.value.reasons) == [1]
+    with pytest.raises(PermanentError, match="NUL"):
+        Json().decoder()(payloads(b'{"a": {"b\\u0000": 1}}'))
+
+
+def test_what_a_row_lacks_is_told_apart_from_null() -> None:
+    rows = [{"a": 1}, {"a": None, "b": "x"}, {"b": None, "c": {"a": 1}}, {"a": 2, "b": '\\ "c": 1', "c": None}, {}]
+    decoder = Json().decoder()
+    for some in (rows, rows * MANY, rows, rows[:1] * MANY, rows[-1:] * MANY, [rows[0], *rows[:2] * MANY]):
+        assert present(decoder(payloads(*[json.dumps(row).encode() for row in some]))) == some
+
+
+def present(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows without what is noted as absent from them; of nested objects without their nulls."""
+    found = []
+    for row in batch.to_pylist():
+        absent = json.loads(row.pop(ABSENT, None) or "[]")
+        assert all(row[name] is None for name in absent)
+        found.append({name: value for name, value in row.items() if name not in absent})
+    return found
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -287,6 +312,17 @@ def plain(value: Any) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(ROWS, ROWS, st.booleans())
+def test_absent_is_told_from_null_in_both_ways_of_decoding(first: list[Any], second: list[Any], ended: bool) -> None:
+    decoder = Json().decoder()
+    for rows in (first, second, first):
+        texts = payloads(*[json.dumps(row).encode() + (b"\n" if ended else b"") for row in rows])
+        for few in (1, 400):
+            with patch.object(decoding, "_FEW", few), contextlib.suppress(PermanentError):
+                assert [sorted(row) for row in present(decoder(texts))] == [sorted(row) for row in rows]
+
+
+@settings(max_examples=200, deadline=None)
+@given(ROWS, ROWS, st.booleans())
 def test_both_ways_of_decoding_give_the_same(first: list[Any], second: list[Any], ended: bool) -> None:
     decoder = Json().decoder()
     end = b"\n" if ended else b""
@@ -302,7 +338,7 @@ def test_both_ways_of_decoding_give_the_same(first: list[Any], second: list[Any]
         with patch.object(decoding, "_FEW", 1):
             learned = decoder(texts)
         learned.validate(full=True)
-        assert plain(learned.to_pylist()) == plain(exact.to_pylist())
+        assert plain(without(learned).to_pylist()) == plain(exact.to_pylist())
 
 
 @settings(max_examples=200, deadline=None)
@@ -320,7 +356,7 @@ def test_garbage_is_refused_or_read_but_never_breaks_anything(garbage: bytes) ->
                 with pytest.raises(PermanentError):
                     decoder(both)
             else:
-                assert plain(decoder(both).to_pylist()) == plain(expected.to_pylist())
+                assert plain(without(decoder(both)).to_pylist()) == plain(expected.to_pylist())
 
 
 def test_rows_are_written_without_nulls_and_in_column_order() -> None:

@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 
+from penstock.absence import without
 from penstock.component import Processor
 from penstock.errors import PermanentError
 from penstock.metadata import VALUE, Origin, attach
@@ -47,4 +48,4 @@ def test_reading_undoes_writing() -> None:
     batch = pa.record_batch({"a": [1, 2], "b": [[{"c": "x"}], None]})
     (written,) = ArrowToJson().process(batch)
     (read,) = JsonToArrow().process(written.select([VALUE]))
-    assert read == batch
+    assert without(read) == batch

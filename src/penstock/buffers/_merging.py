@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from ..absence import mark_all
 from ..delivery import Batch, Delivery, merge
 
 _IN_A_THREAD = 8 << 20
@@ -60,7 +61,8 @@ def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:
 def unified(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
     """Return the schema that holds the rows of both as they are; None if there is none.
 
-    Missing columns are filled with nulls, null becomes any type and a number a wider one; text stays text.
+    Missing columns are filled with nulls and noted as absent, null becomes any type and a number a wider one; text
+    stays text.
     """
     try:
         both = pa.unify_schemas([one, other], promote_options="permissive")
@@ -94,5 +96,7 @@ def _concatenate(batches: Sequence[Batch]) -> Batch:
     first = batches[0].schema
     if all(batch.schema is first or batch.schema.equals(first) for batch in batches):
         return pa.concat_batches(batches)
+    names = dict.fromkeys(name for batch in batches for name in batch.schema.names)
+    batches = [mark_all(batch, list(names)) for batch in batches]
     table = pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
     return pa.concat_batches(table.to_batches()) if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from ..component import Codec, Process, Processor
 from ..context import Context
-from ..delivery import Batch, Decoder
+from ..delivery import Batch, Decoder, Learning
 from ..errors import PermanentError
-from ..metadata import PREFIX, VALUE
+from ..metadata import EXT, PREFIX, VALUE
+from ..runtime.decoding import destinations
 
 
 class JsonToArrow(Processor, type="json_to_arrow"):
@@ -42,7 +43,9 @@ class JsonToArrow(Processor, type="json_to_arrow"):
         decoder = Codec.find("json")().decoder(self._columns(context.columns))
 
         def process(batch: Batch) -> Sequence[Batch]:
-            return [self._decoded(batch, decoder)]
+            if not isinstance(decoder, Learning) or EXT not in batch.schema.names:
+                return [self._decoded(batch, decoder)]
+            return [self._decoded(part, decoder.apart(destination)) for destination, part in destinations(batch)]
 
         yield process
 

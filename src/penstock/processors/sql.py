@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ..component import Processor
 from ..delivery import Batch
 from ..errors import ConfigError
-from ..metadata import PREFIX
+from ..metadata import ABSENT, PREFIX
 from ..sql.query import PreparedQuery
 
 
@@ -22,7 +22,8 @@ class Sql(Processor, type="sql"):
     a result without rows is filtered.
 
     ``__meta_*`` columns are columns like any other. A query that only projects and filters keeps them beside what it
-    selects; one that makes rows out of several keeps what it selects.
+    selects; one that makes rows out of several keeps what it selects. What a row lacks stays apart from null only in
+    ``SELECT *``: a column that is named is null, and is written as such.
 
     Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
     ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_contains`` and ``json_length``, which take
@@ -68,7 +69,7 @@ class Sql(Processor, type="sql"):
         """Return the rows of the result."""
         if not batch.num_rows:
             return []
-        metadata = tuple(name for name in batch.schema.names if name.startswith(PREFIX))
+        metadata = tuple(name for name in batch.schema.names if name.startswith(PREFIX) and name != ABSENT)
         if not metadata or not self.row_wise():
             return self._prepared.run(batch)
         if metadata not in self._selecting:

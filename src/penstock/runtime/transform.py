@@ -6,14 +6,16 @@ import asyncio
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 
 from ..delivery import Batch, Decoder, Delivery
 from ..errors import ConnectionLost, PermanentError, RowsRejected, TransientError
-from ..metadata import VALUE, attach, keep_metadata
+from ..metadata import VALUE, attach
 from .deadletter import Refusal
+from .decoding import decode
 from .threads import Threads
 
 
@@ -153,23 +155,10 @@ class Transformation:
         decoder = delivery.decoder or self._decoder
         if decoder is None or VALUE not in delivery.batch.schema.names:
             return _NO_DECODING
-        return Stage("decode", lambda raw: [decode(raw, decoder)], row_wise=True)
+        return Stage("decode", lambda raw: decode(raw, decoder), row_wise=True)
 
 
 _NO_DECODING = Stage("decode", lambda batch: [batch], row_wise=True)
-
-
-def decode(raw: Batch, decoder: Decoder) -> Batch:
-    """Decode the payloads of ``raw``; what else it holds is kept beside the rows that came of each payload."""
-    payloads = raw.column(VALUE)
-    if raw.num_columns == 1:
-        return decoder(payloads)
-    decoded = decoder(payloads)
-    if decoded.num_rows == raw.num_rows:
-        return keep_metadata(raw, decoded)
-    counts = [decoder(payloads.slice(index, 1)).num_rows for index in range(raw.num_rows)]
-    owners = pa.array([index for index, count in enumerate(counts) for _ in range(count)], pa.int64())
-    return keep_metadata(raw.take(owners), decoded)
 
 
 def _answerable(error: BaseException) -> Exception:
@@ -201,8 +190,9 @@ def _after_failure(stage: Stage, piece: Piece, error: Exception, refusals: list[
 def _pieces(stage: Stage, source: Piece, batches: Sequence[Batch]) -> list[Piece]:
     if not isinstance(batches, list | tuple) or not all(isinstance(batch, pa.RecordBatch) for batch in batches):
         raise PermanentError(f"{stage.name} returned {_kind(batches)}; expected a list of RecordBatches")
-    if len(batches) == 1 and stage.row_wise and batches[0].num_rows == source.batch.num_rows:
-        return [Piece(batches[0], source.first)]
+    if source.first is not None and stage.row_wise and sum(b.num_rows for b in batches) == source.batch.num_rows:
+        firsts = accumulate((batch.num_rows for batch in batches), initial=source.first)
+        return [Piece(batch, first) for batch, first in zip(batches, firsts, strict=False) if batch.num_rows]
     return [Piece(batch, None) for batch in batches if batch.num_rows]
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import json as pyarrow_json
 
-from ...delivery import Batch
+from ...absence import mark, told_apart
+from ...delivery import Batch, Decoder
+from ...errors import PermanentError, RowsRejected
 from ...framing import Framing, ends_in_newline, join, offsets
+from ...metadata import ABSENT
+from .absent import absences, shapes
 from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
 from .rows import FAULTS, RowReader, row_reader
 
@@ -21,6 +26,8 @@ _SMALL = 4096
 """Up to so many values flat objects of known types are read one by one: pyarrow takes long to begin."""
 _MAX_FIELDS = 2000
 """How many fields are learned before all is forgotten: the keys of such objects are data."""
+_MAX_DESTINATIONS = 1000
+"""How many destinations are remembered: the one that was not heard of for longest is forgotten."""
 _MAX_SEARCHES = 16
 """How many names may be sought in the raw bytes of each batch."""
 _WINDOW = 1 << 15
@@ -57,6 +64,16 @@ class LearningDecoder:
         self._learned: Types = {}
         self._lock = threading.Lock()
         self._reader: tuple[Types, RowReader | None] = {}, None
+        self._apart: OrderedDict[Hashable, LearningDecoder] = OrderedDict()
+
+    def apart(self, destination: Hashable) -> Decoder:
+        """Return the decoder of one destination: what it has seen it shares with none of the others."""
+        with self._lock:
+            found = self._apart.pop(destination, None) or LearningDecoder(self._wanted)
+            self._apart[destination] = found
+            if len(self._apart) > _MAX_DESTINATIONS:
+                self._apart.popitem(last=False)
+            return found
 
     def __call__(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read."""
@@ -68,11 +85,11 @@ class LearningDecoder:
                 return batch
         elif len(payloads) > _FEW:
             if not learned:  # a few objects tell the types; if not those of all, the batch is read object by object
-                self._decode_new(read_objects(payloads.slice(0, _FEW)))
+                self._decode_new(payloads.slice(0, _FEW))
                 learned = self._learned
             if learned and (batch := self._decode_known(payloads, learned)) is not None:
                 return batch
-        return self._decode_new(read_objects(payloads))
+        return self._decode_new(payloads)
 
     def _decode_small(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
         known, reader = self._reader
@@ -87,12 +104,13 @@ class LearningDecoder:
             return None
         try:
             _check_text(data)
-            arrays = reader(memoryview(data))
+            arrays, absent = reader(memoryview(data))
         except FAULTS:
             return None
         if len(arrays[0]) != len(payloads) or any(map(_doubtful, arrays)):
             return None
-        return _batch(arrays, learned, len(payloads))
+        batch = _batch(arrays, learned, len(payloads))
+        return mark(batch, told_apart(absent, len(payloads))) if absent else batch
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
         if not _one_object_each(payloads) or any(map(_holds_big, learned.values())):
@@ -112,7 +130,9 @@ class LearningDecoder:
         (batch,) = table.combine_chunks().to_batches()
         if any(map(_doubtful, batch.columns)):
             return None
-        return batch.select(list(learned)) if probes else batch
+        if self._wanted is not None:
+            return batch.select(list(learned)) if probes else batch
+        return mark(batch, absences(batch, payloads, data))
 
     def _unexpected(self, learned: Types) -> str:
         """What becomes of a field that is not in the schema: what is ignored would be lost within a wanted object."""
@@ -120,8 +140,11 @@ class LearningDecoder:
             return "error"
         return "infer" if any(map(_holds_struct, learned.values())) else "ignore"
 
-    def _decode_new(self, found: list[Object]) -> Batch:
-        present = dict.fromkeys(column_names(found))
+    def _decode_new(self, payloads: pa.BinaryArray) -> Batch:
+        found = read_objects(payloads)
+        present = dict.fromkeys(name for name in column_names(found) if name != ABSENT)
+        if any("\0" in name for name in present):
+            _refuse_nul(found, payloads)
         names = [name for name in self._select({**self._learned, **present}) if name in present]
         columns = {name: column(found, name) for name in names}
         types = {name: infer(values, name) for name, values in columns.items()}
@@ -134,7 +157,8 @@ class LearningDecoder:
                 arrays.append(build(columns[name], kind, name))
             except Conflict:
                 arrays.append(build(columns[name], types[name], name))
-        return _batch(arrays, dict(zip(wide, (array.type for array in arrays), strict=True)), len(found))
+        batch = _batch(arrays, dict(zip(wide, (array.type for array in arrays), strict=True)), len(found))
+        return mark(batch, shapes(found, list(wide))) if self._wanted is None else batch
 
     def _select(self, names: Iterable[str]) -> list[str]:
         if self._wanted is None:
@@ -161,6 +185,15 @@ class LearningDecoder:
         raw = np.frombuffer(data, np.uint8)
         escaped = (raw == ord("\\")).any() and _ESCAPED_ASCII.search(data)
         return bool(escaped) or _any_quoted(raw, unseen)
+
+
+def _refuse_nul(found: Sequence[Object], payloads: pa.BinaryArray) -> None:
+    """Arrow hands names on as texts that end at a NUL: such a name would become another."""
+    bad = {row: name for row, one in enumerate(found) for name in one if "\0" in name}
+    reasons = {row: f"the key {name[:80]!r} holds a NUL character, which no column can" for row, name in bad.items()}
+    if len(found) == len(payloads):
+        raise RowsRejected(reasons)
+    raise PermanentError(next(iter(reasons.values())))
 
 
 def _any_quoted(data: np.ndarray, names: frozenset[str]) -> bool:

@@ -118,6 +118,8 @@ def infer(values: Sequence[Any], path: str, depth: int = 1) -> pa.DataType:
     if kind is list:
         return pa.list_(infer(list(chain.from_iterable(present)), f"{path}[]", depth + 1))
     names = column_names(present)
+    if nul := next((name for name in names if "\0" in name), None):
+        raise PermanentError(f"the key {nul[:80]!r} in `{path}` holds a NUL character, which no field can")
     return pa.struct([(name, infer(column(present, name), f"{path}.{name}", depth + 1)) for name in names])
 
 
