@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow as pa
 from ..component import Codec
 from ..delivery import Batch, Delivery
 from ..errors import PermanentError
-from ..metadata import PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
+from ..metadata import ABSENT, PREFIX, SCHEMA, VALUE, Origin, attach, without_metadata
 
 MAX_REASON_LENGTH = 2000
 """Characters of a reason that are kept."""
@@ -50,15 +51,14 @@ def dead_letters(stream: str, delivery: Delivery, refusals: Sequence[Refusal]) -
     """Return one row for each refused row, as they were read where that is known."""
     now = time.time_ns() // 1000
     rows: list[dict[str, Any]] = []
-    for refusal in refusals:
-        original = _as_read(delivery, refusal)
+    for refusal, original in zip(refusals, _originals(delivery, refusals), strict=True):
         fixed = {
             "time": now,
             "stream": stream,
             "stage": refusal.stage,
             "reason": _valid(refusal.reason[:MAX_REASON_LENGTH]),
         }
-        for payload, metadata in zip(_payloads(original), _metadata(original, delivery.origin), strict=True):
+        for payload, metadata in original:
             rows.append({**fixed, **_readable(payload), "metadata": metadata})
     # Column by column, since times made of Python's would have the zone looked up on disk.
     return pa.RecordBatch.from_arrays(
@@ -77,10 +77,25 @@ def _valid(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _as_read(delivery: Delivery, refusal: Refusal) -> Batch:
-    if refusal.first is None:
-        return refusal.rows
-    return attach(delivery.batch, delivery.origin).slice(refusal.first, refusal.rows.num_rows)
+def _originals(delivery: Delivery, refusals: Sequence[Refusal]) -> Iterator[list[tuple[bytes | None, str]]]:
+    """Payload and metadata of each row of each refusal: of those that are known as they were read, all at once."""
+    known = [
+        row
+        for refusal in refusals
+        if refusal.first is not None
+        for row in range(refusal.first, refusal.first + refusal.rows.num_rows)
+    ]
+    as_read = attach(delivery.batch, delivery.origin).take(pa.array(known, pa.int64())) if known else None
+    told = iter(_pairs(as_read, delivery.origin) if as_read is not None else [])
+    for refusal in refusals:
+        if refusal.first is None:
+            yield _pairs(refusal.rows, delivery.origin)
+        else:
+            yield list(islice(told, refusal.rows.num_rows))
+
+
+def _pairs(rows: Batch, origin: Origin | None) -> list[tuple[bytes | None, str]]:
+    return list(zip(_payloads(rows), _metadata(rows, origin), strict=True))
 
 
 def _payloads(rows: Batch) -> list[bytes | None]:
@@ -101,7 +116,7 @@ def _readable(payload: bytes | None) -> dict[str, str | None]:
 
 
 def _metadata(rows: Batch, origin: Origin | None) -> list[str]:
-    names = [name for name in rows.schema.names if name.startswith(PREFIX)]
+    names = [name for name in rows.schema.names if name.startswith(PREFIX) and name != ABSENT]
     if not names and origin is not None:
         # The rows can no longer be told apart; what holds for the whole delivery still does.
         rows = attach(

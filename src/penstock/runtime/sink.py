@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -223,23 +224,33 @@ class Sink:
             if self._saves:
                 await self._write_rest(group[0], pieces, positions, error)
             else:
-                await self._narrow(group[0], pieces)
+                await self._narrow(group[0], pieces, error)
 
-    async def _narrow(self, done: Transformed, pieces: Sequence[Piece]) -> None:
-        """Write the pieces one by one, halving those that fail, and refuse the rows that cannot be written."""
-        waiting = list(reversed(pieces))
+    async def _narrow(self, done: Transformed, pieces: Sequence[Piece], error: PermanentError) -> None:
+        """Write the pieces without the rows that are rejected; where none are named, fewer and fewer rows at once."""
+        waiting: list[tuple[list[Piece], PermanentError | None]] = [(list(pieces), error)]
         while waiting:
-            piece = waiting.pop()
-            try:
-                await self._call([piece.batch], {})
-            except RowsRejected as rejected:
-                await self._refuse(done, refuse_rows("output", piece, rejected))
-                waiting += reversed(pieces_without(piece, rejected.reasons))
-            except PermanentError as failure:
-                if piece.batch.num_rows > 1:
-                    waiting += reversed(halves(piece))
-                else:
-                    await self._refuse(done, [Refusal(piece.batch, "output", describe(failure), piece.first)])
+            some, failure = waiting.pop()
+            named = len(some) == 1 or (isinstance(failure, RowsRejected) and failure.across)
+            if failure is None:
+                joined = _joined(some)
+                named = joined is not None
+                try:
+                    await self._call([piece.batch for piece in some] if joined is None else [joined], {})
+                    continue
+                except PermanentError as again:
+                    failure = again
+            if isinstance(failure, RowsRejected) and (named or failure.across):
+                refusals, rest = _parted(some, failure)
+                await self._refuse(done, refusals)
+                waiting += [(rest, None)] if rest else []
+            elif len(some) > 1:
+                middle = len(some) // 2
+                waiting += [(some[middle:], None), (some[:middle], None)]
+            elif some[0].batch.num_rows > 1:
+                waiting += [([half], None) for half in reversed(halves(some[0]))]
+            else:
+                await self._refuse(done, [Refusal(some[0].batch, "output", describe(failure), some[0].first)])
 
     async def _write_rest(
         self,
@@ -253,7 +264,8 @@ class Sink:
         Nothing may be written on trial here, since it would be written again after a crash: where the output
         cannot name the rows, all of the delivery is refused.
         """
-        rest, failure = list(pieces), error if len(pieces) == 1 else None
+        across = isinstance(error, RowsRejected) and error.across
+        rest, failure = list(pieces), error if len(pieces) == 1 or across else None
         while rest:
             joined = _joined(rest)
             if failure is None:
@@ -316,10 +328,12 @@ def _parted(pieces: Sequence[Piece], rejected: RowsRejected) -> tuple[list[Refus
     """The refusals of the rows that were rejected of the joined pieces, and the pieces without them."""
     refusals: list[Refusal] = []
     kept: list[Piece] = []
-    start = 0
+    rows = sorted(rejected.reasons)
+    start = at = 0
     for piece in pieces:
         end = start + piece.batch.num_rows
-        own = {row - start: reason for row, reason in rejected.reasons.items() if start <= row < end}
+        first, at = at, bisect_left(rows, end, at)
+        own = {row - start: rejected.reasons[row] for row in rows[first:at]}
         refusals += refuse_rows("output", piece, RowsRejected(own)) if own else []
         kept += pieces_without(piece, own)
         start = end
