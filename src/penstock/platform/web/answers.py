@@ -66,6 +66,10 @@ _FAILURES = {
 }
 
 
+AS_IT_IS = "as_it_is"
+"""The option of a route whose answers are files: they are long, or compressed already, and sent as they are."""
+
+
 def documented(
     data: Any,
     description: str,
@@ -84,7 +88,7 @@ def documented(
         status: ResponseSpec(Failure, generate_examples=False, description=text) for status, text in _FAILURES.items()
     }
     return {
-        "opt": {"scope": scope, "limit": limit or scope},
+        "opt": {"scope": scope, "limit": limit or scope, AS_IT_IS: scope == "export"},
         "before_request": known_parameters,
         "responses": {200: answer} | failures,
         "operation_class": _offering(tuple(files)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, get
+from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
@@ -18,7 +19,11 @@ from litestar.utils import normalize_path
 
 from ...observe.logs import correlation_id
 from . import errors
+from .answers import AS_IT_IS
 from .exchange import RequestScope, WebPolicy
+
+MIN_COMPRESSED_SIZE = 1000
+"""From how many bytes on an answer is compressed for clients that accept it."""
 
 
 def build(
@@ -43,6 +48,9 @@ def build(
         middleware=[*middleware],
         exception_handlers=handlers,
         state=State({**(state or {}), "policy": policy}),
+        compression_config=CompressionConfig(
+            "gzip", minimum_size=MIN_COMPRESSED_SIZE, gzip_compress_level=5, exclude_opt_key=AS_IT_IS
+        ),
         openapi_config=OpenAPIConfig(
             title=title,
             version="1",

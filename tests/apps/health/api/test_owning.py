@@ -70,6 +70,7 @@ async def test_everything_is_taken_home_in_one_file(reader: Reader, export: Any)
     await reader.store((points, [point("step_count", at(number), 1.0) for number in range(4500)]))
     answer = await client.get("/api/v1/takeout")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert "content-encoding" not in answer.headers
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
     assert [name for name in archive.namelist() if name.startswith("raw/")] == [
@@ -111,3 +112,17 @@ async def test_these_routes_need_their_scopes(reader: Reader, method: str) -> No
     for path in paths[method]:
         answer = await reader.served.client.request(method.upper(), path, headers={"authorization": ""})
         assert answer.status_code == 401
+
+
+async def test_answers_are_compressed_for_clients_that_take_it(reader: Reader) -> None:
+    await reader.store((points, [point("step_count", at(number), 1.0) for number in range(1000)]))
+    client, path = reader.served.client, "/api/v1/metrics/step_count"
+    for format in ("json", "csv"):
+        plain = await client.get(path, params={"format": format}, headers={"accept-encoding": "identity"})
+        packed = await client.get(path, params={"format": format}, headers={"accept-encoding": "gzip"})
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.num_bytes_downloaded * 5 < plain.num_bytes_downloaded
+        assert packed.content[:10_000] == plain.content[:10_000]
+    tag = (await client.get(path)).headers["etag"]
+    assert (await client.get(path, headers={"if-none-match": tag})).status_code == 304
