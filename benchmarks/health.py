@@ -86,6 +86,7 @@ def _service(folder: Path, database: str) -> Iterator[Service]:
         pid = stack.enter_context(running(command, log, environment))
         wait_for(f"http://{address}/health/ready", pid, log)
         keys = [sys.executable, "-m", "penstock", "health", "keys", "create", "--name", "bench", "--data", str(data)]
+        keys += ["--scope", "ingest", "--scope", "read"]
         made = subprocess.run(keys, check=True, capture_output=True, text=True, env={**os.environ, **environment})
         yield Service(address, made.stdout.strip(), pid)
 
