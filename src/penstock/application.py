@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -54,6 +55,10 @@ class Job:
     """Do the work once; an error is logged, and the next time comes all the same."""
     once_per_cluster: bool = True
     """Whether only one of several replicas does it at a time."""
+    last_done: Callable[[Platform], Awaitable[datetime | None]] | None = None
+    """Return when any replica did it last, so that a restart does not do it again; without it, none is known."""
+    on_end: Callable[[str, float], None] | None = None
+    """Called after each run with `success`, `failure` or `elsewhere`, and the seconds it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class Application(Component, package="applications"):
         """Return the title of each page for people, by its path."""
         return {}
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self, platform: Platform) -> Sequence[Job]:
         """Return what is done again and again while it is open."""
         return ()
 
@@ -118,6 +123,9 @@ class Application(Component, package="applications"):
     def commands(self) -> Any:
         """Return a Typer with its commands, for `penstock <type> ...`; None if it has none."""
         return None
+
+    def note_wait(self, seconds: float) -> None:
+        """Take note of how long a use of its database waited for a connection."""
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return what a person can do first, by a word for it, to be printed once it is up."""

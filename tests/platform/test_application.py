@@ -46,7 +46,7 @@ def _greeter() -> list[str]:
                 Stream.model_validate({"id": "greetings", "input": {"type": "feed", "name": "x"}, "output": "drop"})
             ]
 
-        def jobs(self) -> Sequence[Job]:
+        def jobs(self, platform: Platform) -> Sequence[Job]:
             async def note(platform: Platform) -> None:
                 done.append(self.word)
 

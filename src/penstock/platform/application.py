@@ -7,7 +7,6 @@ import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..application import Application, Installation, Job, Migrations, Routes
@@ -15,6 +14,7 @@ from ..clock import Clock
 from ..config.configuration import Configuration
 from ..context import Context
 from ..errors import ConnectionLost, TransientError
+from .jobs import Jobs
 from .ownership import database_of
 
 if TYPE_CHECKING:
@@ -42,16 +42,23 @@ class Platform:
     tasks: asyncio.TaskGroup
     """What ends with the application."""
     _started: list[asyncio.Task[None]] = field(default_factory=list)
+    _databases: dict[str, Database] = field(default_factory=dict)
 
     @property
     def clock(self) -> Clock:
         """What time it is, and waiting."""
         return self.context.clock
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """The tables of the application: a file of its own, or a schema of its own in PostgreSQL."""
-        return database_of(self.installation, self.application.type_name)
+        return self.tables_of(self.application.type_name)
+
+    def tables_of(self, owner: str) -> Database:
+        """Return the database of an application that this one needs; it is closed when this one ends."""
+        if owner not in self._databases:
+            self._databases[owner] = database_of(self.installation, owner, on_wait=self.application.note_wait)
+        return self._databases[owner]
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` beside the routes; it is cancelled when the application ends, and ends it if it raises."""
@@ -61,8 +68,8 @@ class Platform:
         """Cancel what was started, and close what was opened on demand."""
         for task in self._started:
             task.cancel()
-        if "database" in self.__dict__:
-            await asyncio.to_thread(self.database.close)
+        for database in self._databases.values():
+            await asyncio.to_thread(database.close)
 
 
 class ApplicationService:
@@ -88,20 +95,11 @@ class ApplicationService:
                         await stack.enter_async_context(
                             context.listeners.mount(self._installation.address, path, answer)
                         )
-                    for job in self._application.jobs():
-                        platform.start(_repeat(job, platform))
+                    jobs = Jobs(platform, self._application.jobs(platform))
+                    await jobs.serve()
                     await stop.wait()
             finally:
                 await platform.close()
-
-
-async def _repeat(job: Job, platform: Platform) -> None:
-    while True:
-        try:
-            await job.run(platform)
-        except Exception as error:
-            platform.log.error("the job %s failed: %s", job.name, error, exc_info=True)
-        await platform.clock.sleep(job.every)
 
 
 def services_of(configuration: Configuration) -> list[ApplicationService]:

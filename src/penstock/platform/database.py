@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, LiteralString, TypeVar
 
-from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy import Connection, NullPool, create_engine, event, text
 from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -106,6 +107,29 @@ class Database:
         engine = create_engine("sqlite://", creator=self.open, poolclass=NullPool)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine.connect()
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold a lock that one process at a time gets: yields whether it is ours; raises PenstockError.
+
+        SQLite has no such lock: there it is always ours.
+        """
+        if not self.is_postgres:
+            yield True
+            return
+        key = {"name": f"{self.schema or ''}.{name}"}
+        try:
+            with self.pool.connect() as connection:
+                is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), key)
+                connection.commit()
+                try:
+                    yield bool(is_ours)
+                finally:
+                    if is_ours:
+                        connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key)
+                        connection.commit()
+        except DBAPIError as error:
+            raise self.classify_error(error) from error
 
     def open(self, purpose: LiteralString = PLAIN) -> Any:
         """Open a connection of psycopg or sqlite3; raises their errors."""

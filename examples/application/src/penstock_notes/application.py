@@ -66,7 +66,7 @@ class Notes(Application, type="notes"):
         """Return the file or the schema of the table, which no other stream may write."""
         return [space_of(installation, self.type_name)]
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self, platform: Platform) -> Sequence[Job]:
         """Return the deletion of older notes."""
         return [Job("prune", self.every, self._prune)]
 

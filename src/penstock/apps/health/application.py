@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import ClassVar, cast
 
-from ...application import Application, Installation, Routes
+from ...application import Application, Installation, Job, Migrations, Routes
 from ...clients.database import Postgres, Sqlite
 from ...config.configuration import loads
 from ...errors import TransientError
@@ -28,10 +28,10 @@ from .acceptance import batch
 from .api.app import build
 from .gate import gate_of
 from .raw import Raw
-from .schedule import Schedule
+from .schedule import jobs_of
 from .scopes import declared
 from .settings import Settings
-from .store.migrations import MOVED, SCHEMA, VERSION_TABLE, migrate
+from .store.migrations import MOVED, SCHEMA, SCRIPTS, VERSION_TABLE, migrate
 
 PATHS = ("/api/v1/*", "/v1/ingest", "/api/data", "/health/live", "/health/ready", "/ready")
 """Where the API is found."""
@@ -118,25 +118,32 @@ class Health(Application, Settings, type="health"):
             },
         )
 
+    def migrations(self) -> Migrations:
+        """Return the steps that make its tables."""
+        return Migrations(SCRIPTS, VERSION_TABLE, ["postgis"])
+
+    def jobs(self, platform: Platform) -> Sequence[Job]:
+        """Return what looks after the data."""
+        return jobs_of(self.settings(platform.installation), platform.tables_of(OWNER))
+
+    def note_wait(self, seconds: float) -> None:
+        """Count the wait for a connection."""
+        metrics.waited(seconds)
+
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
         """Yield the API and the page; the data is looked after meanwhile."""
         settings = self.settings(platform.installation)
-        database = database_of(platform.installation, SCHEMA, on_wait=metrics.waited)
-        access = database_of(platform.installation, OWNER, on_wait=metrics.waited)
+        database, access = platform.database, platform.tables_of(OWNER)
         gate = gate_of(settings, access)
-        try:
-            async with gate.open():
-                raw = await asyncio.to_thread(Raw.of, settings)
-                health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
-                api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
-                page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
-                platform.start(_send_again(raw))
-                platform.start(Schedule(settings, database, access).serve(platform.context, platform.stop))
-                yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)
-        finally:
-            await asyncio.to_thread(database.close)
-            await asyncio.to_thread(access.close)
+        metrics.watch(database)
+        async with gate.open():
+            raw = await asyncio.to_thread(Raw.of, settings)
+            health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
+            api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
+            page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
+            platform.start(_send_again(raw))
+            yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)
 
 
 async def _send_again(raw: Raw) -> None:

@@ -202,9 +202,11 @@ def expect(job: str) -> None:
         _runs.labels(job, result)
 
 
-def ran(job: str, result: Literal["success", "failure", "elsewhere"], seconds: float) -> None:
+def note_run(job: str, result: str, seconds: float) -> None:
     """Count the run of a job; ``elsewhere`` is one that another replica did."""
     _runs.labels(job, result).inc()
+    if result == "failure":
+        failed("job", job)
     if result != "elsewhere":
         _run_seconds.labels(job).observe(seconds)
     if result == "success":
