@@ -29,7 +29,7 @@ _REFUSED = (
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_AUTH,
 )
-"""The file is no database, is damaged, or may not be written."""
+"""The file is not a database, is damaged, or may not be written."""
 _CHANGED = ("no such table", "no such column", "ON CONFLICT clause does not match")
 """How errors begin that tell of a table which is gone, or has lost a column or an index."""
 
