@@ -126,8 +126,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 class Up(Running):
     """``penstock up`` on a port of its own, under the umask that protects nothing."""
 
-    def __init__(self, folder: Path, port: int, environment: dict[str, str]) -> None:
-        super().__init__(folder, ("up", "--address", f"127.0.0.1:{port}"), environment, umask=0)
+    def __init__(self, folder: Path, address: str, port: int, environment: dict[str, str]) -> None:
+        super().__init__(folder, ("up", "--address", f"{address}:{port}"), environment, umask=0)
         self.url = f"http://127.0.0.1:{port}"
 
     def ready(self) -> Self:
@@ -160,8 +160,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
     port = free_port()
 
-    def run(**environment: str) -> Up:
-        started.append(Up(tmp_path, port, environment))
+    def run(host: str = "127.0.0.1", **environment: str) -> Up:
+        started.append(Up(tmp_path, host, port, environment))
         return started[-1].ready()
 
     yield run

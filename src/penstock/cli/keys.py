@@ -64,6 +64,8 @@ def commands(application: str = "") -> typer.Typer:
                 as_json=as_json,
             )
         typer.echo(made)
+        if "inbox.send" in _declared().asked(scope or (), application):
+            typer.echo("From now on posts to /ingest need a key with the scope inbox.send.", err=True)
         typer.echo(f"It is valid at {_url()}.", err=True)
 
     @app.command("list", epilog=f"Example: `{name} list`")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from ..errors import ConfigError, ConnectionLost
 from .asgi import Asgi, Receive, Scope, Send
 
+CHECK_TIMEOUT = 5.0
+"""How long a request waits for the application that checks keys, in seconds."""
 MAX_PART = 256
 """How many bytes the value of a ``{placeholder}`` may have."""
 
@@ -35,6 +37,18 @@ class Tls(NamedTuple):
     """The private key, PEM."""
     client_authority: Path | None = None
     """Whose certificates clients must show; without it, clients need none."""
+
+
+class Denial(NamedTuple):
+    """Why a request is refused, as it is answered."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Check: TypeAlias = Callable[[Scope], Awaitable[Denial | None]]
+"""Return why a request is refused, or None."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -64,11 +78,35 @@ class Listeners:
     def __init__(self) -> None:
         self._servers: dict[str, _Server] = {}
         self._expected: dict[str, set[str]] = {}
+        self._checks: dict[str, asyncio.Future[Check]] = {}
         self._lock = asyncio.Lock()
 
     def expect(self, address: str, path: str) -> None:
         """Answer 503 at ``path`` until it is served, where others serve at ``address`` already: it is no wrong path."""
         self._expected.setdefault(address, set()).add(path)
+
+    @contextmanager
+    def checking(self, scope: str, check: Check) -> Iterator[None]:
+        """Have ``check`` decide, while open, which requests may pass that need a key with ``scope``."""
+        found = self._checks.get(scope)
+        if found is None or found.done():
+            found = self._checks[scope] = asyncio.get_running_loop().create_future()
+        found.set_result(check)
+        try:
+            yield
+        finally:
+            del self._checks[scope]
+
+    async def check(self, scope: str, request: Scope) -> Denial | None:
+        """Return why a request that needs a key with ``scope`` is refused, or None; waits for what decides it."""
+        found = self._checks.get(scope)
+        if found is None:
+            found = self._checks[scope] = asyncio.get_running_loop().create_future()
+        try:
+            decide = found.result() if found.done() else await asyncio.wait_for(asyncio.shield(found), CHECK_TIMEOUT)
+        except TimeoutError:
+            return Denial(503, "keys cannot be checked yet: try again", _RETRY)
+        return await decide(request)
 
     @asynccontextmanager
     async def mount(

@@ -7,20 +7,22 @@ import html
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from ...application import Application, Installation, Routes
-from ...clients.database import Postgres
+from ...clients.database import Postgres, Sqlite
 from ...clients.view import Tables, tables
 from ...config.configuration import loads
 from ...errors import PenstockError
 from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
-from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, rows_database
+from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, database_of, own, rows_database
 from ...serving.asgi import Receive, Scope, Send
+from ...serving.guard import is_local
 from ...serving.listener import answer
 from ...stream import Stream
-from .scopes import declared
+from .scopes import SEND, declared
 
 SCHEMA = "public"
 """The schema of PostgreSQL in which the rows are: they are the user's own, and other tools look for them there."""
@@ -43,6 +45,10 @@ class Inbox(Application, type="inbox"):
     folder: Path = Path("inbox")
     """The folder of files: each of its folders is a table."""
 
+    def needs(self, installation: Installation) -> Sequence[str]:
+        """Return the application that keeps keys, unless there can be none: its packages are missing, on loopback."""
+        return ["access"] if _may_have_keys(installation) else []
+
     def scopes(self) -> Sequence[AccessScope]:
         """Return what a key may be good for here."""
         return declared()
@@ -54,6 +60,7 @@ class Inbox(Application, type="inbox"):
             "ADDRESS": installation.address,
             "DATABASE": installation.rows_url,
             "SCHEMA": SCHEMA if isinstance(rows, Postgres) else "",
+            "SCOPE": SEND if _may_have_keys(installation) else "",
             "FOLDER": str(self.folder),
             "RESERVED": ",".join(["_*", *sorted(LEGACY_TABLES), *LEGACY_PARTITIONS]),
         }
@@ -73,8 +80,10 @@ class Inbox(Application, type="inbox"):
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return how rows are posted, dropped and queried."""
         row = '{"sensor": "kitchen", "celsius": 21.5}'
-        return {
-            "post rows": f"curl http://{installation.address}/ingest/readings -d '{row}'",
+        key = "" if is_local(installation.address) else ' -H "Authorization: Bearer $KEY"'
+        made = {} if not key else {"a key": f"{{penstock}} keys create{{data}} --name sensor --scope {SEND}"}
+        return made | {
+            "post rows": f"curl http://{installation.address}/ingest/readings{key} -d '{row}'",
             "drop files": f"{self.folder}/readings/ (.json .jsonl .csv .parquet .avro .arrow)",
             "query": '{penstock} query{data} "SELECT * FROM readings"',
         }
@@ -82,7 +91,40 @@ class Inbox(Application, type="inbox"):
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
         """Yield the index: what there is, and how to use it."""
-        yield {"/": Index(platform.installation).answer}
+        routes: Routes = {"/": Index(platform.installation).answer}
+        if not _may_have_keys(platform.installation):
+            yield routes
+            return
+        async with _check(platform):
+            yield routes
+
+
+def _may_have_keys(installation: Installation) -> bool:
+    """Tell whether keys are to be asked for: not on loopback where nothing could have made any."""
+    if all(find_spec(package) for package in ("sqlalchemy", "alembic", "argon2")) or not is_local(installation.address):
+        return True
+    where = own(rows_database(installation), "platform")
+    return not isinstance(where, Sqlite) or where.path.exists()
+
+
+@asynccontextmanager
+async def _check(platform: Platform) -> AsyncIterator[None]:
+    """Check the keys of posts while open."""
+    from ...platform.access.gate import Gate  # Its packages may be missing.
+    from ...platform.access.keyless import KeyCheck
+    from ...platform.access.options import AccessOptions
+    from ...platform.access.scopes import Scopes
+
+    installation = platform.installation
+    options, database = AccessOptions.of(installation.environment), database_of(installation, "platform")
+    try:
+        async with Gate(options, Scopes(declared()), database, clock=platform.clock).open() as gate:
+            check = KeyCheck(gate, SEND, installation)
+            with platform.context.listeners.checking(SEND, check):
+                yield
+            await check.close()
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 class Index:
@@ -98,8 +140,8 @@ class Index:
             await answer(send, 405, {"error": "expected GET"})
             return
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1") or self._address
-        try:
-            found = await asyncio.to_thread(tables, self._where)
+        try:  # Strangers are not shown what there is.
+            found = await asyncio.to_thread(tables, self._where) if is_local(self._address) else Tables()
         except PenstockError:  # There is none yet, or it does not answer; /health says which.
             found = Tables()
         body = _page(host, found, self._links).encode()

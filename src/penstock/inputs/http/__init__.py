@@ -18,7 +18,7 @@ from ...options import Options
 from ...serving.listener import split_address
 from .bodies import BodyFraming
 
-_SERVING = ("path", "cors_enabled", "same_origin", "max_waiting", "tls")
+_SERVING = ("path", "cors_enabled", "same_origin", "scope", "max_waiting", "tls")
 _POLLING = ("method", "interval", "body", "records", "cursor", "once")
 
 
@@ -57,10 +57,10 @@ class Http(Input, type="http"):
 
     With `address` and `path` it serves: each `POST` is answered 200 with `{"accepted": rows}` once its rows are
     durable, not before. Other answers: 400 malformed, 401 wrong credentials (checked before the body is read),
-    403 a page of another origin (with `same_origin`), 413 too big, 415 unknown content encoding, 422 rows that the
-    stream refuses for ever, 503 with `Retry-After` when the rows could not be made durable in `timeout`; the client is
-    to send these again, so a row may come twice, never not at all. Requests that wait at the same moment are
-    delivered together.
+    403 a page of another origin (with `same_origin`) or a key without `scope`, 413 too big, 415 unknown content
+    encoding, 422 rows that the stream refuses for ever, 503 with `Retry-After` when the rows could not be made durable
+    in `timeout`; the client is to send these again, so a row may come twice, never not at all. Requests that wait at
+    the same moment are delivered together.
 
     A JSON body is checked as a whole before any of it is accepted: the elements of an array and the values of
     NDJSON become one row each. `gzip`, `deflate`, `zstd` and `br` bodies are decompressed. Bodies that say they are
@@ -90,6 +90,8 @@ class Http(Input, type="http"):
     """Whether pages of other origins may post."""
     same_origin: bool = False
     """Whether posts of web pages of other origins are refused with 403, and on loopback those for a foreign `Host`."""
+    scope: str = ""
+    """The scope that a key must have, such as `inbox.send`; an application that runs beside the stream checks keys."""
     auth: Auth | None = None
     """The credentials that requests must carry, when serving, or carry, when asking."""
     tls: TlsFiles | None = None

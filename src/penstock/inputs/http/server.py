@@ -18,7 +18,7 @@ from ...errors import PermanentError, TransientError
 from ...metadata import VALUE, Origin
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.guard import refusal
-from ...serving.listener import Tls, answer
+from ...serving.listener import Listeners, Tls, answer
 from .bodies import ENCODINGS, Refusal, Rows, decompress, media, parse
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def _ext(requests: list[_Request]) -> Mapping[str, str] | list[Mapping[str, str]
 class Endpoint:
     """The ASGI application behind one path."""
 
-    def __init__(self, config: Http, reader: HttpReader) -> None:
-        self._config, self._reader = config, reader
+    def __init__(self, config: Http, reader: HttpReader, listeners: Listeners) -> None:
+        self._config, self._reader, self._listeners = config, reader, listeners
         self._loop = asyncio.get_running_loop()
         self._limit, self._most_held = int(config.max_body), int(config.max_waiting)
         self._held = 0
@@ -176,6 +176,8 @@ class Endpoint:
         headers = dict(scope["headers"])
         if self._config.same_origin and (reason := refusal(scope, self._config.address or "")):
             raise Refusal(403, reason)
+        if self._config.scope and (denial := await self._listeners.check(self._config.scope, scope)):
+            raise Refusal(*denial)
         encoding = self._admit(headers)
         held = _Held(self)
         try:
@@ -336,7 +338,7 @@ async def serve(config: Http, address: str, path: str, context: Context) -> Asyn
     reader = HttpReader(context.log)
     files = Tls(config.tls.certificate, config.tls.key, config.tls.client_authority) if config.tls else None
     methods = ("POST", "OPTIONS") if config.cors_enabled else ("POST",)
-    endpoint = Endpoint(config, reader)
+    endpoint = Endpoint(config, reader, context.listeners)
     async with context.listeners.mount(address, path, endpoint, methods=methods, tls=files, grace=5.0) as port:
         context.log.info("%s takes posts at %s (port %d)", context.name, path, port)
         try:

@@ -97,8 +97,11 @@ class Gate:
             if self._replicas is not None:
                 await self._replicas.close()
 
-    async def admit(self, request: AuthRequest) -> Admission:
-        """Admit a request, or raise ApiError: 401, 403 or 429. Raises TransientError if keys cannot be checked."""
+    async def admit(self, request: AuthRequest, *, is_frequent: bool = False) -> Admission:
+        """Admit a request, or raise ApiError: 401, 403 or 429. Raises TransientError if keys cannot be checked.
+
+        Of requests that come many times a second, the admissions are written down once a minute for each key.
+        """
         state = await self._authenticate(request)
         caller = request.caller(state)
         usages = await self.limits.admit(self._demands(caller, state.limits, request.limit, 1, request.bytes or 0))
@@ -113,7 +116,13 @@ class Gate:
             raise ApiError(403, "forbidden", message, headers=headers, details=details)
         self._used.note(state.key)
         self._observer.authenticated("success")
-        audited = asyncio.ensure_future(self._write(request, caller, "authentication_success", "success"))
+        if is_frequent:
+            audited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            audited.set_result(None)
+            row = entry("authentication_success", "success", caller=caller, resource=request.route)
+            await self.audit.write_rarely(row)
+        else:
+            audited = asyncio.ensure_future(self._write(request, caller, "authentication_success", "success"))
         return Admission(caller=caller, own=state.limits, limit=request.limit, usages=usages, audited=audited)
 
     async def spend(self, admission: Admission, bytes: int) -> None:
@@ -133,10 +142,11 @@ class Gate:
         granted = self.scopes.limit(limit)
         if own.get(limit):
             granted = narrowed(granted, own[limit], limit)
-        return [
-            Demand(f"key:{caller.key}:{limit}", granted, requests, bytes),
-            Demand(f"address:{addresses.group(caller.address)}", self.options.by_address, requests, bytes),
-        ]
+        demands = [Demand(f"key:{caller.key}:{limit}", granted, requests, bytes)]
+        if not self.scopes.is_of_things(limit):
+            address = f"address:{addresses.group(caller.address)}"
+            demands.append(Demand(address, self.options.by_address, requests, bytes))
+        return demands
 
     async def _authenticate(self, request: AuthRequest) -> State:
         """Return the state of the key; raises ApiError unless it is a right one that works.

@@ -190,9 +190,10 @@ def users_holding(connection: Connection, scope: str | None = None) -> list[int]
     return sorted({user for user, scopes in connection.execute(query) if scope is None or scope in json.loads(scopes)})
 
 
-def has_any(connection: Connection) -> bool:
-    """Tell whether a key was ever made."""
-    return connection.execute(select(keys.c.id).limit(1)).first() is not None
+def has_any(connection: Connection, *, scope: str) -> bool:
+    """Tell whether a key with ``scope`` was ever made."""
+    named = keys.c.scopes.contains(json.dumps(scope), autoescape=True)
+    return connection.execute(select(keys.c.id).where(named).limit(1)).first() is not None
 
 
 def _lock(connection: Connection, key: str, user: int | None) -> Key:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from pydantic import SecretStr
 
+from ...errors import ConfigError
 from ...options import Options
 from .scopes import MEGABYTE, Limit
 
@@ -23,3 +25,14 @@ class AccessOptions(Options):
     """What all keys together may do from one address."""
     failures: Limit = Limit(requests=100, bytes=100 * MEGABYTE)
     """How often an address may show a wrong key."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> AccessOptions:
+        """Read the options that all applications share from variables; raises ConfigError."""
+        proxies = environment.get("PENSTOCK_TRUSTED_PROXIES") or environment.get("PENSTOCK_HEALTH_TRUSTED_PROXIES", "")
+        try:
+            networks = [ip_network(part.strip(), strict=False) for part in proxies.split(",") if part.strip()]
+        except ValueError as error:
+            raise ConfigError(f"PENSTOCK_TRUSTED_PROXIES: {error}") from None
+        url = environment.get("PENSTOCK_REDIS_URL")
+        return cls(redis_url=SecretStr(url) if url else None, trusted_proxies=networks)

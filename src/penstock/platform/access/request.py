@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -49,19 +49,35 @@ class AuthRequest(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, scope: HTTPScope, application: str, trusted: Iterable[IPv4Network | IPv6Network]) -> AuthRequest:
         """Read a request of ASGI whose handler Litestar has found among those of ``application``."""
+        opt = scope["route_handler"].opt
+        needs = qualified(opt.get("scope", "admin"), application)
+        limit = qualified(opt.get("limit") or ("read" if needs == ANY else needs), application)
+        route = f"{scope['method']} {scope.get('path_template') or scope['path']}"
+        return cls.read(scope, needs, route, application, trusted, limit=limit)
+
+    @classmethod
+    def read(
+        cls,
+        scope: Mapping[str, Any],
+        needs: str,
+        route: str,
+        application: str,
+        trusted: Iterable[IPv4Network | IPv6Network],
+        *,
+        limit: str | None = None,
+    ) -> AuthRequest:
+        """Read a request of ASGI that needs a key with the scope ``needs``."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
-        opt = scope["route_handler"].opt
-        needs = qualified(opt.get("scope", "admin"), application)
         peer = scope.get("client")
         return cls(
             key=_key(headers),
             scope=needs,
             named=local(needs, application),
-            limit=qualified(opt.get("limit") or ("read" if needs == ANY else needs), application),
+            limit=limit or needs,
             bytes=_length(headers),
-            route=f"{scope['method']} {scope.get('path_template') or scope['path']}",
+            route=route,
             address=addresses.client(peer[0] if peer else None, _texts(headers, b"x-forwarded-for"), trusted),
             user_agent=next(_texts(headers, b"user-agent"), ""),
             request_id=request_id(_texts(headers, b"x-request-id")),

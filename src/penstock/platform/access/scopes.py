@@ -40,6 +40,8 @@ class Scope(NamedTuple):
     """How often it may be used."""
     is_default: bool = False
     """Whether a key has it for which no scope was asked: to send, not to read."""
+    is_of_things: bool = False
+    """Whether sensors use it, many times a second: the limit of all keys of one address does not count it."""
     aliases: tuple[str, ...] = ()
     """Shorter names by which it may be asked for, and was stored by older versions."""
 
@@ -86,6 +88,11 @@ class Scopes:
         """Return the limit of a scope."""
         scope = self._declared.get(name)
         return scope.limit if scope is not None else DEFAULT_LIMIT
+
+    def is_of_things(self, name: str) -> bool:
+        """Tell whether sensors use a scope, many times a second."""
+        scope = self._declared.get(name)
+        return scope is not None and scope.is_of_things
 
     def limits(self, given: Mapping[str, Mapping[str, int]] | None) -> dict[str, dict[str, int]]:
         """Check limits of a key's own, by scope, and return them by full names; raises ConfigError."""

@@ -93,6 +93,8 @@ class Api(Litestar):
                 await request.preflight()
             elif scope["method"] == "OPTIONS" and (allowed := self._allowed(scope["path"])):
                 await request.answer(204, [(b"allow", ", ".join(sorted(allowed)).encode())])
+            elif reason := request.refusal():
+                await request.refuse(403, "forbidden", reason)
             else:
                 await super().__call__(scope, receive, request.send)
         except Exception as error:

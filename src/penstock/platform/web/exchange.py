@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 
 from ...identifiers import new_id
+from ...serving.guard import page_refusal
 from ..access.caller import Caller
 from ..access.request import redact
 from .errors import envelope
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _TOKENS = re.compile(rb"[A-Za-z0-9_, -]{1,1000}")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _EXPOSED_HEADERS = (
     b"x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-ratelimit-window, retry-after, "
@@ -45,6 +47,8 @@ class WebPolicy:
     """Where requests are logged."""
     allowed_origins: Sequence[str] = ()
     """The origins whose pages may call the API; ``*`` allows all."""
+    address: str = ""
+    """Where it is served: host and port."""
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     """The networks whose ``x-forwarded-proto`` is believed."""
     probes: tuple[str, ...] = ()
@@ -77,6 +81,13 @@ class RequestScope:
             and self._origin is not None
             and b"access-control-request-method" in self._request_headers
         )
+
+    def refusal(self) -> str | None:
+        """Return why a page of another origin may not send this request, or None."""
+        if self._scope["method"] in _SAFE_METHODS or not self._policy.address:
+            return None
+        is_proxied = self._is_tls() and self._scope.get("scheme") != "https"
+        return page_refusal(self._scope, self._policy.address, self._policy.allowed_origins, is_proxied=is_proxied)
 
     async def preflight(self) -> None:
         """Answer a preflight."""

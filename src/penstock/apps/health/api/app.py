@@ -45,7 +45,11 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
 
     settings = health.settings
     policy = WebPolicy(
-        logging.getLogger("penstock.health"), settings.allowed_origins, settings.trusted_proxies, probes=_PROBES
+        logging.getLogger("penstock.health"),
+        allowed_origins=settings.allowed_origins,
+        address=settings.address,
+        trusted_proxies=settings.trusted_proxies,
+        probes=_PROBES,
     )
     return api.build(
         "Penstock health",
