@@ -124,11 +124,15 @@ class Checkpoint:
         limit: int = 1024,
         *,
         counts: bool = True,
+        run: str = "",
     ) -> None:
+        self._run = run
         saved = saved or {}
         self.key, self._move = key, move
         self.position: Position | None = saved.get("position")
         """Where reading is to go on: behind what was last delivered, at first behind what was last saved."""
+        self.began_at: Position | None = self.position
+        """Where reading began: behind what was last saved."""
         self.committed: Position | None = self.position
         """The position below which everything is acked."""
         self.rows: int = saved.get("rows", 0)
@@ -185,7 +189,7 @@ class Checkpoint:
             self._put = _put_after(done, self._put)
         if done is not None:
             self.committed = done.position
-            self._move(self.key, _saved(done, self._put))
+            self._move(self.key, _saved(done, self._put, self._run))
 
     def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
         """What would be saved if ``assumed`` shares were acked too; None if nothing would move."""
@@ -195,7 +199,7 @@ class Checkpoint:
             if loan.error is not None or loan.shares > assumed.get(loan, 0):
                 break
             last, put = loan, _put_after(loan, put)
-        return _saved(last, put) if last is not None else None
+        return _saved(last, put, self._run) if last is not None else None
 
 
 def _put_after(loan: Loan, before: int | None) -> int | None:
@@ -203,5 +207,6 @@ def _put_after(loan: Loan, before: int | None) -> int | None:
     return before if loan.put is None else loan.put
 
 
-def _saved(loan: Loan, put: int | None) -> dict[str, Any]:
-    return {"position": loan.position, "rows": loan.rows_end, **({} if put is None else {"put": put})}
+def _saved(loan: Loan, put: int | None, run: str) -> dict[str, Any]:
+    more = {"put": put, "run": run or None}
+    return {"position": loan.position, "rows": loan.rows_end, **{k: v for k, v in more.items() if v is not None}}

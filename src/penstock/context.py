@@ -37,6 +37,10 @@ class Context:
     """The ledger of each checkpoint, by key."""
     ledgers: list[Ledger] = field(default_factory=list)
     """What saves their positions, to be flushed at the end."""
+    identity: str = ""
+    """What tells the stream apart from others of its name; empty if it was named."""
+    run: str = ""
+    """Which run of the stream the positions of the input are of; empty if they are of all runs."""
     seen: dict[str, str | None] = field(default_factory=dict)
     """The positions that an output keeps, encoded, as this run last saw them: another process may move them."""
     clock: Clock = field(default_factory=Clock)
@@ -64,9 +68,11 @@ class Context:
 
         if key not in self.checkpoints:
             saved = await self.store.load(key) if commit is None else None
+            if isinstance(saved, Mapping) and saved.get("run", "") != self.run:
+                saved = None  # It is of a run that has ended, or of another input.
             ledger = self.ledger if commit is None else Ledger(save, commits=True)
             self.ledgers.append(ledger)
-            self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None)
+            self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None, run=self.run)
             self.kept_by[key] = ledger
         elif commit is not None:
             self.kept_by[key].rebind(save)
@@ -97,4 +103,10 @@ class Context:
         return [(key, ledger) for key, ledger in self.kept_by.items() if ledger.commits]
 
     def _key(self, partition: str) -> str:
-        return f"{self.name}/{partition}" if partition else self.name
+        return f"{self.kept_as}/{partition}" if partition else self.kept_as
+
+    @property
+    def kept_as(self) -> str:
+        """The name under which positions and files are kept."""
+        stream, slash, rest = self.name.partition("/")
+        return f"{stream}{self.identity}{slash}{rest}"

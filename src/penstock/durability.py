@@ -50,7 +50,7 @@ class Durability(Options):
     def folder(self, context: Context) -> Path:
         """Where the log of this stream is."""
         path = (self.backend.path if self.backend else "") or self.path
-        return Path(path) / context.name if path else context.directory / "wal" / context.name
+        return Path(path) / context.kept_as if path else context.directory / "wal" / context.kept_as
 
     @property
     def per_entry(self) -> bool:

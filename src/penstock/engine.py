@@ -119,7 +119,12 @@ class Engine:
             if self._state == "memory" and stream.checkpoint == "state" and not is_logged:
                 continue
             try:
-                held.append(lock(self._data / "locks" / stream.id, f"the stream {stream.id!r} of {self._data}"))
+                held.append(
+                    lock(
+                        self._data / "locks" / f"{stream.id}{stream.identity}",
+                        f"the stream {stream.id!r} of {self._data}",
+                    )
+                )
             except ConfigError:
                 for one in held:
                     one.close()

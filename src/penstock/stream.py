@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from .backoff import Backoff
 from .component import Buffer, Component, Input, Output, Processor
@@ -45,7 +46,10 @@ class Stream(Options):
     """Rows flow from an input, through a buffer and processors, to an output; nothing accepted is lost."""
 
     id: str = Field("stream", pattern=r"^[A-Za-z0-9_-]+$")
-    """Names the stream in logs, metrics and checkpoints."""
+    """Names the stream in logs, metrics and checkpoints. With an `id` of your own the stream goes on where its last run
+    ended, also one whose input has an end: what was read is not read again, whichever file the stream stands in and
+    whatever else of it is changed. Without one it goes on after a crash or a stop, but reads its input anew once a run
+    has read it to its end, or once the input is changed; and a file of streams shares nothing with another one."""
     input: Input
     """Where batches come from."""
     buffer: Buffer | None = None
@@ -76,6 +80,20 @@ class Stream(Options):
     """How long a batch may be processed or written before the stream is shown as unwell: it stands still."""
     shutdown_timeout: Duration = 30.0
     """How long a stop may take to write what is in flight; what is not written by then is read again next time."""
+
+    _identity: str = PrivateAttr("")
+
+    @property
+    def identity(self) -> str:
+        """What tells it apart from streams of other files of which none has an `id`; empty if it has one."""
+        return self._identity
+
+    def numbered(self, index: int, file: str) -> Stream:
+        """Return the stream, which has no `id`, as the one at a place in a file."""
+        stream = self.model_copy(update={"id": f"stream-{index}"})
+        place = f"{file}#{index}".encode()
+        stream._identity = f"@{hashlib.sha256(place).hexdigest()[:10]}"
+        return stream
 
     @model_validator(mode="after")
     def _check(self) -> Stream:

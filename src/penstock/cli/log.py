@@ -76,7 +76,7 @@ def _logs(file: Path | None, data: Path | None, wanted: str | None) -> Iterator[
         folder = stream.durability.folder(context)
         if folder.is_dir():
             found = True
-            yield stream.id, folder, asyncio.run(_position(configuration, stream, context))
+            yield context.kept_as, folder, asyncio.run(_position(configuration, stream, context))
     if not found:
         raise PenstockError(f"there is no write-ahead log{f' of a stream {wanted!r}' if wanted else ''} here")
 
@@ -93,10 +93,12 @@ def _configuration(file: Path | None, data: Path | None) -> Configuration:
 def _context(configuration: Configuration, stream: Stream) -> Context:
     from ..checkpoint import Ledger
     from ..context import Context
+    from ..runtime.wal import own_log
     from ..state.memory import MemoryStore
 
     store = MemoryStore()
-    return Context(stream.id, store, Ledger(store.save), configuration.data)
+    context = Context(stream.id, store, Ledger(store.save), configuration.data, identity=stream.identity)
+    return own_log(stream.durability, context) if stream.durability is not None else context
 
 
 async def _position(configuration: Configuration, stream: Stream, context: Context) -> int | None:
@@ -105,7 +107,7 @@ async def _position(configuration: Configuration, stream: Stream, context: Conte
     from ..errors import PenstockError
     from ..state import open_store
 
-    key = f"{stream.id}/wal"
+    key = f"{context.kept_as}/wal"
     with suppress(PenstockError, TimeoutError, OSError):
         async with asyncio.timeout(POSITION_TIMEOUT):
             if stream.checkpoint == "state":

@@ -81,17 +81,16 @@ class Configuration(Options):
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     _needed: list[Application] = PrivateAttr(default_factory=list)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _number_streams(cls, value: Any) -> Any:
-        streams = value.get("streams") if isinstance(value, dict) else None
-        if not isinstance(streams, list):
-            return value
-        named = [
-            {"id": f"stream-{index}", **stream} if isinstance(stream, dict) else stream
-            for index, stream in enumerate(streams)
+    @model_validator(mode="after")
+    def _number_streams(self, info: ValidationInfo) -> Configuration:
+        """Name the streams without `id` by their place, which is theirs alone: in this file, as seen from the data."""
+        file = str((info.context or {}).get("file", ""))
+        place = os.path.relpath(file, self.data) if file else ""
+        numbered = [
+            one if "id" in one.model_fields_set else one.numbered(at, place) for at, one in enumerate(self.streams)
         ]
-        return {**value, "streams": named}
+        object.__setattr__(self, "streams", numbered)
+        return self
 
     @field_validator("database")
     @classmethod
@@ -218,7 +217,7 @@ def build(document: Document, environment: Mapping[str, str] = os.environ) -> Co
     if not isinstance(document.value, dict):
         raise document.error("expected a mapping with `streams` or `applications`")
     try:
-        return Configuration.model_validate(document.value, context={"environment": environment})
+        return Configuration.model_validate(document.value, context={"environment": environment, "file": document.file})
     except ValidationError as invalid:
         found = [_explain(document, error) for error in invalid.errors(include_url=False, include_input=False)]
         raise _Several(found) if len(found) > 1 else found[0] from None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from ..backoff import Stopped, pause
-from ..checkpoint import Ledger
+from ..checkpoint import CheckpointStore, Ledger
 from ..component import Buffer, Progress, Queue, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
@@ -26,7 +27,7 @@ from .intake import Intake
 from .sink import KeptPositions, ReconnectingWriter, Sink
 from .threads import Threads
 from .transform import Piece, Stage, Transformation, Transformed
-from .wal import Wal, open_wal
+from .wal import Wal, open_wal, own_log
 
 _GROUP_ROWS = 65536
 _GROUP_DELIVERIES = 64
@@ -55,6 +56,8 @@ class Flow:
         self._ledgers: list[Ledger] = []
         self._decoding: Transformation
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
+        self._round = 0  # of a stream without id: how often its input was begun anew
+        self._has_said_where = False
         self.intake: Intake | None = None
         self.when_open: Callable[[], None] = lambda: None
 
@@ -95,13 +98,15 @@ class Flow:
             stack.callback(threads.shutdown)
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
-            context = self._lend(output)
+            context = await self._begin_run(self._lend(output))
+            log_context = context
             self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
+                log_context = await asyncio.to_thread(own_log, stream.durability, replace(context, run=""))
                 self._wal = await stack.enter_async_context(
                     open_wal(
                         stream.durability,
-                        context,
+                        log_context,
                         self._metrics,
                         self._stop,
                         follows=not self._asks_later,
@@ -118,12 +123,56 @@ class Flow:
             )
             self._metrics.up()
             try:
-                await self._flow(context, output, sink)
+                await self._flow(context, log_context, output, sink)
             finally:
                 if self.intake is not None:
                     await self.intake.give_up(PenstockError("the stream has stopped"))
                 for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
                     await ledger.flush()
+            await self._end_run(context)
+
+    def _input_store(self, context: Context) -> CheckpointStore:
+        """Where the input's positions are: what is in the log is behind them."""
+        durability = self._stream.durability
+        return self._context.store if durability is not None and durability.enabled else context.store
+
+    async def _begin_run(self, context: Context) -> Context:
+        """Tell the positions of this run from those of one that has read the input to its end.
+
+        Only a stream that was named by a person goes on behind what such a run has read.
+        """
+        if not self._stream.identity:
+            return context
+        saved: Any = await self._input_store(context).load(f"{context.kept_as}/run")
+        self._round = int(saved["ended"]) + 1 if saved else 1
+        options = hashlib.sha256(self._stream.input.model_dump_json(fallback=str).encode()).hexdigest()[:10]
+        return replace(context, run=f"{self._round}-{options}")
+
+    async def _end_run(self, context: Context) -> None:
+        """Note that the input was read to its end, and all of it was written."""
+        if self._round and not self._stop.is_set():
+            await self._input_store(context).save({f"{context.kept_as}/run": {"ended": self._round}})
+
+    def _say_where(self, context: Context, *, has_rows: bool) -> None:
+        """Say once where reading began, and why there."""
+        own = [one for key, one in context.checkpoints.items() if not key.endswith("/wal")]
+        if self._has_said_where or not own:
+            return
+        self._has_said_where = True
+        name = self._stream.id
+        if any(one.began_at is not None for one in own):
+            why = (
+                "behind what earlier runs have written"
+                if not context.run
+                else "behind what was written before it was stopped"
+            )
+            where = f"{name}: reads on {why}"
+        elif self._round > 1:
+            where = f"{name}: reads from the beginning: a run has read it to the end, and without `id` it is read anew"
+        else:
+            where = f"{name}: reads from the beginning: nothing that was read is noted"
+        nothing = "" if has_rows or self._stop.is_set() else "; there is nothing new"
+        context.log.info("%s%s", where, nothing)
 
     async def _open_output(self, stack: AsyncExitStack) -> ReconnectingWriter:
         stream = self._stream
@@ -180,6 +229,7 @@ class Flow:
         context = replace(
             self._context,
             name=stream.id,
+            identity=stream.identity,
             columns=stream.columns_read(),
             limit=MOST_HELD if holds else max(1024, stream.max_in_flight * 4),
             checkpoints={},
@@ -226,7 +276,7 @@ class Flow:
         wanted = self._reads_metadata or stream.error_output is not None
         self._decoding = Transformation([], threads, decoder=None, metadata=wanted)
 
-    async def _flow(self, context: Context, output: ReconnectingWriter, sink: Sink) -> None:
+    async def _flow(self, context: Context, log_context: Context, output: ReconnectingWriter, sink: Sink) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 taken_over = group.create_task(context.ledger.taken_over())
@@ -242,7 +292,7 @@ class Flow:
                         await sink.open()
                     if self._wal is not None and self._asks_later:
                         await self._check_output(output)
-                        self._wal.follow(await context.checkpoint("wal"))
+                        self._wal.follow(await log_context.checkpoint("wal"))
                         group.create_task(self._read_wal(group, self._wal))
                     await self._drain(sink)
                 finally:
@@ -256,6 +306,7 @@ class Flow:
         wal, section = self._wal, self._sections[0]
 
         async def accept(delivery: Delivery) -> None:
+            self._say_where(context, has_rows=True)
             if wal is None:
                 await self._forward(group, section, delivery)
             else:
@@ -274,6 +325,7 @@ class Flow:
         if wal is not None:  # the output keeps the position of the log; what is in the log is behind the input's
             context = replace(context, store=self._context.store, ledger=self._context.ledger)
         await self.intake.run(context)
+        self._say_where(context, has_rows=False)
 
     async def _end_reading(self) -> None:
         if self._wal is None:

@@ -19,7 +19,7 @@ from .lock import lock
 from .segment import ENTRIES, Head, head_record, read_head, records
 
 _NAME = re.compile(r"\d{20}\.wal")
-_OURS = re.compile(r"lock|closed\.json(\.new)?|\d{20}\.wal\.new|.*\.torn|damaged-.*")
+_OURS = re.compile(r"lock|owner|closed\.json(\.new)?|\d{20}\.wal\.new|.*\.torn|damaged-.*")
 _log = logging.getLogger("penstock")
 
 

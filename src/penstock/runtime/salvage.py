@@ -156,7 +156,7 @@ def _keep(found: Inspection) -> Path:
 
 
 def _files(found: Inspection) -> list[Path]:
-    ours = {"lock", "closed.json"}
+    ours = {"lock", "owner", "closed.json"}
     return [one for one in found.folder.path.iterdir() if one.is_file() and one.name not in ours]
 
 

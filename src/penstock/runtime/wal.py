@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 from typing import IO, NoReturn
 
@@ -391,7 +392,7 @@ async def open_wal(
 
     Without ``follows`` its position is not asked for: that is up to the caller.
     """
-    folder = LogFolder(options.folder(context), context.name)
+    folder = LogFolder(options.folder(context), context.kept_as)
     try:
         await asyncio.to_thread(folder.hold)
         wal = Wal(folder, options, await context.checkpoint("wal") if follows else None, metrics, stop)
@@ -402,3 +403,23 @@ async def open_wal(
             await wal.close()
     finally:
         folder.release()
+
+
+def own_log(options: Durability, context: Context) -> Context:
+    """Return the context with which the log of a stream is opened.
+
+    Versions in which streams without `id` shared a log by their place left one; the first stream to ask takes it over.
+    """
+    if not context.identity:
+        return context
+    shared = replace(context, identity="")
+    folder = options.folder(shared)
+    if not any(folder.glob("*.wal")):
+        return context
+    try:
+        with (folder / "owner").open("x") as owner:
+            owner.write(context.identity)
+    except FileExistsError:
+        if (folder / "owner").read_text() != context.identity:
+            return context
+    return shared
