@@ -182,6 +182,11 @@ class Checkpoint:
             self._pending.append(loan)
         return loan
 
+    def saved(self) -> Position:
+        """Return what is saved of what was acked so far, while nothing else is on its way."""
+        put = {} if self._put is None else {"put": self._put}
+        return {"position": self.committed, "rows": self.rows, **put}
+
     def _advance(self) -> None:
         done: Loan | None = None
         while self._pending and self._pending[0].shares == 0 and self._pending[0].error is None:

@@ -46,6 +46,13 @@ class Context:
     clock: Clock = field(default_factory=Clock)
     """What time it is, and waiting; a test moves its time."""
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
+    note_gap: Callable[[str], None] = lambda reason: None
+    """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
+
+    def report_gap(self, reason: str) -> None:
+        """Tell that rows may be missing that the source held: in the log, on the health page and in a metric."""
+        self.log.warning("%s: rows may be missing: %s", self.name, reason)
+        self.note_gap(reason)
 
     async def checkpoint(
         self,

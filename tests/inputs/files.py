@@ -114,9 +114,9 @@ class Follower:
 
 
 @asynccontextmanager
-async def followed(reading: Reading) -> AsyncIterator[Follower]:
+async def followed(reading: Reading, **context: Any) -> AsyncIterator[Follower]:
     """Follow an input while the block runs."""
-    async with reading.opened() as (config, reader):
+    async with reading.opened(**context) as (config, reader):
         follower = Follower(config, reader)
         try:
             yield follower

@@ -569,7 +569,7 @@ async def test_positions_stay_small_and_cheap_with_many_files(folder: Path) -> N
             largest = max(largest, len(delivery.positions()[next(iter(delivery.positions()))]["position"]))
             await delivery.ack()
     assert time.perf_counter() - started < 20
-    assert largest < files / 15
+    assert largest <= 16  # files to a position, however many there are
     assert await reading.all() == []
 
 
@@ -584,7 +584,7 @@ async def test_places_of_deleted_files_are_forgotten(folder: Path) -> None:
         (folder / f"{number}.json").write_text('{"n":2}\n{"n":2}\n')
     assert await reading.all() == [{"n": 2}] * 200
     places = [place for saved in reading.store.positions.values() for place in saved["position"]]
-    assert len(places) <= 160  # a bucket forgets with the next file that falls into it
+    assert len(places) <= 101  # and the index
 
 
 async def test_progress_counts_the_bytes_of_all_files(folder: Path) -> None:

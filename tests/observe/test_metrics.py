@@ -83,3 +83,25 @@ async def test_nothing_is_in_flight_after_a_failure(tmp_path: Path) -> None:
         await run(tmp_path, "in_flight_failed", output=held, restart={"attempts": 0})
     assert value("penstock_in_flight", "in_flight_failed") == 0
     assert value("penstock_errors_total", "in_flight_failed", kind="nacked") > 0
+
+
+async def test_a_gap_is_counted_and_noted(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+
+    async def read_all() -> Engine:
+        options = {"type": "file", "path": str(log)}
+        stream = Stream(id="gap", input=options, output={"type": "drop"})
+        engine = Engine([stream], data=tmp_path / "data")
+        await engine.run()
+        return engine
+
+    log.write_text("1\n")
+    assert (await read_all()).supervised[0].status().note is None
+    log.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").unlink()
+    log.write_text("2\n")
+    status = (await read_all()).supervised[0].status()
+    assert status.note is not None
+    assert f"{log} was replaced while nothing read it" in status.note
+    assert status.is_well
+    assert value("penstock_gaps_total", "gap") == 1

@@ -33,6 +33,11 @@ class Condition:
         self._told: set[str] = set()
         self._changed = changed
         self.refusals = Refusals(stream)
+        self._gaps, self._last_gap = 0, ""
+
+    def report_gap(self, reason: str) -> None:
+        """Note that rows of the source may be missing: shown until the process ends, since nothing mends it."""
+        self._gaps, self._last_gap = self._gaps + 1, _shortened(reason)
 
     def report(self, part: str, reason: str) -> None:
         """Note what stands in the way of ``part``."""
@@ -88,7 +93,8 @@ class Condition:
     @property
     def note(self) -> str | None:
         """Return what a person should know though nothing stands in the way."""
-        return self.refusals.note
+        gaps = f"{self._gaps} gaps, rows may be missing, the last: {self._last_gap}" if self._gaps else None
+        return "; ".join(note for note in (self.refusals.note, gaps) if note is not None) or None
 
 
 class Refusals:

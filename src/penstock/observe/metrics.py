@@ -24,6 +24,9 @@ _reconnects = Counter("penstock_reconnects", "Times an input was opened again.",
 _restarts = Counter(
     "penstock_restarts", "Times the stream was started again after a failure.", _STREAM, registry=registry
 )
+_gaps = Counter(
+    "penstock_gaps", "Times that rows of the source may be missing, as the log tells.", _STREAM, registry=registry
+)
 _in_flight = Gauge("penstock_in_flight", "Deliveries read and not yet settled.", _STREAM, registry=registry)
 _lag = Gauge(
     "penstock_lag", "What is left to read, in the unit of the input, where it knows.", _STREAM, registry=registry
@@ -51,7 +54,7 @@ class StreamMetrics:
         self._retries, self._reconnects = _retries.labels(stream), _reconnects.labels(stream)
         self._restarts, self._in_flight = _restarts.labels(stream), _in_flight.labels(stream)
         self._lag, self._wal_bytes, self._up = _lag.labels(stream), _wal_bytes.labels(stream), _up.labels(stream)
-        self._latency = _latency.labels(stream)
+        self._latency, self._gaps = _latency.labels(stream), _gaps.labels(stream)
         self.rows_in = self.rows_out = self.refused = 0
         self._is_running = False
         self.condition = Condition(stream, self._show, stall_timeout)
@@ -101,6 +104,11 @@ class StreamMetrics:
     def recovered(self, part: str) -> None:
         """Note that ``part`` works again."""
         self.condition.clear(part)
+
+    def gap(self, reason: str) -> None:
+        """Note that rows of the source may be missing."""
+        self._gaps.inc()
+        self.condition.report_gap(reason)
 
     def up(self) -> None:
         """Note that the stream runs, and nothing is in its way."""

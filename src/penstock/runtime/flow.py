@@ -235,6 +235,7 @@ class Flow:
             checkpoints={},
             kept_by={},
             ledgers=[],
+            note_gap=self._metrics.gap,
         )
         if stream.checkpoint == "state":
             return context

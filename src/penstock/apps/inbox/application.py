@@ -32,9 +32,10 @@ class Inbox(Application, type="inbox"):
     """Take rows over HTTP and files from a folder, and keep them in tables that are made as they come.
 
     `POST /ingest/readings` with JSON, NDJSON, CSV, Parquet or Arrow adds rows to the table `readings`; so does a file
-    in `inbox/readings/`. A row that does not fit is in the table `_quarantine`, with the reason and as it came. The
-    tables are in `penstock.db` in the data folder, or in the schema `public` of PostgreSQL; no name reaches another
-    file or schema.
+    in `inbox/readings/`. Files beside these folders, in folders below them, hidden ones and those that are still being
+    copied (`.part`, `.tmp`) are left alone. A row that does not fit is in the table `_quarantine`, with the reason and
+    as it came. The tables are in `penstock.db` in the data folder, or in the schema `public` of PostgreSQL; no name
+    reaches another file or schema.
 
     Example::
 

@@ -17,12 +17,15 @@ from ...errors import ConfigError, ConnectionLost, PermanentError, TransientErro
 from ...extras import require
 from ...framing import Framing
 from ...options import Options
-from .listing import Found, Listing, LocalListing, StoredListing
+from .buckets import Buckets
+from .listing import Found, Listing
+from .local import LocalListing
 from .opening import COLUMNAR, Opening
 from .pattern import Pattern
 from .query import QueryReader, Tables, start, version_of
-from .reader import Buckets, FilesReader
+from .reader import FilesReader
 from .scan import Scan
+from .stored import StoredListing
 from .table import RecordDecoders
 
 Format: TypeAlias = Literal["auto", "json", "csv", "parquet", "avro", "arrow", "text"]
@@ -64,16 +67,29 @@ class File(Input, type="file"):
     is damaged goes to the error output with the path and the reason; what is left of the file, and the other
     files, are read all the same.
 
-    Reading resumes exactly behind the last acked batch of each file. A local file is known by its inode, so it
-    may be renamed; an unchanged file is not read again, one that was appended to is read on from where it was
-    left, one that was rewritten from its start.
+    Reading resumes exactly behind the last acked batch of each file. A local file is known by its inode and the
+    time it was made, so it may be renamed at any moment; an unchanged file is not read again, one that was appended
+    to is read on from where it was left, one that was rewritten from its start. That it was rewritten is known by its
+    first 4096 bytes and the last 256 before the place: a change in between is not seen.
 
     With ``follow`` reading never ends. A line is taken once it ends in a newline, or once the file has not changed
     for ``settle_time``. A line without a newline may be half a line: if it has grown when the file is read on, also
     by a later run, it is delivered again as a whole; a newline alone does not bring it again. Damage is told after
-    ``settle_time`` too. When a file is rotated (renamed or deleted, and a new one made in its place), the old one is
-    read to its end first; a truncated file is read from its start. Containers, compressed files and objects of a
-    store are taken once they no longer change.
+    ``settle_time`` too. A truncated file is read from its start. Containers, compressed files and objects of a store
+    are taken once they no longer change. Of more than 500 files those that were not written within the last minute
+    are looked at in turn, 500 in each poll; new and renamed files are found at once.
+
+    When the file of one path is rotated, all that was ever at the path is read, the oldest first, and what is written
+    to a rotated file later, too: files in the same folder named as ``app.log.1``, ``app.log-20260101`` or
+    ``app-20260101.log``, packed or not, also if there were several rotations since the last look or while nothing
+    ran. A copy (copy and truncate, or packed) is known by its contents and read on where its original was left.
+    What is moved to another folder, renamed otherwise and then made anew, or deleted while nothing ran cannot be
+    known: such a gap is a warning in the log, on the health page and in the metric ``penstock_gaps_total``. A pattern
+    such as ``app.log*`` reads every file that it matches, copies included: let it match no copies.
+
+    Hidden files and those whose names end as unfinished ones do (``.part``, ``.tmp``, ``~`` and the like) are left
+    alone, as are files that the pattern does not match, such as those beside the folders of ``inbox/{table}/*`` or in
+    folders below them.
 
     Example::
 
@@ -186,7 +202,7 @@ class File(Input, type="file"):
             self._opening(listing, context.columns),
             self._grows,
             buckets.places(),
-            context.log,
+            context,
             follow=self.follow,
             interval=self.poll_interval,
             settle=self.settle_time,

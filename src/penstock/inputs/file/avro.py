@@ -10,7 +10,8 @@ from ...component import Codec
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError
 from .content import Content
-from .payloads import MAX_PAYLOAD_BYTES, Cut
+from .payloads import MAX_PAYLOAD_BYTES
+from .splitters import Cut
 
 _MAGIC = b"Obj\x01"
 _SYNC = 16

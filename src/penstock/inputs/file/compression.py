@@ -63,6 +63,9 @@ class Decompressed:
     def version(self) -> str | None:
         return self._content.version()
 
+    def born(self) -> int:
+        return self._content.born()
+
     def done(self) -> int:
         """How many bytes of the compressed file were taken."""
         return self._raw.tell()

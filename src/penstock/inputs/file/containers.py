@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -60,15 +61,17 @@ class ContainerReader:
             if batch is None and self._units.count is None:
                 break  # a stream is over when it has no further batch
             place, rows = self._place, batch.num_rows if batch is not None else 0
-            self._place = Place(
-                place.offset + last, 0 if last else place.within + rows, place.rows + rows, self._version
-            )
+            within = 0 if last else place.within + rows
+            self._place = self._moved(place.offset + last, within, place.rows + rows)
             if self._place.offset == self._units.count:
                 self._place = self._place.finished(self._version)
             if rows:
                 return Part(self._place, place.rows, batch)
         self._place = self._place.finished(self._version)
         return Part(self._place, self._place.rows)
+
+    def _moved(self, unit: int, within: int, rows: int) -> Place:
+        return replace(self._place, offset=unit, within=within, rows=rows, mark=self._version, version="")
 
     def _open(self) -> Units:
         try:
@@ -94,9 +97,13 @@ class ContainerReader:
             return failure
         unit = self._place.offset
         if goes_on:
-            self._place = Place(unit + 1, 0, self._place.rows, self._version)
+            self._place = self._moved(unit + 1, 0, self._place.rows)
         where = f" (unit {unit})" if goes_on else ""
         return Damaged(f"{self._path}{where} cannot be read: {error}", self._place if goes_on else None)
+
+    def resumes(self) -> bool:
+        """Whether the file may be read on though it is another one: never, since it is not read as it grows."""
+        return False
 
     def end(self) -> Place:
         """Return the place behind everything."""

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 
 from ...clients.object_store import translated
 from ...errors import PermanentError, TransientError
+from .birth import birth_of
 from .place import Place
 
 _WINDOW = 8 << 20
@@ -16,7 +17,11 @@ _WINDOW = 8 << 20
 
 
 class Rewritten(Exception):
-    """The file is not the one that was opened: begin it anew."""
+    """The file does not hold any more what was read of it: begin it anew."""
+
+
+class Replaced(Rewritten):
+    """The file was made after the one that was read, which had the same inode."""
 
 
 class Removed(Exception):
@@ -46,6 +51,10 @@ class Content(Protocol):
         """Return the version of what it holds now, None where that is the version it was listed with."""
         ...
 
+    def born(self) -> int:
+        """Return when the file was made, 0 where that is not known."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -59,6 +68,9 @@ class LocalContent:
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def born(self) -> int:
+        return birth_of(self._file)
 
     def identity(self) -> tuple[int, int]:
         """Return the inode and the device: which file it is, whatever its path leads to by now."""
@@ -144,6 +156,9 @@ class StoredContent:
 
     def version(self) -> None:
         return None
+
+    def born(self) -> int:
+        return 0
 
     def close(self) -> None:
         self._window = memoryview(b"")

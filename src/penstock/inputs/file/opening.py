@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...component import Codec
 from ...delivery import Decoder
@@ -10,11 +10,12 @@ from ...framing import Framing
 from .avro import Blocks
 from .compression import Decompressed
 from .containers import ContainerReader, RecordBatches, RowGroups
-from .content import Damaged, Rewritten
+from .content import Damaged, Replaced, Rewritten
 from .listing import Found, Listing
 from .part import FileReader
-from .payloads import Documents, Framed, PayloadReader, Records, Splitter
+from .payloads import PayloadReader
 from .place import Place
+from .splitters import Documents, Framed, Records, Splitter
 from .table import RecordDecoders
 
 _CONTAINERS: dict[str, type[RowGroups] | type[RecordBatches]] = {"parquet": RowGroups, "arrow": RecordBatches}
@@ -50,6 +51,10 @@ class Opening:
             raise Rewritten
         content = self.listing.open(found)
         try:
+            born = content.born()
+            if place.born and born and place.born != born:
+                raise Replaced
+            place = replace(place, born=born, path=found.path)
             if format in _CONTAINERS:
                 kind = _CONTAINERS[format]
                 return ContainerReader(content, kind, place, found.version, found.path, self.columns, self.batch_rows)

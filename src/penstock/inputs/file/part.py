@@ -8,7 +8,10 @@ from typing import Protocol
 import pyarrow as pa
 
 from ...delivery import Decoder
+from ...metadata import VALUE
 from .place import Place
+
+_PATH = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class Part:
     """Why this part cannot be read; the batch then names the file."""
 
 
+def naming(path: str, place: Place, row: int, error: Exception) -> Part:
+    """Return a part that says of a file, by its path, what cannot be read."""
+    return Part(
+        place, row, pa.RecordBatch.from_arrays([pa.array([path.encode()], pa.binary())], schema=_PATH), None, error
+    )
+
+
 class FileReader(Protocol):
     """Reads one file from its place on."""
 
@@ -37,6 +47,10 @@ class FileReader(Protocol):
         Raises Damaged for what cannot be read, Rewritten when the file is another one than that of its place,
         Removed when it is gone.
         """
+        ...
+
+    def resumes(self) -> bool:
+        """Whether the file holds what was read up to its place, so that it may be read on though it is another one."""
         ...
 
     def end(self) -> Place:

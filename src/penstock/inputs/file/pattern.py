@@ -5,10 +5,28 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 _TOKEN = re.compile(r"\{(?P<name>[A-Za-z_]\w*)\}|(?P<star>\*+)|(?P<any>\?)|(?P<set>\[!?\]?[^\]]*\])")
 _UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp", "~")
 """How names end while a file is still being copied, downloaded or edited."""
+
+
+class Below(NamedTuple):
+    """A folder to look into."""
+
+    folder: str
+    part: int
+    """The part of the pattern that its entries are to match."""
+    values: Mapping[str, str]
+    """What the placeholders before stand for."""
+
+
+class Level(NamedTuple):
+    """What one folder holds."""
+
+    files: list[tuple[os.DirEntry[str], Mapping[str, str]]]
+    below: list[Below]
 
 
 class Pattern:
@@ -46,34 +64,38 @@ class Pattern:
 
     def walk(self) -> Iterator[tuple[os.DirEntry[str], Mapping[str, str]]]:
         """Yield each local file that matches, with what its placeholders stand for; raises OSError."""
-        seen = set()
-        for entry, values in self._walk(self.folder, 0):
-            if self.takes(entry.name) and entry.path not in seen:
-                seen.add(entry.path)
-                yield entry, values
+        seen, waiting = set(), [Below(self.folder, 0, {})]
+        while waiting:
+            below = waiting.pop()
+            level = self.look(below)
+            waiting += reversed(level.below)
+            for entry, values in level.files:
+                if entry.path not in seen:
+                    seen.add(entry.path)
+                    yield entry, values
 
-    def _walk(self, folder: str, at: int) -> Iterator[tuple[os.DirEntry[str], Mapping[str, str]]]:
-        deep, expression = self._parts[at]
-        last = at == len(self._parts) - 1
-        if deep and not last:
-            yield from self._walk(folder, at + 1)
-        for entry in _entries(folder):
-            if deep:
-                if entry.name.startswith("."):
-                    continue
-                if last and entry.is_file():
-                    yield entry, {}
-                elif entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(entry.path, at)
-            elif (found := expression.fullmatch(entry.name)) is not None:
-                if last and entry.is_file():
-                    yield entry, found.groupdict()
-                elif not last and entry.is_dir():
-                    for below, values in self._walk(entry.path, at + 1):
-                        yield below, {**found.groupdict(), **values}
+    def look(self, below: Below) -> Level:
+        """Return the files of one folder that match, and where to look next; raises OSError."""
+        deep, expression = self._parts[below.part]
+        last = below.part == len(self._parts) - 1
+        level = Level([], [Below(below.folder, below.part + 1, below.values)] if deep and not last else [])
+        for entry in entries_of(below.folder):
+            found = expression.fullmatch(entry.name) if not deep else None
+            if (found is None) if not deep else entry.name.startswith("."):
+                continue
+            values = {**below.values, **found.groupdict()} if found is not None else below.values
+            if last and entry.is_file():
+                if self.takes(entry.name):
+                    level.files.append((entry, values))
+            elif deep and entry.is_dir(follow_symlinks=False):
+                level.below.append(Below(entry.path, below.part, below.values))
+            elif not deep and not last and entry.is_dir():
+                level.below.append(Below(entry.path, below.part + 1, values))
+        return level
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def entries_of(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing if that is gone; raises OSError."""
     try:
         with os.scandir(folder or ".") as entries:
             # what was listed as "." is named as the pattern names it

@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from ... import framing
-from ...delivery import Decoder
 from ...errors import PermanentError
-from ...framing import Framing
 from ...metadata import VALUE
-from ...records import find_head, find_records
 from .compression import Decompressed
 from .content import Content, Damaged, LocalContent, Rewritten
 from .part import Part
-from .place import TAIL, Place, mark_of
-from .values import are_lines, are_lists
-from .values import cut as cut_values
+from .place import HEAD, TAIL, Place, hash_of, mark_of
+from .splitters import Cut, Splitter
 
 MAX_PAYLOAD_BYTES = 2 * framing.MOST_BYTES
 """The longest payload that is read: more than this is held at no time."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_HEAD = 1 << 20
 _EXCERPT = 120
+_STEP = 1 << 20
 _SCHEMA = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
-
-
-class Cut(NamedTuple):
-    """What was cut from the start of some data."""
-
-    payloads: pa.BinaryArray
-    taken: int
-    """How many bytes they took."""
-    within: int = 0
-    """What the splitter is to be told next time."""
-    rows: int | None = None
-    """How many rows they hold, where that is not one each."""
-    unended: int = 0
-    """How many bytes the last payload took whose end is still to come."""
-
-
-class Splitter(Protocol):
-    """Where the payloads of one file are."""
-
-    decoder: Decoder | None
-
-    def begin(self, content: Content, final: bool) -> int | None:
-        """Return where the first payload starts; None while that cannot be told."""
-        ...
-
-    def split(self, data: bytes, within: int, final: bool) -> Cut:
-        """Return the complete payloads at the start of ``data``; ``final`` takes an unfinished last one."""
-        ...
 
 
 class PayloadReader:
@@ -65,6 +29,7 @@ class PayloadReader:
         self._content, self._splitter, self._path, self._chunk = content, splitter, path, chunk
         self._place, self._version = place, version
         self._tail = self._before = b""  # the bytes before what is to come, and before the offset
+        self._head = b""
         self._begun = False
 
     def read(self, final: bool, version: str | None) -> Part | None:
@@ -74,7 +39,7 @@ class PayloadReader:
         if not self._begun:
             if not self._start(final):
                 return self._finished(final)
-        elif isinstance(self._content, LocalContent) and self._read_tail(self._behind) != self._tail:
+        elif isinstance(self._content, LocalContent) and not self._is_same():
             raise Rewritten
         data, cut, ended = self._cut(final, version)
         if not cut.taken:
@@ -119,12 +84,18 @@ class PayloadReader:
         begin = cut.taken - cut.unended
         self._tail = (self._before + data[max(0, cut.taken - TAIL) : cut.taken])[-TAIL:]
         self._before = (self._before + data[max(0, begin - TAIL) : begin])[-TAIL:]
-        return Place(
-            self._place.offset + cut.taken - cut.unended,
-            cut.within,
-            self._place.rows + rows - bool(cut.unended),
-            mark_of(self._tail),
+        missing = HEAD - len(self._head)
+        self._head += data[self._place.taken : cut.taken][:missing] if missing else b""
+        self._head = self._head[: self._place.offset + cut.taken]
+        return replace(
+            self._place,
+            offset=self._place.offset + begin,
+            within=cut.within,
+            rows=self._place.rows + rows - bool(cut.unended),
+            mark=mark_of(self._tail),
+            version="",
             taken=cut.unended,
+            head=hash_of(self._head),
         )
 
     def _is_again(self, data: bytes, cut: Cut, old: Place) -> bool:
@@ -134,10 +105,17 @@ class PayloadReader:
         first: bytes = cut.payloads[0].as_py()
         return first.rstrip(b"\r\n") == data[: old.taken].rstrip(b"\r\n")
 
-    @property
-    def _behind(self) -> int:
-        """The offset behind everything that was delivered."""
-        return self._place.offset + self._place.taken
+    def _is_same(self) -> bool:
+        """Whether the file still begins, and goes on before the offset, as it did when it was read."""
+        tail = self._read_tail(self._place.behind)
+        return tail == self._tail and self._content.read_at(0, len(self._head)) == self._head
+
+    def resumes(self) -> bool:
+        """Whether the file holds what was read before, so that it may be another one with the same contents."""
+        try:
+            return self._begun or self._start(True)
+        except (Rewritten, Damaged):
+            return False
 
     def _start(self, final: bool) -> bool:
         """Find out where the payloads begin, and that what was read of them before is still the same."""
@@ -148,10 +126,13 @@ class PayloadReader:
         if begin is None:
             return False
         offset = max(begin, self._place.offset)
+        self._head = self._content.read_at(0, min(HEAD, self._place.behind or begin))
+        if self._place.head and hash_of(self._head) != self._place.head:
+            raise Rewritten
         start = max(0, offset - TAIL)
         known = self._content.read_at(start, offset + self._place.taken - start)
         self._tail, self._before = known[-TAIL:], known[: offset - start]
-        if self._behind and mark_of(self._tail) != self._place.mark:
+        if self._place.behind and mark_of(self._tail) != self._place.mark:
             raise Rewritten
         self._place = replace(self._place, offset=offset, mark=mark_of(self._tail))
         self._begun = True
@@ -187,9 +168,12 @@ class PayloadReader:
         if not isinstance(self._content, LocalContent):
             return self._place.finished(self._version)
         while size and (last := self._content.read_at(size - 1, 1)) and last != b"\n":
-            start = max(0, size - _HEAD)
+            start = max(0, size - _STEP)
             size = start + self._content.read_at(start, size - start).rfind(b"\n") + 1
-        return Place(size, 0, 0, mark_of(self._read_tail(size))) if size else self._place
+        if not size:
+            return self._place
+        head = hash_of(self._content.read_at(0, min(HEAD, size)))
+        return replace(self._place, offset=size, mark=mark_of(self._read_tail(size)), head=head)
 
     def done(self) -> int:
         """How many bytes of the file were taken."""
@@ -197,117 +181,3 @@ class PayloadReader:
 
     def close(self) -> None:
         self._content.close()
-
-
-class Framed:
-    """Payloads as ``framing`` tells them apart."""
-
-    def __init__(self, kind: Framing, keep_ends: bool, decoder: Decoder | None = None) -> None:
-        self._kind, self._keep_ends, self.decoder = kind, keep_ends, decoder
-
-    def begin(self, content: Content, final: bool) -> int | None:
-        """Return where the first payload starts: behind a byte order mark, if these are lines."""
-        return _mark_size(content) if self._kind is Framing.LINES else 0
-
-    def split(self, data: bytes, within: int, final: bool) -> Cut:
-        """Return the complete payloads and the bytes they took."""
-        if self._kind is Framing.LINES:
-            return _lines(data, final, self._keep_ends)
-        if self._kind is Framing.LENGTH_DELIMITED and final:
-            cut = Cut(*framing.split(self._kind, data, final=False))
-            if cut.taken or not data:
-                return cut
-        return Cut(*framing.split(self._kind, data, final=final))
-
-
-class Records:
-    """The records of a CSV file, whose quoted fields may hold line breaks."""
-
-    def __init__(self, header: bool, delimiter: str | None, decoder_for: Callable[[bytes, str], Decoder]) -> None:
-        self._header, self._delimiter, self._decoder_for = header, delimiter, decoder_for
-        self.decoder: Decoder | None = None
-
-    def begin(self, content: Content, final: bool) -> int | None:
-        """Return where the first record starts, behind the header; None while the header is unfinished."""
-        begin = _mark_size(content)
-        if not self._header:
-            self._delimiter = self._delimiter or ","
-            self.decoder = self._decoder_for(b"", self._delimiter)
-            return begin
-        data = content.read_at(begin, _HEAD)
-        head = find_head(data, self._delimiter, final=final and len(data) < _HEAD)
-        if head is not None and head.record and head.size == len(data) and not data.endswith((b"\n", b"\r")):
-            self._decoder_for(head.record, head.delimiter)  # raises what cannot be a header
-            return None
-        if head is None:
-            if len(data) == _HEAD:
-                raise Damaged(f"the header is longer than {_HEAD} bytes")
-            return begin if final else None
-        self._delimiter = head.delimiter
-        self.decoder = self._decoder_for(head.record, head.delimiter)
-        return begin + head.size
-
-    def split(self, data: bytes, within: int, final: bool) -> Cut:
-        """Return the complete records, with their line ends, and the bytes they took."""
-        assert self._delimiter is not None
-        found = find_records(data, self._delimiter, final=final)
-        starts = np.concatenate(([0], found.ends)).astype(np.int32)
-        buffers = [None, pa.py_buffer(starts), pa.py_buffer(data)]
-        payloads = pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, buffers)
-        return Cut(payloads, int(starts[-1]), unended=int(starts[-1] - starts[-2]) if found.is_open else 0)
-
-
-def _lines(data: bytes, final: bool, keep_ends: bool) -> Cut:
-    """The lines at the start of some data."""
-    payloads, taken = framing.split(Framing.LINES, data, final=final, keep_ends=keep_ends)
-    return Cut(payloads, taken, unended=taken - 1 - data.rfind(b"\n", 0, taken) if taken else 0)
-
-
-class Documents:
-    """The values of a JSON file: one to a line, the elements of an array, or objects over several lines."""
-
-    _LINES, _ARRAY, _CLOSED, _SPREAD = 0, 1, 2, 3
-
-    def __init__(self, decoder: Decoder | None) -> None:
-        self.decoder = decoder
-        self._kind = self._LINES
-
-    def begin(self, content: Content, final: bool) -> int | None:
-        """Return where the first value starts; None while it cannot be told how the values follow one another."""
-        begin, step = _mark_size(content), 4096
-        head = content.read_at(begin, step)
-        while len(head) == step and not head.strip():
-            begin += step
-            head = content.read_at(begin, step)
-        blank = len(head) - len(head.lstrip())
-        if head[blank : blank + 1] == b"[" and not are_lists(content.read_at(begin + blank, _HEAD)):
-            self._kind = self._ARRAY
-            return begin + blank + 1
-        if not head.strip():
-            return begin if final else None
-        head = content.read_at(begin, _HEAD)
-        lines = are_lines(head.lstrip(), final or len(head) == _HEAD)
-        if lines is False:
-            self._kind = self._SPREAD
-        return None if lines is None else begin
-
-    def split(self, data: bytes, within: int, final: bool) -> Cut:
-        """Return the complete values, the bytes they took, and whether their array has ended."""
-        if self._kind == self._LINES:
-            return _lines(data, final, True)
-        if within == self._CLOSED or not data.strip():
-            if data.strip():
-                raise PermanentError("there is more behind the end of the array")
-            if final and self._kind == self._ARRAY and within != self._CLOSED:
-                raise PermanentError("the array is not closed: expected ']' at the end")
-            return Cut(pa.array([], pa.binary()), len(data), within)
-        found = cut_values(data, self._kind == self._ARRAY)
-        if final and not found.taken:
-            raise PermanentError("the last value is not complete, or is no JSON")
-        if found.closed and self._kind != self._ARRAY:
-            raise PermanentError("a bracket is closed that was never opened")
-        return Cut(found.payloads, found.taken, self._CLOSED if found.closed else 0)
-
-
-def _mark_size(content: Content) -> int:
-    return len(_BYTE_ORDER_MARK) if content.read_at(0, len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK else 0

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 TAIL = 256
 """How many bytes before the offset are remembered by their hash."""
+HEAD = 4096
+"""How many bytes at the start of a file are remembered by their hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,12 @@ class Place:
     """The version of the file that was read to its end; empty while it was not."""
     taken: int = 0
     """Bytes behind the offset that were delivered as a last payload whose end is still to come."""
+    head: str = ""
+    """The hash of the first bytes of those that were taken; empty where it is not known."""
+    born: int = 0
+    """When the file was made, in nanoseconds since 1970; 0 where that is not known."""
+    path: str = ""
+    """Where the file was when it was read."""
 
     @classmethod
     def load(cls, saved: Any) -> Self:
@@ -34,8 +42,22 @@ class Place:
 
     def dump(self) -> list[Any]:
         """Return it as JSON can hold it."""
-        dumped = [self.offset, self.within, self.rows, self.mark, self.version, self.taken]
-        return dumped if self.taken else dumped[:5]
+        return [*(getattr(self, slot) for slot in self.__slots__)]
+
+    @property
+    def behind(self) -> int:
+        """The offset behind everything that was delivered."""
+        return self.offset + self.taken
+
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing of the file was taken, nor its end seen."""
+        return not (self.behind or self.within or self.version)
+
+    @property
+    def modified(self) -> int:
+        """When the version that was read to its end was written, in nanoseconds since 1970; 0 if none was."""
+        return int(self.version.rpartition(":")[2] or 0) if self.version.count(":") == 1 else 0
 
     def finished(self, version: str) -> Place:
         """The same place, as the end of this version of the file."""
@@ -44,4 +66,9 @@ class Place:
 
 def mark_of(tail: bytes) -> str:
     """Return the mark of the bytes before an offset."""
-    return blake2b(tail[-TAIL:], digest_size=6).hexdigest()
+    return hash_of(tail[-TAIL:])
+
+
+def hash_of(data: bytes) -> str:
+    """Return a short hash."""
+    return blake2b(data, digest_size=6).hexdigest()

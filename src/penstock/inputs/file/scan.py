@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import pyarrow as pa
-
+from ...context import Context
 from ...errors import PermanentError
-from ...metadata import VALUE
-from .content import Damaged, Removed, Rewritten, Unreadable
+from .content import Damaged, Removed, Replaced, Rewritten, Unreadable
+from .followed import Followed, Readers, Step
+from .generations import Generations
 from .listing import Found, Listing
-from .part import FileReader, Part
+from .part import FileReader, Part, naming
 from .place import Place
 
-_MAX_OPEN = 256
-"""How many files of a followed folder are held open, so that they can be read to the end once deleted."""
 _TURN = 8
 """How many parts of a growing file are read before the next file has its turn."""
 _MAX_PARTS = 128
@@ -27,41 +24,6 @@ _MAX_MISSES = 3
 """How many times in a row a file must not be found before it is taken for deleted."""
 _REQUEUED = Part(Place())
 """Stands for a file that is to be opened anew."""
-_PATH = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
-
-
-@dataclass(slots=True, eq=False)
-class Followed:
-    """One file and how far it was read."""
-
-    found: Found
-    place: Place
-    grows: bool
-    """Whether it can be read while it is written; otherwise it is taken once it no longer changes."""
-    reader: FileReader | None = None
-    seen: str = ""
-    """The version that was last read to its end."""
-    seen_whole: bool = False
-    """Whether that took an unended last line, too."""
-    changed: float = 0.0
-    """When it was last seen to have changed, on the monotonic clock."""
-    gone: bool = False
-    """Whether its path no longer leads to it: it was renamed or deleted."""
-    not_before: float = 0.0
-    """Until when it is let alone, on the monotonic clock."""
-    misses: int = 0
-    """How often it could not be found since it was last listed."""
-    turns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What was found out in one go."""
-
-    parts: list[tuple[Followed, Part]]
-    retired: list[str]
-    """Files that are gone and whose places need no longer be kept."""
-    ended: bool = False
 
 
 class Scan:
@@ -73,27 +35,34 @@ class Scan:
         open_reader: Callable[[Found, Place], FileReader],
         grows: Callable[[Found], bool],
         saved: Mapping[str, Place],
-        log: logging.Logger,
+        context: Context,
         *,
         follow: bool,
         interval: float,
         settle: float,
         weight: int,
     ) -> None:
-        self._listing, self._open_reader, self._grows, self._log = listing, open_reader, grows, log
+        self._listing, self._open_reader, self._grows = listing, open_reader, grows
+        self._log, self._report_gap = context.log, context.report_gap
         self._follow, self._interval, self._settle, self._weight = follow, interval, settle, weight
         self._patience = max(settle, _MAX_MISSES * interval)
         """How long a file that is gone is waited for: it may come back, or be written still."""
         self._saved = dict(saved)
+        self._generations = Generations(listing, open_reader, saved)
         self._files: dict[str, Followed] = {}
+        self._waiting: dict[str, Followed] = {}
+        """Those in which there is something to read, now or in a while."""
         self._work: deque[Followed] = deque()
-        self._open: OrderedDict[str, Followed] = OrderedDict()
+        self._readers = Readers(open_reader)
         self._retired: list[str] = []
+        self._seen: list[Found] = []
         self._polled = float("-inf")
+        self.total = 0
+        """The bytes of all files there were at first."""
 
     @property
     def files(self) -> list[Found]:
-        """The files there were when they were last listed."""
+        """The files that are followed."""
         return [file.found for file in self._files.values()]
 
     def taken(self) -> dict[str, int]:
@@ -103,53 +72,122 @@ class Scan:
             if file.place.version == file.found.version
             else min(file.place.offset, file.found.size)
             for key, file in self._files.items()
-            if file.place != Place()
+            if not file.place.is_start
         }
 
     def poll(self) -> None:
-        """List the files, and note which are new, changed or gone; raises TransientError or ConnectionLost."""
-        found = self._listing.find()
+        """Note which files are new, changed or gone; raises TransientError or ConnectionLost."""
+        changes = self._listing.changes()
         first, now = self._polled == float("-inf"), time.monotonic()
         self._polled = now
-        keys = {file.key for file in found}
-        self._note_gone(keys, [file.path for file in found], first)
-        for file in found:
-            self._note(file, now)
-        queued = set(map(id, self._work))
-        files = sorted(self._files.values(), key=lambda file: not file.gone)  # an old file before its successor
-        self._work.extend(file for file in files if id(file) not in queued and self._is_due(file, now))
+        strangers = []
+        for found in changes.found:
+            if found.slot and found.key not in self._files and found.key not in self._saved:
+                strangers.append(found)
+            else:
+                self._note(found, now)
+        for key in changes.gone & self._files.keys():
+            self._files[key].gone, self._files[key].changed = True, now
+            self._waiting[key] = self._files[key]
+        self._look_for_gone(first, now)
+        for found in self._generations.unseen(changes, strangers, self._files):
+            self._follow_new(found, Place(), now)
+        if first:
+            self.total = sum(file.found.size for file in self._files.values())
+        self._queue(now)
 
     def _note(self, found: Found, now: float) -> None:
         known = self._files.get(found.key)
+        if known is not None and known.found.born != found.born:
+            self._vanish(found.key, known.place, known.found.path, now)
+            known = None
         if known is None:
-            place = self._saved.pop(found.key, Place())
-            age = max(0.0, time.time() - found.modified)
-            self._files[found.key] = Followed(found, place, self._grows(found), changed=now - age)
+            place = self._saved.pop(found.key, None)
+            if place is not None and found.born and place.born and place.born != found.born:
+                self._vanish(found.key, place, found.path, now)
+                place = None
+            self._follow_new(found, place or Place(), now)
             return
         if known.found.version != found.version:
             known.changed = now
+        if known.found.path != found.path:
+            self._see(found)
         known.found, known.gone, known.misses = found, False, 0
+        self._waiting[found.key] = known
 
-    def _note_gone(self, keys: set[str], paths: list[str], first: bool) -> None:
-        missing = {key: file for key, file in self._files.items() if key not in keys}
-        unlisted = self._saved.keys() - keys if first else set()
-        if not missing and not unlisted:
+    def _follow_new(self, found: Found, place: Place, now: float, *, gone: bool = False) -> None:
+        age = max(0.0, time.time() - found.modified)
+        file = Followed(found, place, self._grows(found), changed=now if gone else now - age, gone=gone)
+        self._files[found.key] = self._waiting[found.key] = file
+        self._see(found)
+
+    def _see(self, found: Found) -> None:
+        """Have a file of a followed path kept at once: also an empty one that is rotated later is then missed."""
+        if self._generations.path is not None:
+            self._seen.append(found)
+
+    def _look_for_gone(self, first: bool, now: float) -> None:
+        """Find the files that are no longer listed by their inode, beside those that are."""
+        gone = {key: file for key, file in self._waiting.items() if file.gone}
+        unlisted = dict(self._saved) if first else {}
+        self._saved = {} if first else self._saved
+        if not gone and not unlisted:
             return
-        paths += [file.found.path for file in missing.values()]
-        moved = self._listing.moved({*missing, *unlisted}, paths)
-        for key, file in missing.items():
-            if not file.gone or key in moved:
-                was = file.found.version
-                file.found = replace(moved.get(key, file.found), placeholders=file.found.placeholders)
-                if not file.gone or file.found.version != was:
-                    file.changed = time.monotonic()
-                file.gone = True
-        for key in unlisted:
-            place = self._saved.pop(key)
-            if key in moved and self._grows(moved[key]) and moved[key].size > place.offset:
-                self._files[key] = Followed(moved[key], place, True, gone=True, changed=time.monotonic())
+        paths = {file.found.path for file in (gone or self._files).values()} | {
+            place.path for place in unlisted.values() if place.path
+        }
+        moved = self._listing.moved({*gone, *unlisted}, paths)
+        for key in gone.keys() & moved.keys():
+            file, version = gone[key], gone[key].found.version
+            file.found = replace(moved[key], placeholders=file.found.placeholders)
+            file.changed = file.changed if file.found.version == version else now
+        for key, place in unlisted.items():
+            if key not in moved:
+                self._vanish(key, place, place.path or self._generations.path or "", now)
             else:
-                self._retired.append(key)
+                self._follow_new(moved[key], place, now, gone=True)
+
+    def _vanish(self, key: str, place: Place, path: str, now: float, *, is_read: bool | None = None) -> None:
+        """Read a file that is gone on in a copy of it, where it was packed or copied; else tell what may be missing."""
+        is_current = self._generations.is_current(key) and key not in self._files
+        if (known := self._files.pop(key, None)) is not None:
+            self._readers.close(known)
+            known.is_retired = True
+        self._waiting.pop(key, None)
+        self._retired.append(key)
+        if self._follow_copy(place, path, now):
+            return
+        if is_current:
+            self._report_gap(
+                f"{path} was replaced while nothing read it, and where it is now is not known: "
+                f"what was written to it behind byte {place.behind} was not read"
+            )
+        elif not (is_read if is_read is not None else place.version or place.is_start):
+            self._report_gap(f"{path or key} is gone, and was read only up to byte {place.behind}")
+
+    def _follow_copy(self, place: Place, path: str, now: float) -> bool:
+        """Read on in a copy of a file whose contents are no longer where they were; returns whether there is one."""
+        copy = self._generations.copy_of(place, path, self._files)
+        if copy is not None:
+            outside = self._generations.path is None
+            self._follow_new(copy, replace(place, born=0, version=""), now, gone=outside)
+            for found in self._generations.after(copy, self._files):
+                self._follow_new(found, Place(), now)
+        return copy is not None
+
+    def _queue(self, now: float) -> None:
+        """Queue the files in which there may be something to read: an old one before its successor."""
+        ready = []
+        for key, file in list(self._waiting.items()):
+            if file.is_queued:
+                continue
+            if file.is_done:
+                del self._waiting[key]
+            elif self._is_due(file, now):
+                ready.append(file)
+        for file in self._generations.oldest_first(ready):
+            file.is_queued = True
+            self._work.append(file)
 
     def _is_due(self, file: Followed, now: float) -> bool:
         """Whether there may be something to read in a file."""
@@ -157,10 +195,8 @@ class Scan:
             return False
         if file.gone:
             return True
-        if file.place.version == file.found.version:
-            return False
         if file.seen == file.found.version:
-            return not file.seen_whole and self._is_settled(file, now)
+            return self._is_settled(file, now)
         return not self._follow or file.grows or now - file.changed >= self._interval
 
     def _is_settled(self, file: Followed, now: float) -> bool:
@@ -171,7 +207,7 @@ class Scan:
         """Go to the end of every file there is, and return those places; an unfinished last line stays to be read."""
         skipped = []
         for key, file in self._files.items():
-            if file.place == Place():
+            if file.place.is_start:
                 reader = self._open_reader(file.found, file.place)
                 file.place = reader.end()
                 reader.close()
@@ -189,6 +225,9 @@ class Scan:
         weight = 0
         while self._work and weight < self._weight and len(parts) < _MAX_PARTS:
             file = self._work[0]
+            if file.is_retired:
+                self._work.popleft()
+                continue
             try:
                 part = self._read(file)
             except Exception:
@@ -198,8 +237,8 @@ class Scan:
             if part is _REQUEUED:
                 break
             if part is None:
-                self._work.remove(file)
-                file.turns = 0
+                self._work.popleft()
+                file.turns, file.is_queued = 0, False
                 continue
             parts.append((file, part))
             weight += _weight(part)
@@ -207,24 +246,25 @@ class Scan:
             if self._follow and not file.gone and file.turns % _TURN == 0:
                 self._work.rotate(-1)
         retired, self._retired = self._retired, []
-        return Step(parts, retired, not self._follow and not self._work)
+        seen, self._seen = self._seen, []
+        return Step(parts, retired, seen, not self._follow and not self._work)
 
     def _read(self, file: Followed) -> Part | None:
         """Return the next part of a file, or None when it has none for now."""
         if file.reader is None and file.place.version == file.found.version:
-            if file.gone:
+            if file.gone and (not self._follow or self._is_settled(file, time.monotonic())):
                 self._retire(file)
             return None
         now = time.monotonic()
         final = not self._follow or not file.grows or self._is_settled(file, now)
         listed = file.found.version if self._follow and file.grows and not file.gone else None
         try:
-            part = self._reader(file).read(final, listed)
+            part = self._readers.of(file).read(final, listed)
         except Removed:
             self._miss(file, now)
             return None
-        except Rewritten:
-            return self._begin_anew(file)
+        except Rewritten as rewritten:
+            return self._begin_anew(file, isinstance(rewritten, Replaced))
         except PermanentError as error:
             return self._damaged(file, error if isinstance(error, Damaged) else Damaged(str(error)), now)
         except Unreadable as unreadable:
@@ -234,6 +274,8 @@ class Scan:
             file.not_before = now + self._settle
             return None
         if part is not None:
+            if part.place.path != file.found.path:
+                part = replace(part, place=replace(part.place, path=file.found.path))
             file.place = part.place
             if file.gone:
                 file.changed = now
@@ -242,73 +284,63 @@ class Scan:
         if file.gone and final:
             self._retire(file)
         elif not file.grows or not self._follow:
-            self._close(file)
+            self._readers.close(file)
         return None
 
-    def _reader(self, file: Followed) -> FileReader:
-        if file.reader is None:
-            file.reader = self._open_reader(file.found, file.place)
-            self._open[file.found.key] = file
-            while len(self._open) > _MAX_OPEN:
-                self._close(next(iter(self._open.values())))
-        self._open.move_to_end(file.found.key)
-        return file.reader
-
-    def _begin_anew(self, file: Followed) -> Part | None:
-        self._close(file)
-        if file.gone:
-            self._retire(file)  # its inode was given to another file
+    def _begin_anew(self, file: Followed, replaced: bool) -> Part | None:
+        """Read a file from its start whose contents are others by now; those before are looked for in a copy."""
+        self._readers.close(file)
+        now, place, path = time.monotonic(), file.place, file.found.path
+        if file.gone:  # its inode was given to another file
+            self._vanish(file.found.key, place, path, now)
             return None
-        found = next((found for found in self._listing.find() if found.key == file.found.key), None)
+        found = self._listing.find_again(file.found)
         if found is None:
-            self._miss(file, time.monotonic())
+            self._miss(file, now)
             return None
         self._log.warning("%s was truncated or rewritten: it is read from its start", found.path)
         if found.version != file.found.version:
-            file.changed = time.monotonic()
+            file.changed = now
         file.found, file.place, file.seen, file.seen_whole = found, Place(), "", False
+        if self._follow_copy(place, path, now):
+            self._queue(now)
+        elif not place.version or (replaced and self._generations.is_current(found.key)):
+            self._report_gap(f"{path} was truncated or replaced, and had been read only up to byte {place.behind}")
         return _REQUEUED if not self._follow or file.grows else None
 
     def _miss(self, file: Followed, now: float) -> None:
         """Look for a file once more with the next listings: it may only have been renamed while it was looked for."""
         file.misses += 1
-        if not self._follow or file.misses >= _MAX_MISSES:
-            self._lost(file)
+        if not self._follow or (file.gone and file.misses >= _MAX_MISSES):
+            self._lost(file, now)
         file.not_before = now + self._interval
 
-    def _lost(self, file: Followed) -> None:
-        if file.seen != file.found.version and file.place.version != file.found.version:
-            self._log.warning("%s was removed before it was read to its end", file.found.path)
-        self._retire(file)
+    def _lost(self, file: Followed, now: float) -> None:
+        is_read = file.seen == file.found.version or file.place.version == file.found.version
+        self._vanish(file.found.key, file.place, file.found.path, now, is_read=is_read)
 
     def _damaged(self, file: Followed, damage: Damaged, now: float) -> Part | None:
         """Say what cannot be read, unless it may only be that the file is still being copied."""
         if self._follow and not file.gone and now - file.changed < self._settle:
-            self._close(file)
+            self._readers.close(file)
             file.not_before = file.changed + self._settle
             return None
         row = file.place.rows
         file.place = damage.place or file.place.finished(file.found.version)
         if damage.place is None or damage.place.version:
-            self._close(file)
-        batch = pa.RecordBatch.from_arrays([pa.array([file.found.path.encode()], pa.binary())], schema=_PATH)
-        return Part(file.place, row, batch, error=damage)
-
-    def _close(self, file: Followed) -> None:
-        self._open.pop(file.found.key, None)
-        if file.reader is not None:
-            file.reader.close()
-            file.reader = None
+            self._readers.close(file)
+        return naming(file.found.path, file.place, row, damage)
 
     def _retire(self, file: Followed) -> None:
-        self._close(file)
+        self._readers.close(file)
+        file.is_retired = True
+        self._waiting.pop(file.found.key, None)
         self._files.pop(file.found.key, None)
         self._retired.append(file.found.key)
 
     def close(self) -> None:
         """Close all files."""
-        for file in list(self._open.values()):
-            self._close(file)
+        self._readers.close_all()
 
 
 def _weight(part: Part) -> int:

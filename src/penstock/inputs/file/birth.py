@@ -1,0 +1,39 @@
+"""When a file was made: two files may have the same inode one after the other, and the same contents."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Any
+
+_EMPTY_PATH = 0x1000
+_HERE = -100
+_BIRTH = 0x800
+_OFFSET = 80
+"""Where the time of birth is in what ``statx`` returns."""
+
+
+def birth_of(file: int | str) -> int:
+    """Return when a file was made, open or by its path, in nanoseconds since 1970; 0 where nobody tells."""
+    if (told := getattr(os.stat(file), "st_birthtime", None)) is not None:
+        return int(told * 1e9)
+    if _statx is None:
+        return 0
+    found = ctypes.create_string_buffer(256)
+    where = (file, b"", _EMPTY_PATH) if isinstance(file, int) else (_HERE, os.fsencode(file), 0)
+    if _statx(*where, _BIRTH, found) != 0:
+        return 0
+    (mask,) = struct.unpack_from("=I", found)
+    seconds, nanoseconds = struct.unpack_from("=qI", found, _OFFSET)
+    return int(seconds) * 10**9 + int(nanoseconds) if mask & _BIRTH else 0
+
+
+def _find_statx() -> Any:
+    try:
+        return ctypes.CDLL(None).statx
+    except (AttributeError, OSError, TypeError):  # not this kind of system
+        return None
+
+
+_statx = _find_statx()

@@ -1,0 +1,113 @@
+"""The files that were one path after the other: which were missed, and where the contents of one are by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from .content import Damaged, Removed, Rewritten, Unreadable
+from .followed import Followed
+from .listing import Changes, Found, Listing
+from .local import follows, newest_first
+from .part import FileReader
+from .place import Place
+
+
+class Generations:
+    """What is known of the rotations of files, above all of the one path that is followed."""
+
+    def __init__(
+        self, listing: Listing, open_reader: Callable[[Found, Place], FileReader], saved: Mapping[str, Place]
+    ) -> None:
+        self._listing, self._open_reader = listing, open_reader
+        self.path = listing.path
+        """The one path that is followed; None for a pattern or a folder."""
+        current = [(place.born, key) for key, place in saved.items() if place.path in ("", self.path)]
+        self._current = max(current) if current and self.path is not None else None
+        self._last = saved[self._current[1]] if self._current is not None else Place()
+        self._at_path: tuple[int, str] | None = None
+
+    def is_current(self, key: str) -> bool:
+        """Whether a file was at the followed path when it was last listed, so that more may have been written to it."""
+        return self._current is not None and self._current[1] == key
+
+    def unseen(self, changes: Changes, strangers: Sequence[Found], files: Mapping[str, Followed]) -> list[Found]:
+        """Return those of the unknown rotated files that were at the path since it was last listed, the oldest first.
+
+        If the file that was there is found again, they are those that were rotated after it.
+        """
+        before, self._at_path = self._current, self._now_at_path(changes)
+        if self._at_path is not None:
+            self._current = self._at_path
+        if before is None or _is_same(before, self._at_path) or not strangers:
+            return []
+        known = files.get(before[1])
+        known = known if known is not None and _is_same(before, (known.found.born, before[1])) else None
+        newest = self._newest_known(known, files)
+        last = known.place if known is not None else self._last
+        unseen = [
+            found
+            for found in strangers
+            if found.key not in files and (follows(found, newest) if newest is not None else _is_later(found, last))
+        ]
+        return newest_first(unseen)[::-1]
+
+    def _now_at_path(self, changes: Changes) -> tuple[int, str] | None:
+        for found in changes.found:
+            if found.path == self.path:
+                return found.born, found.key
+        elsewhere = {*changes.gone, *(found.key for found in changes.found)}
+        return None if self._at_path is None or self._at_path[1] in elsewhere else self._at_path
+
+    def _newest_known(self, before: Followed | None, files: Mapping[str, Followed]) -> Found | None:
+        """The last rotated file of which we know: one that is followed, or a copy of the one that was at the path."""
+        known = [file.found for file in files.values() if file.found.slot and not file.gone]
+        if before is not None and before.gone and self.path is not None:
+            copy = self.copy_of(before.place, self.path, files)
+            known += [copy] if copy is not None else []
+        return newest_first(known)[0] if known else None
+
+    def copy_of(self, place: Place, path: str, files: Mapping[str, Followed]) -> Found | None:
+        """Return the rotated file beside ``path``, packed or not, that goes on where another was left."""
+        if not place.behind or not path:
+            return None
+        for found in self._listing.rotated(path):
+            if found.key in files or (found.compression is None and found.size < place.behind):
+                continue
+            try:
+                with closing(self._open_reader(found, replace(place, born=0, version=""))) as reader:
+                    if reader.resumes():
+                        return found
+            except (Damaged, Removed, Rewritten, Unreadable):
+                continue
+        return None
+
+    def after(self, copy: Found, files: Mapping[str, Followed]) -> list[Found]:
+        """Return the unknown files that were rotated away from the followed path after ``copy``, the oldest first."""
+        rotated = self._listing.rotated(self.path) if self.path is not None else []
+        return [found for found in rotated[::-1] if found.key not in files and follows(found, copy)]
+
+    def oldest_first(self, files: Sequence[Followed]) -> list[Followed]:
+        """Sort files so that one that was rotated is read before those that came after it."""
+        rotated = {file.found.key: file for file in files if file.found.slot and not file.gone}
+        ordered = newest_first([file.found for file in rotated.values()])[::-1]
+        return [
+            *(file for file in files if file.gone),
+            *(rotated[found.key] for found in ordered),
+            *(file for file in files if not file.gone and not file.found.slot),
+        ]
+
+
+def _is_same(one: tuple[int, str], other: tuple[int, str] | None) -> bool:
+    """Whether two files that were at a path are the same: by their inode and, where it is known, their birth."""
+    return other is not None and one[1] == other[1] and (one[0] == other[0] or not (one[0] and other[0]))
+
+
+def _is_later(found: Found, last: Place) -> bool:
+    """Whether a file that is not packed came to be, or was written, after another was last read."""
+    if found.compression is not None:
+        return False
+    if found.born and last.born:
+        return found.born > last.born
+    return bool(last.modified) and found.modified * 1e9 > last.modified

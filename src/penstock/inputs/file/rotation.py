@@ -1,0 +1,47 @@
+"""The names that a log file is given when it is rotated: which are those of one file, and which is the newer."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SLOT = r"(?:\d[\d.:T_-]*|old)"
+_PACKED = r"(?:\.(?:gz|zst|bz2|xz))?"
+_MAX_NUMBER = 4
+"""How many digits a number has at most; what has more is a date."""
+
+
+class RotatedNames:
+    """The names ``app.log.1``, ``app.log-20260101.gz``, ``app-20260101.log`` and the like of one path."""
+
+    def __init__(self, path: str) -> None:
+        self.folder, self.name = os.path.dirname(path), os.path.basename(path)
+        stem, extension = os.path.splitext(self.name)
+        after = f"{re.escape(self.name)}[._-](?P<after>{_SLOT})"
+        within = f"{re.escape(stem)}[._-](?P<within>{_SLOT}){re.escape(extension)}"
+        self._expression = re.compile(f"(?:{after}|{within}){_PACKED}")
+
+    def slot_of(self, name: str) -> str | None:
+        """Return what tells a rotated file from others; None for a name that is not that of one."""
+        found = self._expression.fullmatch(name)
+        return None if found is None else found["after"] or found["within"]
+
+
+def is_newer(slot: str, modified: float, than_slot: str, than_modified: float) -> bool:
+    """Whether one rotated file was rotated after another: by number, by date, else by when they were written."""
+    number, than_number = _number(slot), _number(than_slot)
+    if number is not None and than_number is not None:
+        return number < than_number
+    if number is None and than_number is None:
+        return _digits(slot) > _digits(than_slot)
+    return modified > than_modified
+
+
+def _number(slot: str) -> int | None:
+    if slot == "old":
+        return 1
+    return int(slot) if slot.isdigit() and len(slot) <= _MAX_NUMBER else None
+
+
+def _digits(slot: str) -> str:
+    return re.sub(r"\D", "", slot)

@@ -1,0 +1,343 @@
+"""Rotation of a followed path: every generation is read once, or it is told that one is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import lzma
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.inputs.file.rotation import RotatedNames, is_newer
+
+from .files import Reading, followed
+
+FAST = {"follow": True, "poll_interval": "20ms", "settle_time": "200ms"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def rows(start: int, end: int) -> str:
+    return "".join(f"row {number}\n" for number in range(start, end))
+
+
+def append(file: Path, text: str) -> None:
+    with file.open("a") as opened:
+        opened.write(text)
+
+
+def pack(file: Path, to: Path, packed: Callable[[bytes], bytes] = gzip.compress) -> None:
+    to.write_bytes(packed(file.read_bytes()))
+    file.unlink()
+
+
+def twice(log: Path) -> None:
+    append(log, rows(100, 120))
+    log.rename(f"{log}.1")
+    log.write_text(rows(120, 200))
+    os.rename(f"{log}.1", f"{log}.2")
+    log.rename(f"{log}.1")
+    log.write_text(rows(200, 300))
+
+
+def four_times(log: Path) -> None:
+    append(log, rows(100, 120))
+    for number in range(4):
+        for old in range(number, 0, -1):
+            os.rename(f"{log}.{old}", f"{log}.{old + 1}")
+        log.rename(f"{log}.1")
+        log.write_text(rows(120 + 45 * number, 165 + 45 * number))
+
+
+def by_date(log: Path) -> None:
+    append(log, rows(100, 120))
+    log.rename(f"{log}-20260101")
+    log.write_text(rows(120, 200))
+    log.rename(f"{log}-20260102")
+    log.write_text(rows(200, 300))
+
+
+def packed(log: Path) -> None:
+    append(log, rows(100, 150))
+    pack(log, Path(f"{log}.1.gz"))
+    log.write_text(rows(150, 300))
+
+
+def packed_by_date(log: Path) -> None:
+    append(log, rows(100, 150))
+    pack(log, log.with_name("app-2026-01-01.log.xz"), lzma.compress)
+    log.write_text(rows(150, 300))
+
+
+def both_packed(log: Path) -> None:
+    append(log, rows(100, 120))
+    pack(log, Path(f"{log}.2.gz"))
+    log.write_text(rows(120, 200))
+    pack(log, Path(f"{log}.1.gz"))
+    log.write_text(rows(200, 300))
+
+
+def copied_and_truncated(log: Path) -> None:
+    append(log, rows(100, 200))
+    shutil.copy(log, f"{log}.1")
+    with log.open("r+") as file:
+        file.truncate()
+        file.write(rows(200, 300))
+
+
+def copied_and_packed(log: Path) -> None:
+    append(log, rows(100, 200))
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(log.read_bytes()))
+    with log.open("r+") as file:
+        file.truncate()
+        file.write(rows(200, 300))
+
+
+def once(log: Path) -> None:
+    append(log, rows(100, 200))
+    log.rename(f"{log}.1")
+    log.write_text(rows(200, 300))
+
+
+def under_another_name(log: Path) -> None:
+    append(log, rows(100, 200))
+    log.rename(log.with_name("kept by hand"))
+    log.write_text(rows(200, 300))
+
+
+ROTATIONS = [
+    twice,
+    four_times,
+    by_date,
+    packed,
+    packed_by_date,
+    both_packed,
+    copied_and_truncated,
+    copied_and_packed,
+    once,
+    under_another_name,
+]
+ALL = Counter(rows(0, 300).encode().splitlines())
+
+
+@pytest.mark.parametrize("rotate", ROTATIONS)
+@pytest.mark.parametrize("while_down", [False, True])
+@pytest.mark.parametrize("before", ["nothing", "older"])
+async def test_every_generation_is_read_once(
+    folder: Path, rotate: Callable[[Path], None], while_down: bool, before: str
+) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    if before == "older":
+        Path(f"{log}.9").write_text("older\n")
+        Path(f"{log}.8.gz").write_bytes(gzip.compress(b"old\n"))
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+        if not while_down:
+            rotate(log)
+            await follower.when(lambda: len(follower.rows) >= 300)
+            await asyncio.sleep(0.3)
+    found = Counter(follower.rows)
+    if while_down:
+        rotate(log)
+        async with followed(reading, note_gap=gaps.append) as follower:
+            await follower.when(lambda: len(follower.rows) >= 200)
+            await asyncio.sleep(0.3)
+        found += Counter(follower.rows)
+    assert found == ALL
+    assert gaps == []
+    async with followed(reading, note_gap=gaps.append) as follower:
+        append(log, "end\n")
+        await follower.until([b"end"])
+    assert gaps == []
+
+
+async def test_a_file_that_was_seen_empty_is_missed(folder: Path) -> None:
+    log = folder / "app.log"
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+        log.rename(f"{log}.1")
+        log.touch()
+        await asyncio.sleep(0.3)
+    append(log, rows(100, 200))
+    os.rename(f"{log}.1", f"{log}.2")
+    log.rename(f"{log}.1")
+    log.write_text(rows(200, 300))
+    async with followed(reading) as follower:
+        await follower.until(rows(100, 300).encode().splitlines())
+
+
+def to_another_folder(log: Path) -> None:
+    append(log, rows(100, 200))
+    (log.parent / "old").mkdir()
+    log.rename(log.parent / "old" / "app.log.1")
+    log.write_text(rows(200, 300))
+
+
+def deleted(log: Path) -> None:
+    append(log, rows(100, 200))
+    log.unlink()
+    log.write_text(rows(200, 300))
+
+
+@pytest.mark.parametrize("rotate", [to_another_folder, deleted])
+async def test_what_cannot_be_found_is_told(
+    folder: Path, rotate: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+    rotate(log)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(200, 300).encode().splitlines())
+    (gap,) = gaps
+    assert f"{log} was replaced while nothing read it" in gap
+    assert "rows may be missing" in caplog.text
+
+
+async def test_what_is_written_to_a_rotated_file_is_read_however_late(folder: Path) -> None:
+    log = folder / "app.log"
+    log.write_text("1\n")
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading) as follower:
+        await follower.until([b"1"])
+        log.rename(f"{log}.1")
+        log.write_text("2\n")
+        await follower.until([b"1", b"2"])
+        await asyncio.sleep(0.5)  # longer than settle_time
+        append(Path(f"{log}.1"), "late\n")
+        await follower.until([b"1", b"2", b"late"])
+    append(Path(f"{log}.1"), "later\n")
+    async with followed(reading) as follower:
+        await follower.until([b"later"])
+
+
+async def test_a_file_made_anew_with_the_same_contents_is_another_file(folder: Path) -> None:
+    file = folder / "a.jsonl"
+    file.write_text('{"id":1}\n')
+    reading = Reading({"path": f"{folder}/*", **FAST}, folder.parent)
+    for _ in range(5):  # the inode is mostly that of the file before
+        async with followed(reading) as follower:
+            await follower.until([{"id": 1}])
+        file.unlink()
+        file.write_text('{"id":1}\n')
+
+
+@pytest.mark.parametrize("growth", ["", "more\n"])
+async def test_a_file_overwritten_in_place_is_read_anew(folder: Path, growth: str) -> None:
+    file = folder / "a.txt"
+    tail = "tail\n" * 100
+    file.write_text("old\n" + tail)
+    reading = Reading({"path": f"{folder}/*", **FAST}, folder.parent)
+    async with followed(reading) as follower:
+        await follower.when(lambda: len(follower.rows) == 101)
+        with file.open("r+") as opened:
+            opened.write("new\n" + tail + growth)
+        await follower.when(lambda: len(follower.rows) == 202 + bool(growth))
+        assert follower.rows[101] == b"new"
+
+
+async def test_an_unread_rest_of_a_deleted_file_is_told(folder: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(rows(0, 100))
+    gaps: list[str] = []
+    reading = Reading({"path": f"{folder}/*", "chunk_size": 16}, folder.parent)
+    await reading.all(most=3)
+    (folder / "a.txt").unlink()
+    await reading.all(note_gap=gaps.append)
+    (gap,) = gaps
+    assert gap.startswith(f"{folder}/a.txt is gone, and was read only up to byte ")
+
+
+OPERATIONS = st.lists(
+    st.sampled_from(["append", "append", "read", "read", "crash", "rotate", "pack", "copy", "delete"]), max_size=14
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OPERATIONS)
+def test_each_line_comes_once_unless_a_gap_is_told(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("rotation")
+    log, written, found, gaps = folder / "logs" / "app.log", list[bytes](), list[bytes](), list[str]()
+    log.parent.mkdir()
+    log.touch()
+    reading = Reading({"path": str(log), "chunk_size": 64}, folder)
+    was_read = False  # of what was only ever seen empty, a copy cannot be told from a file that is not ours
+    for step in ["read", *steps, "append", "read", "read"]:
+        if step == "copy" and not was_read:
+            step = "rotate"
+        was_read = bool(log.stat().st_size) if step == "read" else was_read and step in ("append", "crash", "copy")
+        if step == "append":
+            lines = [b"line %d" % number for number in range(len(written), len(written) + 10)]
+            written += lines
+            append(log, "".join(f"{line.decode()}\n" for line in lines))
+        elif step in ("read", "crash"):
+            rows = asyncio.run(
+                reading.all(ack=step == "read", most=None if step == "read" else 1, note_gap=gaps.append)
+            )
+            found += rows if step == "read" else []
+        elif step == "copy":
+            shift(log)
+            shutil.copy(log, f"{log}.1")
+            os.truncate(log, 0)
+        else:
+            shift(log)
+            log.rename(f"{log}.1")
+            log.touch()
+            if step == "pack":
+                pack(Path(f"{log}.1"), Path(f"{log}.1.gz"))
+            elif step == "delete":
+                Path(f"{log}.1").unlink()
+    assert not Counter(found) - Counter(written), steps  # never twice
+    assert gaps or Counter(found) == Counter(written), steps
+
+
+def shift(log: Path) -> None:
+    for number in range(20, 0, -1):
+        for packed in ("", ".gz"):
+            if os.path.exists(f"{log}.{number}{packed}"):
+                os.rename(f"{log}.{number}{packed}", f"{log}.{number + 1}{packed}")
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [
+        ("app.log.1", "1"),
+        ("app.log.12.gz", "12"),
+        ("app.log-20260101", "20260101"),
+        ("app.log.2026-01-01_12.zst", "2026-01-01_12"),
+        ("app-20260101.log.gz", "20260101"),
+        ("app.log.old", "old"),
+        ("app.log", None),
+        ("app.log.bak", None),
+        ("app.log.1.txt", None),
+        ("application.log.1", None),
+        ("app.log.1.gz.part", None),
+    ],
+)
+def test_names_of_rotated_files(name: str, slot: str | None) -> None:
+    assert RotatedNames("logs/app.log").slot_of(name) == slot
+
+
+def test_which_of_two_rotated_files_is_newer() -> None:
+    assert is_newer("1", 0, "2", 9)
+    assert is_newer("9", 0, "10", 9)
+    assert is_newer("20260102", 0, "20260101", 9)
+    assert is_newer("2026-01-02", 0, "20260101", 9)
+    assert is_newer("1", 9, "20260101", 0)
