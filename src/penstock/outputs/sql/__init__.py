@@ -12,8 +12,9 @@ from ...component import Output, TransactionalWriter
 from ...context import Context
 from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
+from .parts import Target
 from .session import Session
-from .writer import SqlWriter, Target
+from .writer import SqlWriter
 
 
 class Sql(Output, type="sql"):
@@ -28,10 +29,19 @@ class Sql(Output, type="sql"):
     text, bytes, decimals, dates, times, timestamps and durations keep their type; lists, structs and maps are kept as
     JSON. A column of which only nulls came so far is made when its type is known. Where a table exists its columns
     decide: a value that fits without loss is converted (a whole number in a column of fractions, a number as text),
-    a column of whole numbers is widened for a fraction, and a row that does not fit is refused with the reason
-    while the others are written. PostgreSQL keeps microseconds, and so do DuckDB in times of day and where there is
-    a zone, and SQLite in times of day: what is finer is cut. SQLite keeps no sign of a zero. `__meta_*` columns are
-    left out.
+    and a column of whole numbers that is no key is widened for a fraction, if all that is in it stays exact.
+    PostgreSQL keeps microseconds, and so do DuckDB in times of day and where there is a zone, and SQLite in times of
+    day: what is finer is cut. SQLite keeps no sign of a zero. `__meta_*` columns are left out.
+
+    A field that a row lacks is not written: a new row takes the default of the column, and a row whose `key` is there
+    already keeps its value; a field that is null is written as NULL. JSON tells the two apart, also through `filter`,
+    buffers and `SELECT *`; behind a query that names its columns, what is null is null.
+
+    A row that does not fit is refused with its own reason, and nothing else: a value that the column cannot hold
+    exactly, a time outside of the years 1 to 9999 (DuckDB has more), a name that the database does not take as a
+    column (empty, with control characters, too long, a system column), two names that are one to SQLite and DuckDB
+    because they differ by case alone, a column more than a table can have (2000 in SQLite, 1600 in PostgreSQL), a
+    constraint. A null in a column that is not there loses nothing, whatever its name.
 
     `table_name` may be computed for each row, so that the rows of a batch go to several tables. Such a name cannot
     reach another schema or a table of the database itself; a constant one may name a schema, as in `public.readings`.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import decimal
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -12,8 +14,11 @@ import pyarrow.types as is_
 
 from ... import iso8601
 from ...component import Codec
+from ...errors import PermanentError
 
-_MISFITS = (ValueError, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError)
+_MISFITS = (ValueError, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError, PermanentError)
+Years: TypeAlias = tuple[int, int]
+"""The first and the last year of which a database keeps times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,14 @@ class Column:
     """It holds JSON, which is sent as text."""
     takes: str = ""
     """SQLite: `number` takes whole and fractional ones, `any` takes what comes."""
+    has_default: bool = False
+    """The database fills in a value of its own where a row has none."""
+    is_required: bool = False
+    """A row must have a value, and the database has none of its own."""
+
+
+PRINTABLE_YEARS: Years = (1, 9999)
+"""The years of times that are text: what has more or fewer digits than four is no ISO 8601, and sorts wrongly."""
 
 
 class Misfit(ValueError):
@@ -45,46 +58,67 @@ def plain(values: pa.Array) -> pa.Array:
     return values
 
 
-def convert(values: pa.Array, column: Column) -> tuple[pa.Array, dict[int, str]]:
+def convert(values: pa.Array, column: Column, years: Years) -> tuple[pa.Array, dict[int, str]]:
     """Convert values to the column's type; return them and, by row index, why a value does not fit."""
     bad: dict[int, str] = {}
-    pieces = _fit(values, column, 0, len(values), bad)
+    pieces = _fit(values, column, years, 0, len(values), bad)
     return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), bad
 
 
-def _fit(values: pa.Array, column: Column, start: int, rows: int, bad: dict[int, str]) -> list[pa.Array]:
+def _fit(values: pa.Array, column: Column, years: Years, start: int, rows: int, bad: dict[int, str]) -> list[pa.Array]:
     piece = values.slice(start, rows)
     try:
-        return [cast(piece, column)]
+        return [_check_years(cast(piece, column), years)]
     except _MISFITS:
         if rows > 1:
             half = rows // 2
-            left = _fit(values, column, start, half, bad)
-            return left + _fit(values, column, start + half, rows - half, bad)
-        bad[start] = f"column {column.name}: expected {expected(column)}, got {_excerpt(piece[0])}"
+            left = _fit(values, column, years, start, half, bad)
+            return left + _fit(values, column, years, start + half, rows - half, bad)
+        bad[start] = f"column {column.name}: expected {expected(column, years, values.type)}, got {_excerpt(piece[0])}"
         return [pa.nulls(1, column.type)]
+
+
+def _check_years(values: pa.Array, years: Years) -> pa.Array:
+    """Raise Misfit for a time of a year that the database cannot keep."""
+    kind = values.type
+    if not (is_.is_timestamp(kind) or is_.is_date(kind)) or values.null_count == len(values):
+        return values
+    per_day = 1 if is_.is_date32(kind) else 86_400 * 10 ** _PER_SECOND["ms" if is_.is_date(kind) else kind.unit]
+    first, end = (_days_before(year) * per_day for year in (years[0], years[1] + 1))
+    least, most = pc.min_max(values.view(pa.int32() if is_.is_date32(kind) else pa.int64())).values()
+    if least.as_py() < first or most.as_py() >= end:
+        raise Misfit(f"a time beyond the years {years[0]} to {years[1]}")
+    return values
+
+
+def _days_before(year: int) -> int:
+    """Days from 1970 to the beginning of a year."""
+    past = year - 1
+    return past * 365 + past // 4 - past // 100 + past // 400 - 719_162
 
 
 def _excerpt(value: pa.Scalar) -> str:
     try:
         text = repr(value.as_py())
     except (ValueError, OverflowError):
-        text = f"a {value.type}"
+        text = f"a {value.type} beyond the calendar"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def expected(column: Column) -> str:
-    """Say in words what a column takes."""
+def expected(column: Column, years: Years, given: pa.DataType) -> str:
+    """Say in words what a column takes; of what is given in that kind already, how much of it."""
     kind = column.type
+    calendar = f" of the years {years[0]} to {years[1]}" if is_.is_timestamp(given) or is_.is_date(given) else ""
+    exact = " that 64 bits hold exactly" if is_number(given) else ""
     tests = [
         (column.json, "JSON"),
         (is_.is_boolean(kind), "true or false"),
         (is_.is_integer(kind) and not column.takes, f"a whole number that fits {kind}"),
-        (is_.is_integer(kind) or is_.is_floating(kind), "a number"),
+        (is_.is_integer(kind) or is_.is_floating(kind), f"a number{exact}"),
         (is_.is_decimal(kind), f"a number that fits {kind}"),
-        (is_.is_date(kind), "a date"),
+        (is_.is_date(kind), f"a date{calendar}"),
         (is_.is_time(kind), "a time"),
-        (is_.is_timestamp(kind), "a timestamp"),
+        (is_.is_timestamp(kind), f"a timestamp{calendar}"),
         (is_.is_duration(kind), "a duration"),
         (is_binary(kind), "bytes"),
     ]
@@ -127,11 +161,34 @@ def _boolean(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _number(values: pa.Array, target: pa.DataType) -> pa.Array:
-    if not (is_number(values.type) or is_.is_boolean(values.type)):
-        raise Misfit(f"a {values.type}")
-    if is_.is_floating(target) and is_.is_decimal(values.type):
-        return values.cast(pa.string()).cast(target)
-    return values.cast(target)
+    source = values.type
+    if not (is_number(source) or is_.is_boolean(source)):
+        raise Misfit(f"a {source}")
+    if is_.is_floating(target) and is_.is_decimal(source):
+        return _fractions(values.cast(pa.string()), target)
+    found = values.cast(target)
+    if is_.is_floating(source) and is_.is_floating(target) and target.bit_width < source.bit_width:
+        whole = pc.and_(pc.equal(pc.floor(values), values), pc.is_finite(values))
+        if not pc.all(pc.or_(pc.invert(whole), pc.equal(found.cast(source), values))).as_py():
+            raise Misfit("a number that the column would round or cannot hold")
+    return found
+
+
+_EXACT_DIGITS = 15
+"""Every decimal number of so many digits comes back from a float64 as it was."""
+
+
+def _fractions(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Read numbers that are written out as floats; raises Misfit if one would come back as another."""
+    found = texts.cast(target)
+    long = pc.greater(pc.utf8_length(texts), _EXACT_DIGITS).fill_null(False)
+    if pc.any(long).as_py():
+        for text, number in zip(texts.filter(long).to_pylist(), found.filter(long).to_pylist(), strict=True):
+            with contextlib.suppress(decimal.InvalidOperation):
+                written = decimal.Decimal(text)
+                if written.is_finite() and decimal.Decimal(repr(number)) != written:
+                    raise Misfit("more digits than the column has")
+    return found
 
 
 def _decimal(values: pa.Array, target: pa.DataType) -> pa.Array:
@@ -200,7 +257,7 @@ def _parsed(values: pa.Array, target: pa.DataType) -> pa.Array:
         return _time(moments.cast(pa.time64("ns")), target)
     if is_.is_duration(target):
         raise Misfit("a text")
-    return values.cast(target)
+    return _fractions(values, target) if is_.is_floating(target) else values.cast(target)
 
 
 def _parsed_timestamps(values: pa.Array, target: pa.DataType) -> pa.Array:
@@ -222,6 +279,8 @@ def texts(values: pa.Array) -> pa.Array:
         return values.cast(pa.int64()).cast(pa.string())
     if source.id == _INTERVAL:
         return pa.array([None if each is None else _interval(each) for each in values.to_pylist()], pa.string())
+    if is_.is_timestamp(source) or is_.is_date(source):
+        _check_years(values, PRINTABLE_YEARS)
     if is_.is_timestamp(source) and source.tz is not None:
         return zoned(values)
     if is_.is_fixed_size_binary(source) or is_.is_binary_view(source):
@@ -266,6 +325,21 @@ def _is_json(text: str | None) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def fits(values: pa.Array, target: pa.DataType) -> bool:
+    """Tell whether the values are the same in another type."""
+    try:
+        values.cast(target)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def is_exact(values: pa.Array, column: Column, target: pa.DataType) -> bool:
+    """Tell whether the values that fit the column are the same in another type."""
+    found, _ = convert(values, column, PRINTABLE_YEARS)
+    return fits(found, target)
 
 
 def is_number(kind: pa.DataType) -> bool:

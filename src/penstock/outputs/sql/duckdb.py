@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pyarrow.types as is_
 from ...clients import duckdb
 from ...delivery import Batch
 from ...errors import PenstockError
-from .columns import Column, is_binary, is_number
-from .session import POSITIONS, Session, Table, listed, quoted
+from .columns import Column, Years, fits, is_binary, is_exact, is_number
+from .session import POSITIONS, Session, Table, quoted
 
 _TYPES: dict[str, pa.DataType] = {
     "BOOLEAN": pa.bool_(),
@@ -45,6 +46,8 @@ _ROWS = "_penstock_rows"
 class DuckdbSession(Session):
     """A DuckDB file that is written by this process alone."""
 
+    years: Years = (-290_307, 294_246)
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = duckdb.connect(path)
@@ -66,6 +69,16 @@ class DuckdbSession(Session):
             self._database.execute("ROLLBACK")
             self._database.unregister(_ROWS)
 
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """There are no savepoints: what was done before is undone too, which is as good for what is only tried."""
+        try:
+            yield
+        except Exception:
+            self.rollback()
+            self.begin()
+            raise
+
     def close(self) -> None:
         self._database.close()
 
@@ -78,11 +91,19 @@ class DuckdbSession(Session):
 
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         query = (
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?) ORDER BY column_index"
+            "SELECT column_name, data_type, column_default, is_nullable FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
+            "AND lower(table_name) = lower(?) ORDER BY column_index"
         )
         rows = self._database.execute(query, [table.schema or "main", table.name]).fetchall()
-        return {name: _column(name, declared) for name, declared in rows} or None
+        return {
+            name: replace(
+                _column(name, declared),
+                has_default=default is not None,
+                is_required=not nullable and default is None,
+            )
+            for name, declared, default, nullable in rows
+        } or None
 
     def is_unique(self, table: Table, key: Sequence[str]) -> bool:
         query = (
@@ -97,16 +118,18 @@ class DuckdbSession(Session):
         declared = _declared(values.type)
         return _column(name, declared)
 
-    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(
+        self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
+    ) -> Column:
         """Whole numbers become ``DOUBLE`` for a fraction, and ``HUGEINT`` for what exceeds 64 bits."""
-        if not (change and is_.is_integer(column.type) and is_number(values.type)) or _fits(values, column.type):
+        if not (change and is_.is_integer(column.type) and is_number(values.type)) or fits(values, column.type):
             return column
         name, wider = quoted(column.name), ""
-        if _fits(values, pa.int64()) and not is_.is_uint64(column.type):
+        if fits(values, pa.int64()) and not is_.is_uint64(column.type):
             wider = "BIGINT"
         elif is_.is_integer(values.type):
             wider = "HUGEINT"
-        else:
+        elif all(is_exact(each, column, pa.float64()) for each in pending):
             query = f"SELECT coalesce(max(abs({name}::HUGEINT)), 0) <= 9007199254740992 FROM {table.sql()}"  # noqa: S608
             if self._database.execute(query).fetchone() == (True,):
                 wider = "DOUBLE"
@@ -115,14 +138,13 @@ class DuckdbSession(Session):
         self.execute(f"ALTER TABLE {table.sql()} ALTER COLUMN {name} SET DATA TYPE {wider}")
         return replace(column, type=_TYPES[wider])
 
-    def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
+    def insert(
+        self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str], *, update_first: bool = False
+    ) -> None:
         self.begin()
-        names = listed([column.name for column in columns])
-        sources = listed(rows.schema.names)
         self._database.register(_ROWS, pa.Table.from_batches([rows]))
-        self._database.execute(
-            f"INSERT INTO {table.sql()} ({names}) SELECT {sources} FROM {_ROWS}{self.on_conflict(columns, key)}"  # noqa: S608
-        )
+        for statement in self.inserting(table, columns, _ROWS, rows.schema.names, key, update_first=update_first):
+            self._database.execute(statement)
         self._database.unregister(_ROWS)
 
     def load(self, key: str) -> str | None:
@@ -138,14 +160,6 @@ class DuckdbSession(Session):
                 f"INSERT INTO {POSITIONS} VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position",  # noqa: S608
                 entry,
             )
-
-
-def _fits(values: pa.Array, target: pa.DataType) -> bool:
-    try:
-        values.cast(target)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _declared(kind: pa.DataType) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, LiteralString
 
@@ -19,11 +20,12 @@ from ...clients import postgres
 from ...clients.database import Postgres, redact
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
-from .columns import Column, is_binary, is_number
+from .columns import Column, Years, fits, is_binary, is_exact, is_number
 from .session import NO_POSITION, POSITIONS, Session, Table, listed, quoted
 
 _COLUMNS = """
-SELECT a.attname, CASE t.typtype WHEN 'b' THEN t.typname ELSE '' END, a.atttypmod
+SELECT a.attname, CASE t.typtype WHEN 'b' THEN t.typname ELSE '' END, a.atttypmod,
+    a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attnotnull
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
@@ -33,6 +35,7 @@ JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
 WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indexrelid
 """
+_SYSTEM_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_class'::regclass AND attnum < 0"
 _TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int2": pa.int16(),
@@ -55,6 +58,8 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
         THEN set_config('idle_in_transaction_session_timeout', '60s', false) END
 """
 """What was begun over a connection that has vanished must not hold its locks for as long as the server likes."""
+_OF_A_ROW = ("22", "23")
+"""Errors of which COPY names the line: data and constraints. Of a row that exceeds a page it names some later line."""
 _CSV = csv.WriteOptions(include_header=False, quoting_style="needed")
 
 
@@ -63,10 +68,13 @@ class PostgresSession(Session):
 
     folds_case = False
     longest_name = 63
+    most_columns = 1600
+    years: Years = (1, 9999)
 
     def __init__(self, database: Postgres, schema: str | None = None) -> None:
         self._database = database
         self._staged: set[str] = set()
+        self._system_columns: frozenset[str] | None = None
         self._connection = postgres.connect(database, _SETTINGS)
         if schema:
             self._enter(schema)
@@ -100,7 +108,22 @@ class PostgresSession(Session):
 
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         rows = self._connection.execute(_COLUMNS, (table.sql(),)).fetchall()
-        return {name: _column(name, kind, modifier) for name, kind, modifier in rows} or None
+        return {
+            name: replace(_column(name, kind, modifier), has_default=default, is_required=required and not default)
+            for name, kind, modifier, default, required in rows
+        } or None
+
+    def why_no_column(self, name: str) -> str | None:
+        if self._system_columns is None:
+            rows = self._connection.execute(_SYSTEM_COLUMNS).fetchall()
+            self._system_columns = frozenset(system for (system,) in rows)
+        if name in self._system_columns:
+            return "is the name of a system column of PostgreSQL"
+        return self.why_no_name(name)
+
+    def add(self, table: Table, columns: Sequence[Column]) -> None:
+        parts = (f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.declared}" for column in columns)
+        self.execute(f"ALTER TABLE {table.sql()} {', '.join(parts)}")
 
     def is_unique(self, table: Table, key: Sequence[str]) -> bool:
         found = self._connection.execute(_UNIQUE, (table.sql(),)).fetchall()
@@ -110,16 +133,20 @@ class PostgresSession(Session):
         declared, kind = _declared(values)
         return Column(name, kind, declared, json=declared == "jsonb")
 
-    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(
+        self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
+    ) -> Column:
         """Whole numbers become ``double precision`` for a fraction, and ``numeric`` for what exceeds 64 bits."""
-        if not (change and is_.is_integer(column.type) and is_number(values.type)) or _fits(values, column.type):
+        if is_.is_duration(column.type) and not is_.is_duration(values.type):
+            return replace(column, type=pa.string())  # The server reads the text.
+        if not (change and is_.is_integer(column.type) and is_number(values.type)) or fits(values, column.type):
             return column
         name, wider = quoted(column.name), column
-        if _fits(values, pa.int64()):
+        if fits(values, pa.int64()):
             wider = replace(column, type=pa.int64(), declared="bigint")
         elif is_.is_uint64(values.type):
             wider = replace(column, type=pa.decimal128(20, 0), declared="numeric(20,0)")
-        else:
+        elif all(is_exact(each, column, pa.float64()) for each in pending):
             query = f"SELECT coalesce(max(abs({name}::numeric)), 0) <= 9007199254740992 FROM {table.sql()}"  # noqa: S608
             if self._connection.execute(_sql(query)).fetchone() == (True,):
                 wider = replace(column, type=pa.float64(), declared="double precision")
@@ -128,16 +155,26 @@ class PostgresSession(Session):
             self._staged.clear()
         return wider
 
-    def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        try:
+            with super().nested():
+                yield
+        except Exception:
+            self._staged.clear()
+            raise
+
+    def insert(
+        self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str], *, update_first: bool = False
+    ) -> None:
         if not key:
             self._copy(table.sql(), columns, rows)
             return
-        names = listed([column.name for column in columns])
         stage = self._stage(table, columns)
         self._copy(stage, columns, rows)
-        self.execute(
-            f"INSERT INTO {table.sql()} ({names}) SELECT {names} FROM {stage}{self.on_conflict(columns, key)}"  # noqa: S608
-        )
+        names = [column.name for column in columns]
+        for statement in self.inserting(table, columns, stage, names, key, update_first=update_first):
+            self.execute(statement)
         self.execute(f"TRUNCATE {stage}")
 
     def _stage(self, table: Table, columns: Sequence[Column]) -> str:
@@ -163,7 +200,9 @@ class PostgresSession(Session):
                 cursor.copy(_sql(f"COPY {target} ({names}) FROM STDIN (FORMAT csv)")) as copy,
             ):
                 copy.write(buffer.getbuffer())
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except psycopg.Error as error:
+            if not (error.sqlstate or "").startswith(_OF_A_ROW):
+                raise
             raise self._refused(error, printable) or error from error
 
     def _refused(self, error: psycopg.Error, rows: Batch) -> RowsRejected | None:
@@ -216,17 +255,9 @@ def _sql(statement: str) -> LiteralString:
     return statement
 
 
-def _fits(values: pa.Array, target: pa.DataType) -> bool:
-    try:
-        values.cast(target)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
 def _declared(values: pa.Array) -> tuple[str, pa.DataType]:
     kind = values.type
-    if is_.is_uint64(kind) and not _fits(values, pa.int64()):
+    if is_.is_uint64(kind) and not fits(values, pa.int64()):
         return "numeric(20,0)", pa.decimal128(20, 0)
     if is_.is_decimal(kind):
         return f"numeric({kind.precision},{kind.scale})", kind

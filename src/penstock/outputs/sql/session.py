@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
-from .columns import Column
+from .columns import PRINTABLE_YEARS, Column, Years
 
 POSITIONS = "_penstock_checkpoints"
 """The table of the positions that are kept beside the rows."""
@@ -50,6 +52,10 @@ class Session(ABC):
     """Names that differ by case alone are one."""
     longest_name = 255
     """The most bytes of a name."""
+    most_columns = 10_000
+    """The most columns of a table."""
+    years: Years = PRINTABLE_YEARS
+    """The first and the last year of which it keeps times."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -76,16 +82,31 @@ class Session(ABC):
         """Return the column that is to be made for such values."""
 
     @abstractmethod
-    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
-        """Return the column that takes these values; with ``change`` it may be widened if that loses nothing."""
+    def widen(
+        self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
+    ) -> Column:
+        """Return the column that takes these values; with ``change`` it may be widened if that loses nothing.
+
+        ``pending`` are values that go into the column before these and are not written yet.
+        """
 
     @abstractmethod
     def is_unique(self, table: Table, key: Sequence[str]) -> bool:
         """Tell whether the table has a unique constraint on the key."""
 
     @abstractmethod
-    def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
-        """Insert rows of which no two have the same key, in place of those that have it already."""
+    def insert(
+        self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str], *, update_first: bool = False
+    ) -> None:
+        """Insert rows of which no two have the same key; those that have it already get the values of the columns.
+
+        With ``update_first`` the rows lack what a new row must have, so that only rows that are there can do without.
+        """
+
+    def insert_defaults(self, table: Table, rows: int) -> None:
+        """Insert rows that have no column at all."""
+        for _ in range(rows):
+            self.execute(f"INSERT INTO {table.sql()} DEFAULT VALUES")
 
     @abstractmethod
     def execute(self, statement: str, values: Sequence[str] = ()) -> None:
@@ -115,26 +136,73 @@ class Session(ABC):
             parts.append(f"PRIMARY KEY ({listed(key)})")
         self.execute(f"CREATE TABLE IF NOT EXISTS {table.sql()} ({', '.join(parts)})")
 
-    def add(self, table: Table, column: Column) -> None:
-        """Add a column to the table if it is missing."""
-        self.execute(f"ALTER TABLE {table.sql()} ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.declared}")
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Undo what is done within, and nothing else, if it fails."""
+        self.execute("SAVEPOINT penstock")
+        try:
+            yield
+        except Exception:
+            self.execute("ROLLBACK TO SAVEPOINT penstock")
+            self.execute("RELEASE SAVEPOINT penstock")
+            raise
+        self.execute("RELEASE SAVEPOINT penstock")
+
+    def add(self, table: Table, columns: Sequence[Column]) -> None:
+        """Add columns to the table where they are missing."""
+        for column in columns:
+            self.execute(f"ALTER TABLE {table.sql()} ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.declared}")
 
     def make_unique(self, table: Table, key: Sequence[str]) -> None:
         """See to it that no two rows have the same key; fails if two have."""
-        name = quoted(f"{table.name[: self.longest_name - 4]}_key")
+        name = f"{table.name}_key"
+        if len(name.encode()) > self.longest_name:  # Cut off, the names of two tables might be one.
+            name = f"penstock_{hashlib.sha256(table.sql().encode()).hexdigest()[:20]}_key"
+        name = quoted(name)
         self.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table.sql()} ({listed(key)})")
 
     def on_conflict(self, columns: Sequence[Column], key: Sequence[str]) -> str:
         """Return the end of an INSERT that replaces the rows of the same key."""
         if not key:
             return ""
-        others = [quoted(column.name) for column in columns if column.name not in key]
+        names = {self.folded(name) for name in key}
+        others = [quoted(column.name) for column in columns if self.folded(column.name) not in names]
         updates = ", ".join(f"{name} = excluded.{name}" for name in others)
         return f" ON CONFLICT ({listed(key)}) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING")
+
+    def inserting(
+        self,
+        table: Table,
+        columns: Sequence[Column],
+        source: str,
+        names: Sequence[str],
+        key: Sequence[str],
+        *,
+        update_first: bool,
+    ) -> Iterator[str]:
+        """Return the statements that insert all rows of ``source``, whose columns have these names."""
+        into, conflict = listed([column.name for column in columns]), self.on_conflict(columns, key)
+        if not update_first:
+            yield f"INSERT INTO {table.sql()} ({into}) SELECT {listed(names)} FROM {source}{conflict}"  # noqa: S608
+            return
+        folded = {self.folded(name) for name in key}
+        pairs = [(column, quoted(column.name), quoted(name)) for column, name in zip(columns, names, strict=True)]
+        same = " AND ".join(f"t.{to} = s.{of}" for one, to, of in pairs if self.folded(one.name) in folded)
+        changes = ", ".join(f"{to} = s.{of}" for one, to, of in pairs if self.folded(one.name) not in folded)
+        if changes:
+            yield f"UPDATE {table.sql()} AS t SET {changes} FROM {source} AS s WHERE {same}"  # noqa: S608
+        yield (
+            f"INSERT INTO {table.sql()} ({into}) SELECT {listed(names)} FROM {source} AS s "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table.sql()} AS t WHERE {same}){conflict}"
+        )
 
     def folded(self, name: str) -> str:
         """Return the name by which columns are told apart."""
         return name.casefold() if self.folds_case else name
+
+    def why_no_column(self, name: str) -> str | None:
+        """Return why something cannot name a column; None if it can."""
+        return self.why_no_name(name)
 
     def check_name(self, name: str, what: str) -> None:
         """Raise PermanentError for what cannot name a table or a column."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pyarrow.types as is_
 
 from ...clients import sqlite
 from ...delivery import Batch
-from ...errors import PenstockError
-from .columns import Column, is_binary, is_number, is_text, texts
+from ...errors import PenstockError, RowsRejected
+from .columns import Column, fits, is_binary, is_text, texts
 from .session import POSITIONS, Session, Table, listed, quoted
 
 _MAX_INTEGER = 2**63 - 1
@@ -27,6 +28,8 @@ class SqliteSession(Session):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = sqlite.connect(path)
+        limits = (sqlite3.SQLITE_LIMIT_COLUMN, sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        self.most_columns = min(map(self._database.getlimit, limits))
 
     def begin(self) -> None:
         if not self._database.in_transaction:
@@ -53,12 +56,14 @@ class SqliteSession(Session):
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         schema = quoted(table.schema or "main")
         rows = self._database.execute(f"PRAGMA {schema}.table_info({quoted(table.name)})").fetchall()
-        return {row[1]: _column(row[1], row[2]) for row in rows} or None
+        return {name: _described(name, *rest) for _, name, *rest in rows} or None
 
-    def add(self, table: Table, column: Column) -> None:
+    def add(self, table: Table, columns: Sequence[Column]) -> None:
         self.begin()
-        if self.folded(column.name) not in map(self.folded, self.describe(table) or ()):
-            self.execute(f"ALTER TABLE {table.sql()} ADD COLUMN {quoted(column.name)} {column.declared}")
+        there = set(map(self.folded, self.describe(table) or ()))
+        for column in columns:
+            if self.folded(column.name) not in there:
+                self.execute(f"ALTER TABLE {table.sql()} ADD COLUMN {quoted(column.name)} {column.declared}")
 
     def is_unique(self, table: Table, key: Sequence[str]) -> bool:
         schema, wanted = quoted(table.schema or "main"), {self.folded(name) for name in key}
@@ -73,7 +78,9 @@ class SqliteSession(Session):
     def new_column(self, name: str, values: pa.Array) -> Column:
         return _column(name, _declared(values))
 
-    def widen(self, table: Table, column: Column, values: pa.Array, *, change: bool) -> Column:
+    def widen(
+        self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
+    ) -> Column:
         """SQLite keeps a value with its own type: a fraction may go into a column of whole numbers as it is."""
         if column.takes == "any" and not is_.is_null(values.type):
             return replace(_column(column.name, _declared(values)), takes="any")
@@ -83,13 +90,34 @@ class SqliteSession(Session):
             return replace(column, type=pa.timestamp(values.type.unit, column.type.tz))
         return column
 
-    def insert(self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str]) -> None:
+    def insert(
+        self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str], *, update_first: bool = False
+    ) -> None:
         self.begin()
         names = listed([column.name for column in columns])
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table.sql()} ({names}) VALUES ({marks}){self.on_conflict(columns, key)}"  # noqa: S608
-        cells = (_cells(values) for values in rows.columns)
-        self._database.executemany(statement, zip(*cells, strict=True))
+        sent = _Counted(zip(*map(_cells, rows.columns), strict=True))
+        try:
+            if update_first:
+                self._update_or_insert(table, columns, key, statement, sent)
+            else:
+                self._database.executemany(statement, sent)
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise RowsRejected({sent.count - 1: f"table {table}: {error}"}) from error
+
+    def _update_or_insert(
+        self, table: Table, columns: Sequence[Column], key: Sequence[str], insert: str, rows: Iterable[Sequence[Any]]
+    ) -> None:
+        folded = {self.folded(name) for name in key}
+        keys = [index for index, column in enumerate(columns) if self.folded(column.name) in folded]
+        others = [index for index in range(len(columns)) if index not in keys] or keys
+        changes = ", ".join(f"{quoted(columns[index].name)} = ?" for index in others)
+        found = " AND ".join(f"{quoted(columns[index].name)} = ?" for index in keys)
+        update = f"UPDATE {table.sql()} SET {changes} WHERE {found}"  # noqa: S608
+        for row in rows:
+            if not self._database.execute(update, [row[index] for index in (*others, *keys)]).rowcount:
+                self._database.execute(insert, row)
 
     def load(self, key: str) -> str | None:
         if self.describe(Table(POSITIONS)) is None:
@@ -104,6 +132,24 @@ class SqliteSession(Session):
             "ON CONFLICT (key) DO UPDATE SET position = excluded.position",
             entries,
         )
+
+
+class _Counted:
+    """Rows, and how many of them were taken: the last one taken is the one that fails."""
+
+    def __init__(self, rows: Iterator[Sequence[Any]]) -> None:
+        self._rows = rows
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        for row in self._rows:
+            self.count += 1
+            yield row
+
+
+def _described(name: str, declared: str, required: int, default: str | None, key: int) -> Column:
+    column = _column(name, declared)
+    return replace(column, has_default=default is not None, is_required=bool(required) and default is None and not key)
 
 
 def _declared(values: pa.Array) -> str:
@@ -140,13 +186,9 @@ def _is_fractional(values: pa.Array) -> bool:
     kind = values.type
     if is_.is_floating(kind):
         return True
-    if not (is_number(kind) or is_text(kind)):
-        return False
-    try:
-        values.cast(pa.string() if is_text(kind) else kind).cast(pa.int64())
-    except pa.ArrowInvalid:
-        return not is_.is_integer(kind)
-    return False
+    if is_.is_decimal(kind):
+        return not fits(values, pa.decimal256(76, 0))
+    return is_text(kind) and not fits(values.cast(pa.string()), pa.int64())
 
 
 def _cells(values: pa.Array) -> list[Any]:
