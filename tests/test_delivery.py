@@ -146,3 +146,14 @@ async def test_a_reader_waits_while_too_much_is_unsettled() -> None:
     assert not third.done()
     await first.ack()
     assert (await asyncio.wait_for(third, 1)).batch is BATCH
+
+
+async def test_parts_are_lent_one_by_one_and_settle_with_the_rest() -> None:
+    settled = Settled()
+    whole = settled.lend()
+    first, second = whole.part(BATCH.slice(0, 1)), whole.part(BATCH.slice(1, 1))
+    await first.ack()
+    await whole.ack()
+    assert settled == []
+    await second.nack(PermanentError("no"))
+    assert [str(error) for error in settled] == ["no"]

@@ -237,6 +237,10 @@ class Codec(Component, package="codecs"):
         """Return one payload for each row; raises PermanentError for what the format cannot hold."""
         raise NotImplementedError
 
+    def encode_lines(self, batch: Batch) -> pa.Buffer | None:
+        """Return all rows as lines, each ended by a newline, where that is faster than one by one; None where not."""
+        return None
+
     def check_lines(self) -> None:
         """Raise ValueError if its payloads cannot be told apart by newlines, so that `framing: lines` is refused."""
 
@@ -301,6 +305,10 @@ class Processor(Component, package="processors"):
     def process(self, batch: Batch) -> Sequence[Batch]:
         """Return what becomes of a batch; an empty sequence filters it. Must not change its argument."""
         raise NotImplementedError
+
+    def regroups(self) -> Mapping[str, Any] | None:
+        """Return the options of the buffer that it stands for, where it only regroups batches."""
+        return None
 
     def row_wise(self) -> bool:
         """Whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""

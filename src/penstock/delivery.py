@@ -135,6 +135,10 @@ class Delivery:
             part.trace = self.trace
         return parts
 
+    def part(self, batch: Batch) -> Delivery:
+        """Lend one more batch out of this delivery, before it is settled itself: its loans settle when all have."""
+        return self.split([batch, self.batch])[0]
+
     def positions(self) -> dict[str, Position]:
         """What may be saved once this delivery is acked, given all that was acked before: by tracker key."""
         assumed = Counter(self.loans)

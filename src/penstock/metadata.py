@@ -77,6 +77,15 @@ class Origin:
         return pa.array([list(ext.items()) for ext in self.ext], kind)
 
 
+_PAYLOADS = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
+
+
+def payloads(values: Sequence[bytes] | pa.BinaryArray) -> pa.RecordBatch:
+    """Return the batch of payloads that a codec is to decode, one a row."""
+    array = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
+    return pa.RecordBatch.from_arrays([array], schema=_PAYLOADS)
+
+
 def attach(batch: pa.RecordBatch, origin: Origin | None) -> pa.RecordBatch:
     """Add the metadata columns of ``origin`` to a batch, unless it has them already."""
     if origin is None or any(name.startswith(PREFIX) and name != ABSENT for name in batch.schema.names):

@@ -136,5 +136,5 @@ MOST_HELD = 1 << 20
 
 def regroups(processor: Processor) -> Buffer | None:
     """The buffer that a processor stands for, where it only regroups batches."""
-    options = getattr(processor, "regroups", None)
-    return Buffer.parse(options()) if options is not None else None
+    options = processor.regroups()
+    return Buffer.parse(dict(options)) if options is not None else None

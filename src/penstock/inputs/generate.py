@@ -17,7 +17,7 @@ from ..context import Context
 from ..delivery import Delivery
 from ..duration import Duration
 from ..errors import EndOfInput
-from ..metadata import VALUE, Origin
+from ..metadata import Origin, payloads
 
 SHORTEST_SLEEP = 0.001
 
@@ -69,8 +69,7 @@ class _Generator:
         self._emitted: int = checkpoint.position or 0
         self._first = True
         value = pa.array([config.context.encode()], pa.binary())
-        schema = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
-        self._batch = pa.RecordBatch.from_arrays([value.take(pa.repeat(0, config.batch_size))], schema=schema)
+        self._batch = payloads(value.take(pa.repeat(0, config.batch_size)))
 
     async def read(self) -> Delivery:
         rows = self._batch.num_rows

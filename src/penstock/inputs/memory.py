@@ -16,7 +16,7 @@ from ..component import Input, Reader
 from ..context import Context
 from ..delivery import Batch, Delivery
 from ..errors import EndOfInput
-from ..metadata import VALUE, Origin
+from ..metadata import Origin, payloads
 
 
 def _message(value: Any) -> Any:
@@ -88,5 +88,4 @@ def _batch(message: str | bytes | Batch) -> Batch:
     if isinstance(message, pa.RecordBatch):
         return message
     payload = message.encode() if isinstance(message, str) else message
-    schema = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
-    return pa.RecordBatch.from_arrays([pa.array([payload], pa.binary())], schema=schema)
+    return payloads([payload])

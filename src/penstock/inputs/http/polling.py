@@ -19,13 +19,12 @@ from ...component import Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
 from ...errors import EndOfInput, PermanentError
-from ...metadata import VALUE, Origin
+from ...metadata import Origin, payloads
 from .bodies import Media, Refusal, Rows, media, parse
 
 if TYPE_CHECKING:
     from . import Http
 
-_SCHEMA = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -148,7 +147,7 @@ def _conditions(headers: Mapping[str, str]) -> dict[str, str]:
 def _batch(rows: Rows | Sequence[bytes]) -> Batch | None:
     if isinstance(rows, pa.RecordBatch):
         return rows if rows.num_rows else None
-    return pa.RecordBatch.from_arrays([pa.array(rows, pa.binary())], schema=_SCHEMA) if rows else None
+    return payloads(rows) if rows else None
 
 
 @asynccontextmanager

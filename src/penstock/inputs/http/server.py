@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from ... import metadata
 from ...component import Reader
 from ...context import Context
 from ...delivery import Batch, Delivery
 from ...errors import PermanentError, TransientError
-from ...metadata import VALUE, Origin
+from ...metadata import Origin
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.guard import refusal
 from ...serving.listener import Listeners, Tls, answer
@@ -28,7 +27,6 @@ MOST_ROWS = 8192
 MOST_BYTES = 8 << 20
 """How much of several requests goes into one delivery; one request is never divided."""
 _THREAD_BYTES = 256 << 10
-_SCHEMA = pa.schema([pa.field(VALUE, pa.binary(), nullable=False)])
 _JSON = (b"content-type", b"application/json")
 
 
@@ -127,7 +125,7 @@ def _batch(requests: list[_Request]) -> Batch:
     if not isinstance(first, list):
         return first
     payloads = first if len(requests) == 1 else [p for r in requests if isinstance(r.rows, list) for p in r.rows]
-    return pa.RecordBatch.from_arrays([pa.array(payloads, pa.binary())], schema=_SCHEMA)
+    return metadata.payloads(payloads)
 
 
 def _ext(requests: list[_Request]) -> Mapping[str, str] | list[Mapping[str, str]]:

@@ -25,9 +25,8 @@ _LINE_BREAK_REASON = (
 def encoded(config: File, batch: Batch) -> pa.Buffer:
     """Return the payloads of a batch, framed."""
     codec = config.codec or (Codec.find("json")() if VALUE not in batch.schema.names else None)
-    encode_lines = getattr(codec, "encode_lines", None)
-    if config.framing is Framing.LINES and encode_lines is not None:
-        lines: pa.Buffer = encode_lines(without_metadata(batch))
+    lines = codec.encode_lines(without_metadata(batch)) if codec and config.framing is Framing.LINES else None
+    if lines is not None:
         return lines
     payloads = config.payloads(batch)
     data = join(config.framing, payloads)
