@@ -184,8 +184,9 @@ class Checkpoint:
 
     def saved(self) -> Position:
         """Return what is saved of what was acked so far, while nothing else is on its way."""
-        put = {} if self._put is None else {"put": self._put}
-        return {"position": self.committed, "rows": self.rows, **put}
+        more = {"put": self._put, "run": self._run or None}
+        told = {key: value for key, value in more.items() if value is not None}
+        return {"position": self.committed, "rows": self.rows, **told}
 
     def _advance(self) -> None:
         done: Loan | None = None

@@ -95,8 +95,8 @@ class Buckets:
         count = len(self._checkpoints)
         index = await self._context.checkpoint(_INDEX)
         position = {"buckets": 2 * count}
-        await self._context.store.save({index.key: {"position": position, "rows": 0}})
         await index.lend(position).release(None)
+        await self._context.store.save({index.key: index.saved()})
         for number in range(count, 2 * count):
             self._checkpoints.append(await self._context.checkpoint(_name(number)))
             self._places.append({})
