@@ -76,6 +76,48 @@ def test_a_row_that_does_not_fit_is_kept_with_its_reason(up, penstock) -> None:
     assert json.loads(refused["metadata"])["ext"]["table"] == "readings"
 
 
+def test_two_senders_do_not_spoil_each_other(up, penstock, tmp_path: Path) -> None:
+    """Neither columns nor types nor a name that does not fit pass from one table to another."""
+    running = up()
+    assert running.post("/ingest/doors", {"open": True, "secret_note": "x"}) == 200
+    assert running.post("/ingest/shops", {"name": "bakery"}) == 200
+    for unfit in ({"": 1}, {"Abc": 1, "abc": 2}, {"a\nb": 1}, {"k" * 3000: 1}):
+        assert running.post("/ingest/evil", unfit) == 200
+    assert running.post("/ingest/shops", {"name": "cafe", "open": "08:00-18:00"}) == 200
+    assert running.post("/ingest/doors", '[{"open": false}, {"Open": 1, "open": true}, {"open": true}]') == 200
+    assert running.post("/ingest/alarms", {"level": 1}) == 200
+    _count(running, penstock, "alarms", 1)
+    _count(running, penstock, "shops", 2)
+    _count(running, penstock, "doors", 3)
+    with closing(sqlite3.connect(tmp_path / "penstock-data" / "penstock.db")) as connection:
+        columns = {
+            table: [(name, kind) for _, name, kind, *_ in connection.execute(f"PRAGMA table_info({table})")]
+            for table in ("doors", "shops", "alarms")
+        }
+    assert columns == {
+        "doors": [("open", "BOOLEAN"), ("secret_note", "TEXT")],
+        "shops": [("name", "TEXT"), ("open", "TEXT")],
+        "alarms": [("level", "INTEGER")],
+    }
+    assert running.get("/health")[0] == 200
+    refused = _rows(penstock, "SELECT * FROM _quarantine")
+    assert {json.loads(row["metadata"])["ext"]["table"] for row in refused} <= {"evil", "doors"}
+    assert [json.loads(row["payload"]) for row in refused if "doors" in row["metadata"]] == [{"Open": 1, "open": True}]
+
+
+def test_a_name_of_the_system_does_not_stop_the_stream(up, penstock, postgres_database: str) -> None:
+    url = {"PENSTOCK_DATABASE_URL": postgres_database}
+    running = up(**url)
+    assert running.post("/ingest/boxes", {"xmin": 10, "label": "cat"}) == 200
+    assert running.post("/ingest/boxes", {"label": "dog"}) == 200
+    assert running.post("/ingest/other", {"a": 1}) == 200
+    _count(running, penstock, "other", 1, **url)
+    _count(running, penstock, "boxes", 1, **url)
+    [refused] = _rows(penstock, "SELECT * FROM _quarantine", **url)
+    assert "xmin" in refused["reason"]
+    assert running.get("/health")[0] == 200
+
+
 @pytest.mark.parametrize(
     ("table", "status"),
     [
