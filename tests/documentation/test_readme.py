@@ -143,7 +143,7 @@ def test_the_python_runs() -> None:
 
 def test_the_other_commands_run(shell: Shell) -> None:
     rest = COMMANDS[5:]
-    assert len(rest) == 6
+    assert len(rest) == 7
     for command in rest:
         assert shell.run(command)
 
