@@ -24,10 +24,11 @@ from ..observe.metrics import StreamMetrics
 from ..stream import MOST_HELD, Stream, regroups
 from .deadline import end_in_time
 from .intake import Intake
-from .sink import KeptPositions, ReconnectingWriter, Sink
+from .sink import Sink
 from .threads import Threads
 from .transform import Piece, Stage, Transformation, Transformed
 from .wal import Wal, open_wal, own_log
+from .writer import KeptPositions, ReconnectingWriter
 
 _GROUP_ROWS = 65536
 _GROUP_DELIVERIES = 64

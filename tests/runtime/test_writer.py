@@ -1,4 +1,4 @@
-"""The sink: a lost writer is closed and opened again."""
+"""A lost writer is closed and opened again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstock.component import Writer
 from penstock.delivery import Batch
 from penstock.errors import ConnectionLost, TransientError
 from penstock.observe.metrics import StreamMetrics
-from penstock.runtime.sink import ReconnectingWriter
+from penstock.runtime.writer import ReconnectingWriter
 from penstock.testing.batches import sample
 from penstock.testing.contexts import lend_context
 
