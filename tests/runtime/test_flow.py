@@ -31,7 +31,7 @@ from penstock.component import Process, Writer
 from penstock.delivery import Batch, Delivery
 from penstock.errors import ConnectionLost, EndOfInput
 from penstock.outputs import memory
-from penstock.runtime import flow as module
+from penstock.runtime import section as module
 
 
 class Numbers(Input, type="test_numbers"):

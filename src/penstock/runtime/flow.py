@@ -7,43 +7,27 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
-import pyarrow as pa
-
-from ..backoff import Stopped, pause
+from ..backoff import Stopped
 from ..checkpoint import CheckpointStore, Ledger
-from ..component import Buffer, Progress, Queue, TransactionalWriter
+from ..component import Buffer, Progress, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
-from ..errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
+from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
 from ..metadata import attach
-from ..observe import tracing
 from ..observe.metrics import StreamMetrics
 from ..stream import MOST_HELD, Stream, regroups
 from .deadline import end_in_time
 from .intake import Intake
+from .section import Section
 from .sink import Sink
 from .threads import Threads
-from .transform import Piece, Stage, Transformation, Transformed
+from .transform import Stage, Transformation, Transformed
 from .wal import Wal, open_wal, own_log
 from .writer import KeptPositions, ReconnectingWriter
-
-_GROUP_ROWS = 65536
-_GROUP_DELIVERIES = 64
-
-_Waiting: TypeAlias = "asyncio.Future[Transformed] | Transformed"
-_InFlight: TypeAlias = "asyncio.Queue[_Waiting | None]"
-
-
-@dataclass
-class _Section:
-    """A buffer, where there is one, and the stages up to the next buffer or the output."""
-
-    queue: Queue | None
-    transformation: Transformation
-    in_flight: _InFlight
 
 
 class Flow:
@@ -51,11 +35,11 @@ class Flow:
 
     def __init__(self, stream: Stream, context: Context, stop: asyncio.Event, metrics: StreamMetrics) -> None:
         self._stream, self._context, self._stop, self._metrics = stream, context, stop, metrics
-        self._sections: list[_Section] = []
+        self._sections: list[Section] = []
         self._reads_metadata = stream.reads_metadata()
         self._wal: Wal | None = None
         self._ledgers: list[Ledger] = []
-        self._decoding: Transformation
+        self._decoding: Section
         self._keeping = asyncio.Semaphore(stream.max_in_flight)
         self._round = 0  # of a stream without id: how often its input was begun anew
         self._has_said_where = False
@@ -260,7 +244,7 @@ class Flow:
                 lent = replace(context, name=f"{stream.id}/buffer" if len(self._sections) > 1 else stream.id)
                 queue = await stack.enter_async_context(buffer.open(lent))
             transformation = Transformation(stages, threads, decoder=decoder, metadata=metadata)
-            self._sections.append(_Section(queue, transformation, asyncio.Queue(stream.max_in_flight)))
+            self._sections.append(Section(stream, queue, transformation, self._stop, self._metrics))
             stages, buffer, decoder, metadata = [], following, None, False
 
         if stream.buffer is not None:
@@ -276,7 +260,8 @@ class Flow:
             stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
         await end_section(None)
         wanted = self._reads_metadata or stream.error_output is not None
-        self._decoding = Transformation([], threads, decoder=None, metadata=wanted)
+        decoding = Transformation([], threads, decoder=None, metadata=wanted)
+        self._decoding = Section(stream, None, decoding, self._stop, self._metrics)
 
     async def _flow(self, context: Context, log_context: Context, output: ReconnectingWriter, sink: Sink) -> None:
         try:
@@ -284,10 +269,10 @@ class Flow:
                 taken_over = group.create_task(context.ledger.taken_over())
                 try:
                     group.create_task(self._pump(group, context))
-                    for section, following in zip(self._sections, self._sections[1:], strict=False):
-                        group.create_task(self._feed(section, following))
+                    for section, following in pairwise(self._sections):
+                        group.create_task(section.feed(following, self._sections[-1]))
                     for section in self._sections[1:]:
-                        group.create_task(self._regroup(group, section))
+                        group.create_task(section.regroup(group))
                     if self._wal is not None and not self._asks_later:
                         group.create_task(self._read_wal(group, self._wal))
                     if self._accepts_first:
@@ -296,7 +281,7 @@ class Flow:
                         await self._check_output(output)
                         self._wal.follow(await log_context.checkpoint("wal"))
                         group.create_task(self._read_wal(group, self._wal))
-                    await self._drain(sink)
+                    await self._sections[-1].drain(sink.settle)
                 finally:
                     taken_over.cancel()
         except BaseExceptionGroup as failures:
@@ -310,7 +295,7 @@ class Flow:
         async def accept(delivery: Delivery) -> None:
             self._say_where(context, has_rows=True)
             if wal is None:
-                await self._forward(group, section, delivery)
+                await section.forward(group, delivery)
             else:
                 await self._keep(group, wal, delivery)
 
@@ -331,7 +316,7 @@ class Flow:
 
     async def _end_reading(self) -> None:
         if self._wal is None:
-            await self._sections[0].in_flight.put(None)
+            await self._sections[0].end()
             return
         for _ in range(self._stream.max_in_flight):
             await self._keeping.acquire()
@@ -361,7 +346,7 @@ class Flow:
 
     async def _readable(self, delivery: Delivery) -> list[Delivery]:
         """Decode what only its delivery says how to decode, so that the log can be read without it; refuse the rest."""
-        done = await self._transform(self._decoding, Transformed(delivery, read_at=time.perf_counter()))
+        done = await self._decoding.transform(Transformed(delivery, read_at=time.perf_counter()))
         if done.error is not None:
             await delivery.nack(done.error)
             raise done.error
@@ -372,116 +357,18 @@ class Flow:
         parts = delivery.split([*batches, *([delivery.batch] if done.refusals else [])])
         if done.refusals:
             whole = Delivery(delivery.batch, parts.pop().loans, delivery.origin)
-            await self._sections[-1].in_flight.put(Transformed(whole, [], done.refusals, read_at=done.read_at))
+            await self._sections[-1].put(Transformed(whole, [], done.refusals, read_at=done.read_at))
         for part in parts:
-            part.origin = None if self._decoding.adds_metadata else part.origin
+            part.origin = None if self._decoding.transformation.adds_metadata else part.origin
         return parts
 
     async def _read_wal(self, group: asyncio.TaskGroup, wal: Wal) -> None:
         try:
             while True:
                 delivery = await wal.read()
-                await self._forward(group, self._sections[0], delivery)
+                await self._sections[0].forward(group, delivery)
         except EndOfInput:
-            await self._sections[0].in_flight.put(None)
-
-    async def _forward(self, group: asyncio.TaskGroup, section: _Section, delivery: Delivery) -> None:
-        done = Transformed(delivery, read_at=time.perf_counter())
-        if section.transformation.is_empty(delivery):
-            done.pieces = [Piece(delivery.batch, 0)]
-            await section.in_flight.put(done)
-        elif section.transformation.in_thread and delivery.error is None and tracing.active is None:
-            await section.in_flight.put(section.transformation.submit(done))
-        else:
-            await section.in_flight.put(group.create_task(self._transform(section.transformation, done)))
-
-    async def _transform(self, transformation: Transformation, done: Transformed) -> Transformed:
-        done = await self._retry(transformation, await transformation(done))
-        if tracing.active is not None:
-            counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
-            tracing.active.span("process", self._stream.id, done.read_at, done.delivery.trace, done.error, **counts)
-        return done
-
-    async def _retry(self, transformation: Transformation, done: Transformed) -> Transformed:
-        """Go on where a stage failed for a while, as often as ``retry`` says."""
-        attempt = 0
-        while (
-            isinstance(done.error, ConnectionLost | TransientError)
-            and not self._stop.is_set()
-            and not self._stream.retry.exhausted(attempt)
-        ):
-            self._metrics.retrying("pipeline", str(done.error))
-            await pause(self._stream.retry.delay(attempt), self._stop)
-            attempt += 1
-            done = await transformation(done)
-        if attempt and done.error is None:
-            self._metrics.recovered("pipeline")
-        return done
-
-    async def _transformed(self, section: _Section, waiting: _Waiting) -> Transformed:
-        """Wait for what is being processed; what was handed to the threads is retried here."""
-        if isinstance(waiting, Transformed):
-            return waiting
-        self._metrics.condition.begin("pipeline")
-        try:
-            done = await waiting
-        finally:
-            self._metrics.condition.end("pipeline")
-        return done if isinstance(waiting, asyncio.Task) else await self._retry(section.transformation, done)
-
-    async def _feed(self, section: _Section, following: _Section) -> None:
-        """Put what a section made into the buffer of the next, in order; refusals go straight to the end."""
-        assert following.queue is not None
-        end = self._sections[-1].in_flight
-        while (waiting := await section.in_flight.get()) is not None:
-            done = await self._transformed(section, waiting)
-            if done.error is not None:
-                await end.put(done)
-                continue
-            batches = [piece.batch for piece in done.pieces]
-            shares = [*batches, *([done.delivery.batch] if done.refusals else [])]
-            if not shares:
-                await done.delivery.ack()
-                continue
-            parts = done.delivery.split(shares)
-            for part in parts[: len(batches)]:
-                part.decoder = None
-                await following.queue.put(part)
-            if done.refusals:
-                await end.put(Transformed(parts[-1], [], done.refusals, read_at=done.read_at))
-        following.queue.end()
-
-    async def _regroup(self, group: asyncio.TaskGroup, section: _Section) -> None:
-        assert section.queue is not None
-        try:
-            while True:
-                await self._forward(group, section, await section.queue.get())
-        except EndOfInput:
-            await section.in_flight.put(None)
-
-    async def _drain(self, sink: Sink) -> None:
-        """Write what is done, in order; what is ready at the same time is written together."""
-        section = self._sections[-1]
-        queue = section.in_flight
-        waiting = await queue.get()
-        while waiting is not None:
-            group = [await self._transformed(section, waiting)]
-            rows = group[0].rows
-            following: _Waiting | None = _NOTHING
-            while rows < _GROUP_ROWS and len(group) < _GROUP_DELIVERIES and not queue.empty():
-                following = queue.get_nowait()
-                if isinstance(following, Transformed):
-                    group.append(following)
-                elif following is not None and following.done() and following.result().error is None:
-                    group.append(following.result())
-                else:
-                    break
-                rows, following = rows + group[-1].rows, _NOTHING
-            await sink.settle(group)
-            waiting = await queue.get() if following is _NOTHING else following
-
-
-_NOTHING = Transformed(Delivery(pa.RecordBatch.from_pydict({})))
+            await self._sections[0].end()
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

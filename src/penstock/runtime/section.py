@@ -1,0 +1,151 @@
+"""A section of a stream: a buffer, where there is one, and the stages up to the next buffer or the output."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from ..backoff import pause
+from ..component import Queue
+from ..delivery import Delivery
+from ..errors import ConnectionLost, EndOfInput, TransientError
+from ..observe import tracing
+from ..observe.metrics import StreamMetrics
+from ..stream import Stream
+from .transform import Piece, Transformation, Transformed
+
+_GROUP_ROWS = 65536
+_GROUP_DELIVERIES = 64
+
+_Waiting: TypeAlias = "asyncio.Future[Transformed] | Transformed"
+
+
+class Section:
+    """Transforms several deliveries at once, and hands them on in the order in which they came."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        queue: Queue | None,
+        transformation: Transformation,
+        stop: asyncio.Event,
+        metrics: StreamMetrics,
+    ) -> None:
+        self._stream, self._stop, self._metrics = stream, stop, metrics
+        self.queue, self.transformation = queue, transformation
+        self._in_flight: asyncio.Queue[_Waiting | None] = asyncio.Queue(stream.max_in_flight)
+
+    async def put(self, done: Transformed) -> None:
+        """Take in what needs no transforming here."""
+        await self._in_flight.put(done)
+
+    async def end(self) -> None:
+        """Note that nothing more comes in."""
+        await self._in_flight.put(None)
+
+    async def forward(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
+        """Begin to transform a delivery; waits while too many are in flight."""
+        done = Transformed(delivery, read_at=time.perf_counter())
+        if self.transformation.is_empty(delivery):
+            done.pieces = [Piece(delivery.batch, 0)]
+            await self._in_flight.put(done)
+        elif self.transformation.in_thread and delivery.error is None and tracing.active is None:
+            await self._in_flight.put(self.transformation.submit(done))
+        else:
+            await self._in_flight.put(group.create_task(self.transform(done)))
+
+    async def regroup(self, group: asyncio.TaskGroup) -> None:
+        """Forward what the buffer hands out, until that ends."""
+        assert self.queue is not None
+        try:
+            while True:
+                await self.forward(group, await self.queue.get())
+        except EndOfInput:
+            await self.end()
+
+    async def transform(self, done: Transformed) -> Transformed:
+        """Run the stages, again where one fails for a while."""
+        done = await self._retry(await self.transformation(done))
+        if tracing.active is not None:
+            counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
+            tracing.active.span("process", self._stream.id, done.read_at, done.delivery.trace, done.error, **counts)
+        return done
+
+    async def _retry(self, done: Transformed) -> Transformed:
+        """Go on where a stage failed for a while, as often as ``retry`` says."""
+        attempt = 0
+        while (
+            isinstance(done.error, ConnectionLost | TransientError)
+            and not self._stop.is_set()
+            and not self._stream.retry.exhausted(attempt)
+        ):
+            self._metrics.retrying("pipeline", str(done.error))
+            await pause(self._stream.retry.delay(attempt), self._stop)
+            attempt += 1
+            done = await self.transformation(done)
+        if attempt and done.error is None:
+            self._metrics.recovered("pipeline")
+        return done
+
+    async def _finish(self, waiting: _Waiting) -> Transformed:
+        """Wait for what is being transformed; what was handed to the threads is retried here."""
+        if isinstance(waiting, Transformed):
+            return waiting
+        self._metrics.condition.begin("pipeline")
+        try:
+            done = await waiting
+        finally:
+            self._metrics.condition.end("pipeline")
+        return done if isinstance(waiting, asyncio.Task) else await self._retry(done)
+
+    async def feed(self, following: Section, last: Section) -> None:
+        """Put what was made here into the buffer of the next section, in order; refusals go straight to the last."""
+        assert following.queue is not None
+        while (waiting := await self._in_flight.get()) is not None:
+            done = await self._finish(waiting)
+            if done.error is not None:
+                await last.put(done)
+                continue
+            batches = [piece.batch for piece in done.pieces]
+            shares = [*batches, *([done.delivery.batch] if done.refusals else [])]
+            if not shares:
+                await done.delivery.ack()
+                continue
+            parts = done.delivery.split(shares)
+            for part in parts[: len(batches)]:
+                part.decoder = None
+                await following.queue.put(part)
+            if done.refusals:
+                await last.put(Transformed(parts[-1], [], done.refusals, read_at=done.read_at))
+        following.queue.end()
+
+    async def drain(self, settle: Callable[[Sequence[Transformed]], Awaitable[None]]) -> None:
+        """Settle what is done, in order; what is ready at the same time is settled together."""
+        waiting = await self._in_flight.get()
+        while waiting is not None:
+            group = [await self._finish(waiting)]
+            rows = group[0].rows
+            pending: _Waiting | None = None
+            has_pending = False
+            while not has_pending and self._has_room(len(group), rows):
+                pending = self._in_flight.get_nowait()
+                if (ready := _ready(pending)) is None:
+                    has_pending = True
+                else:
+                    group.append(ready)
+                    rows += ready.rows
+            await settle(group)
+            waiting = pending if has_pending else await self._in_flight.get()
+
+    def _has_room(self, deliveries: int, rows: int) -> bool:
+        """Whether a group of this size may grow, and there is something it may grow by."""
+        return rows < _GROUP_ROWS and deliveries < _GROUP_DELIVERIES and not self._in_flight.empty()
+
+
+def _ready(waiting: _Waiting | None) -> Transformed | None:
+    """Return what need not be waited for; None where it is still being transformed, has failed, or is the end."""
+    if waiting is None or isinstance(waiting, Transformed):
+        return waiting
+    return waiting.result() if waiting.done() and waiting.result().error is None else None
