@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -16,16 +15,16 @@ from ..checkpoint import CheckpointStore, Ledger
 from ..component import Buffer, Progress, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
-from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
-from ..metadata import attach
+from ..errors import ConfigError, PenstockError
 from ..observe.metrics import StreamMetrics
 from ..stream import MOST_HELD, Stream, regroups
 from .deadline import end_in_time
+from .durable import DurableInput
 from .intake import Intake
 from .section import Section
 from .sink import Sink
 from .threads import Threads
-from .transform import Stage, Transformation, Transformed
+from .transform import Stage, Transformation
 from .wal import Wal, open_wal, own_log
 from .writer import KeptPositions, ReconnectingWriter
 
@@ -39,8 +38,7 @@ class Flow:
         self._reads_metadata = stream.reads_metadata()
         self._wal: Wal | None = None
         self._ledgers: list[Ledger] = []
-        self._decoding: Section
-        self._keeping = asyncio.Semaphore(stream.max_in_flight)
+        self._durable: DurableInput | None = None
         self._round = 0  # of a stream without id: how often its input was begun anew
         self._has_said_where = False
         self.intake: Intake | None = None
@@ -259,11 +257,16 @@ class Flow:
             process = await stack.enter_async_context(processor.open(lent))
             stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
         await end_section(None)
-        wanted = self._reads_metadata or stream.error_output is not None
-        decoding = Transformation([], threads, decoder=None, metadata=wanted)
-        self._decoding = Section(stream, None, decoding, self._stop, self._metrics)
+        if self._wal is not None:
+            metadata = self._reads_metadata or stream.error_output is not None
+            decoding = Transformation([], threads, decoder=None, metadata=metadata)
+            section = Section(stream, None, decoding, self._stop, self._metrics)
+            self._durable = DurableInput(
+                self._wal, section, self._sections[0], self._sections[-1], stream.max_in_flight
+            )
 
     async def _flow(self, context: Context, log_context: Context, output: ReconnectingWriter, sink: Sink) -> None:
+        durable = self._durable
         try:
             async with asyncio.TaskGroup() as group:
                 taken_over = group.create_task(context.ledger.taken_over())
@@ -273,14 +276,14 @@ class Flow:
                         group.create_task(section.feed(following, self._sections[-1]))
                     for section in self._sections[1:]:
                         group.create_task(section.regroup(group))
-                    if self._wal is not None and not self._asks_later:
-                        group.create_task(self._read_wal(group, self._wal))
+                    if durable is not None and not self._asks_later:
+                        group.create_task(durable.forward(group))
                     if self._accepts_first:
                         await sink.open()
-                    if self._wal is not None and self._asks_later:
+                    if durable is not None and self._asks_later:
                         await self._check_output(output)
-                        self._wal.follow(await log_context.checkpoint("wal"))
-                        group.create_task(self._read_wal(group, self._wal))
+                        durable.wal.follow(await log_context.checkpoint("wal"))
+                        group.create_task(durable.forward(group))
                     await self._sections[-1].drain(sink.settle)
                 finally:
                     taken_over.cancel()
@@ -290,16 +293,16 @@ class Flow:
 
     async def _pump(self, group: asyncio.TaskGroup, context: Context) -> None:
         """Read until the end or the stop, then let what was read run out."""
-        wal, section = self._wal, self._sections[0]
+        durable, section = self._durable, self._sections[0]
 
         async def accept(delivery: Delivery) -> None:
             self._say_where(context, has_rows=True)
-            if wal is None:
+            if durable is None:
                 await section.forward(group, delivery)
             else:
-                await self._keep(group, wal, delivery)
+                await durable.keep(group, delivery)
 
-        waits = wal is not None or all(section.queue is None for section in self._sections)
+        waits = durable is not None or all(section.queue is None for section in self._sections)
         self.intake = Intake(
             self._stream,
             self._stop,
@@ -307,68 +310,12 @@ class Flow:
             accept,
             waits=waits,
             when_open=self.when_open,
-            when_ended=self._end_reading,
+            when_ended=section.end if durable is None else durable.end,
         )
-        if wal is not None:  # the output keeps the position of the log; what is in the log is behind the input's
+        if durable is not None:  # the output keeps the position of the log; what is in the log is behind the input's
             context = replace(context, store=self._context.store, ledger=self._context.ledger)
         await self.intake.run(context)
         self._say_where(context, has_rows=False)
-
-    async def _end_reading(self) -> None:
-        if self._wal is None:
-            await self._sections[0].end()
-            return
-        for _ in range(self._stream.max_in_flight):
-            await self._keeping.acquire()
-        self._wal.end()
-
-    async def _keep(self, group: asyncio.TaskGroup, wal: Wal, delivery: Delivery) -> None:
-        """Hand a delivery to the write-ahead log, and ack it once it is on disk."""
-        if delivery.decoder is not None or delivery.error is not None:
-            for part in await self._readable(delivery):
-                await self._keep(group, wal, part)
-            return
-        if delivery.origin is not None and (self._reads_metadata or self._stream.error_output is not None):
-            delivery = delivery.with_batch(attach(delivery.batch, delivery.origin))
-
-        async def keep() -> None:
-            try:
-                await wal.append(delivery.batch)
-            except (TransientError, PermanentError) as error:
-                await delivery.nack(error)
-            else:
-                await delivery.ack()
-            finally:
-                self._keeping.release()
-
-        await self._keeping.acquire()
-        group.create_task(keep())
-
-    async def _readable(self, delivery: Delivery) -> list[Delivery]:
-        """Decode what only its delivery says how to decode, so that the log can be read without it; refuse the rest."""
-        done = await self._decoding.transform(Transformed(delivery, read_at=time.perf_counter()))
-        if done.error is not None:
-            await delivery.nack(done.error)
-            raise done.error
-        batches = [piece.batch for piece in done.pieces]
-        if not batches and not done.refusals:
-            await delivery.ack()
-            return []
-        parts = delivery.split([*batches, *([delivery.batch] if done.refusals else [])])
-        if done.refusals:
-            whole = Delivery(delivery.batch, parts.pop().loans, delivery.origin)
-            await self._sections[-1].put(Transformed(whole, [], done.refusals, read_at=done.read_at))
-        for part in parts:
-            part.origin = None if self._decoding.transformation.adds_metadata else part.origin
-        return parts
-
-    async def _read_wal(self, group: asyncio.TaskGroup, wal: Wal) -> None:
-        try:
-            while True:
-                delivery = await wal.read()
-                await self._sections[0].forward(group, delivery)
-        except EndOfInput:
-            await self._sections[0].end()
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
