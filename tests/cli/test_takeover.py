@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from argon2 import PasswordHasher
 
-_NAMES = ("health_keys", "HEALTH_KEYS", "main.health_keys", "health.keys", "health.health_keys", "penstock_keys")
+from penstock.platform.ownership import LEGACY_TABLES
+
+_NAMES = (
+    "health_keys",
+    "HEALTH_KEYS",
+    "main.health_keys",
+    "health.keys",
+    "health.health_keys",
+    "penstock_keys",
+    "platform.penstock_keys",
+)
 _QUOTED = ('"health"."keys"', '"health_keys"', "[health_keys]", "`health_keys`", "health_keys ", "public.health_keys")
 
 
@@ -61,7 +74,7 @@ def _attack(running, penstock, folder: Path, **environment: str) -> None:
     names = [*_NAMES, *_QUOTED]
     for name in names:
         assert running.post(f"/ingest/{urllib.request.quote(name)}", row) in (200, 400, 401, 403, 404)
-    for table in ("health_keys", "health_users", "health_points_2026_11"):
+    for table in ("health_keys", "health_users", "health_points_2026_11", "Health_Keys", "health_schema_version"):
         running.post(f"/ingest/{table}", {**row, "user_id": "one", "version_num": 5})
         inbox = folder / "inbox" / table
         inbox.mkdir()
@@ -74,6 +87,8 @@ def _attack(running, penstock, folder: Path, **environment: str) -> None:
         "ATTACH 'penstock-data/penstock-health.db' AS x",
         "PRAGMA writable_schema = ON",
         "COPY health_keys FROM '/dev/null'",
+        "UPDATE platform.penstock_keys SET scopes = '[]'",
+        "SELECT 1; DELETE FROM marks",
         "WITH x AS (INSERT INTO health_keys (id) VALUES ('x') RETURNING 1) SELECT * FROM x",
     ):
         assert penstock("query", sql, **environment).returncode == 1, sql
@@ -84,7 +99,11 @@ def _attack(running, penstock, folder: Path, **environment: str) -> None:
 def test_rows_files_and_queries_never_make_a_key(up, penstock, tmp_path: Path) -> None:
     _attack(up(), penstock, tmp_path)
     reasons = " ".join(row["reason"] for row in _rows(penstock, "SELECT reason FROM _quarantine"))
-    assert "'health_keys' belongs to Penstock or to an application" in reasons
+    for name in ("health_keys", "Health_Keys", "health_schema_version"):
+        assert f"{name!r} belongs to Penstock or to an application" in reasons
+    with closing(sqlite3.connect(tmp_path / "penstock-data" / "penstock.db")) as connection:
+        found = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")]
+    assert not set(LEGACY_TABLES) & set(found), "each application has tables of its own"
     listed = penstock("health", "keys", "list").stdout
     assert "phone" in listed
     assert "intruder" not in listed
@@ -93,3 +112,6 @@ def test_rows_files_and_queries_never_make_a_key(up, penstock, tmp_path: Path) -
 @pytest.mark.server
 def test_nor_do_they_in_postgresql(up, penstock, tmp_path: Path, postgis_database: str) -> None:
     _attack(up(PENSTOCK_DATABASE_URL=postgis_database), penstock, tmp_path, PENSTOCK_DATABASE_URL=postgis_database)
+    with psycopg.connect(postgis_database) as connection:
+        rows = connection.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        assert not set(LEGACY_TABLES) & {name for (name,) in rows}
