@@ -51,6 +51,7 @@ def test_a_payload_is_an_object_an_array_of_them_or_lines() -> None:
     ]
     assert decode(b"\n", b'{"a": 1}\n', b" \r\n") == [{"a": 1}]
     assert decode(b"[]") == []
+    assert decode(b'{"a": 1}{"a": 2} [{"a": 3}]\n{\n"a": 4\n}') == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,16 @@ def test_a_payload_is_an_object_an_array_of_them_or_lines() -> None:
         (b"null", "expected a JSON object, found null"),
         (b'[{"a": 1}, "x"]', "found text within the array"),
         (b'{"a": ', '"a": '),
-        (b'{"a": 1}{"a": 2}', "trailing characters"),
+        (b'{"a": 1},{"a": 2}', "trailing characters"),
+        (b'{"a": 1}{"a": 2', '"a": 2'),
         (b'{"a": NaN}', "invalid character"),
         (b'{"a": 1e400}', "out of range"),
         (b'{"a": "\xff"}', "not UTF-8"),
-        (b'{"a": "\\ud800"}', "ud800"),
+        (b'{"a": "\\ud83d"}', r"\\ud83d is half of a surrogate pair"),
+        (b'{"a": "\\uDe00 and more"}', r"\\uDe00 is half of a surrogate pair"),
+        (b'{"\\\\\\ud83d\\u0041": 1}', r"\\ud83d is half of a surrogate pair"),
+        (b'{"a": "\\ud83d\\ud83d\\ude00"}', r"\\ud83d is half of a surrogate pair"),
+        (b'{"a": "\\ud83d', "truncated"),
         (b'{"a": 1}\n{"a": \n', '"a": '),
         (b"[" * 1_000_000, "nested too deeply"),
         (b'{"a":' * 200 + b"1" + b"}" * 200, "nested too deeply"),

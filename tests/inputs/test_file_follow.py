@@ -21,7 +21,7 @@ from penstock.inputs.file.local import LocalListing
 from penstock.metadata import VALUE
 from penstock.testing.suites.inputs import InputSuite
 
-from .files import Reading, followed
+from .files import Reading, followed, rows_of
 from .test_file import CONTENTS, LINES, NUMBERS, parquet
 
 FAST = {"follow": True, "poll_interval": "20ms", "settle_time": "200ms"}
@@ -104,14 +104,13 @@ async def test_an_unended_last_line_is_taken_once_the_file_has_settled(folder: P
 
 
 UNREADABLE = {
-    "two.json": b'{"id":1}{"id":2}\n',
+    "two.json": b'{"id":1},{"id":2}\n',
     "cut.json": b'[{"id":1},{"id":2},',
     "spread.json": b'{\n "id": 1,\n',
     "utf16.json": '\ufeff{"id":1}\n'.encode("utf-16-le"),
     "utf16.csv": "\ufeffid,v\n1,a\n".encode("utf-16-le"),
     "bare.csv": "id,v\n1,a\n".encode("utf-16-le"),
     "bare.json": '{"id":1}\n'.encode("utf-16-be"),
-    "return.json": b'{"id":1}\r{"id":2}\r',
     "padded.json": b'{"id":1}\n' + bytes(1000),
     "padded.csv": b"id\n1\n" + bytes(1000),
     "cut.csv": b"id,v\n1,a\n2",
@@ -144,6 +143,23 @@ async def test_what_cannot_be_read_is_told_soon(folder: Path, name: str, follow:
             except PermanentError:
                 told += 1
             await delivery.ack()
+
+
+SEVERAL = [b'{"id":1}{"id":2}\n', b'{"id":1}\n{\n "id":2\n}', b'{"id":1}\r{"id":2}\r', b'{\n"id":1}{"id":2\n}\n']
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("text", SEVERAL)
+async def test_values_are_read_however_they_follow_one_another(folder: Path, text: bytes, follow: bool) -> None:
+    (folder / "a.json").write_bytes(text)
+    rows: list[object] = []
+    options = {"path": str(folder), **(FAST if follow else {})}
+    async with Reading(options, folder.parent).opened() as (config, reader):
+        while len(rows) < 2:
+            delivery = await asyncio.wait_for(reader.read(), 20)
+            rows += rows_of(config, delivery)
+            await delivery.ack()
+    assert rows == [{"id": 1}, {"id": 2}]
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -14,14 +14,15 @@ from .encoding import Ending, encode_rows
 class Json(Codec, type="json"):
     """JSON objects, one or several to a payload.
 
-    A payload is one object, an array of objects, or several of either on lines of their own; each object is a row.
+    A payload is one object, an array of objects, or several of either, one after another; each object is a row.
     The columns are inferred from all payloads of a batch, and while a stream runs they stay: a column that a batch
     lacks is null in it, a new one comes last, integers become float64 once a fraction was seen. Where somebody reads
     ``__meta_ext``, that holds for each value of it apart: a table in a path has columns of its own. A key that an
     object lacks is told apart from one that is null, in the column ``__meta_absent``. Text is never taken
     for a time. Integers that exceed 64 bits become decimals, those that exceed 38 digits text. Objects become
     structs, arrays lists; of equal keys the last counts. What is not JSON, not UTF-8, no object, nested more than
-    48 levels deep, of two kinds in one column, or named with a NUL character is refused.
+    48 levels deep, of two kinds in one column, or named with a NUL character is refused; so is a text with half of a
+    surrogate pair, as ``"\\ud83d"``, which is no character.
 
     A number with a fraction or an exponent is a 64-bit floating point number, as nearly every reader of JSON takes it:
     digits beyond its 17 are rounded. Amounts that need more are written as text.

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from ...errors import PermanentError
+from ...surrogates import find_unpaired, mask_unpaired
 
 MAX_DEPTH = 48
 """How many objects and arrays may lie in one another; Arrow itself exchanges no more than 64 levels."""
@@ -50,14 +51,30 @@ def _expand(payload: bytes | None) -> Sequence[Object]:
     try:
         return _only_objects(_ANY.decode(text), payload)
     except msgspec.DecodeError as error:
-        lines = [line for line in text.split(b"\n") if line.strip()]
-        if len(lines) < 2 or not _is_json(lines[0]):
-            raise PermanentError(f"{error}: {excerpt(payload)}") from error
-        return [found for line in lines for found in _expand(line)]
+        return _expand_several(text, payload, error)
     except UnicodeDecodeError as error:
         raise PermanentError(f"the payload is not UTF-8 ({error.reason}): {excerpt(payload)}") from error
     except RecursionError:
         raise _too_deep(excerpt(payload)) from None
+
+
+def _expand_several(text: bytes, payload: bytes, error: msgspec.DecodeError) -> Sequence[Object]:
+    """Return the objects of values that follow one another, which together are no value: ``error`` says why."""
+    try:
+        values = _ANY.decode_lines(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        if len(lines) < 2 or not _is_json(lines[0]):
+            raise PermanentError(f"{_explained(error, text)}: {excerpt(payload)}") from error
+        return [found for line in lines for found in _expand(line)]
+    return [found for value in values for found in _only_objects(value, payload)]
+
+
+def _explained(error: msgspec.DecodeError, text: bytes) -> str:
+    half = find_unpaired(text)
+    if half is None or not _is_json(mask_unpaired(text)):
+        return str(error)
+    return f"{half.decode()} is half of a surrogate pair, which is no character"
 
 
 def _is_json(line: bytes) -> bool:

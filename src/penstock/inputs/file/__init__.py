@@ -62,10 +62,11 @@ class File(Input, type="file"):
     in its file. ``.gz``, ``.zst``, ``.bz2`` and ``.xz`` files are decompressed, unless they are containers; several
     streams behind one another are one file, and zeros behind the last are no damage.
 
-    JSON is one object to a line, an array, or objects over several lines. CSV fields in quotes may hold line
-    breaks. Text gives one row of ``__value__`` per line, unless a ``codec`` reads the lines. A part of a file that
-    is damaged goes to the error output with the path and the reason; what is left of the file, and the other
-    files, are read all the same.
+    JSON is one array, or objects that follow one another on lines, several to a line or each over several lines;
+    lines are joined only where that makes them JSON, so that one which was torn costs no other. CSV fields in quotes
+    may hold line breaks. Text gives one row of ``__value__`` per line, unless a ``codec`` reads the lines. A part of
+    a file that is damaged goes to the error output with the path and the reason; what is left of the file, and the
+    other files, are read all the same.
 
     Reading resumes exactly behind the last acked batch of each file. A local file is known by its inode and the
     time it was made, so it may be renamed at any moment; an unchanged file is not read again, one that was appended

@@ -14,6 +14,7 @@ from ...errors import PermanentError
 from ...framing import Framing
 from ...records import find_head, find_records
 from .content import Content, Damaged
+from .spread import join_spread
 from .values import are_lines, are_lists
 from .values import cut as cut_values
 
@@ -110,11 +111,16 @@ class Records:
 def _lines(data: bytes, final: bool, keep_ends: bool) -> Cut:
     """The lines at the start of some data."""
     payloads, taken = framing.split(Framing.LINES, data, final=final, keep_ends=keep_ends)
-    return Cut(payloads, taken, unended=taken - 1 - data.rfind(b"\n", 0, taken) if taken else 0)
+    return Cut(payloads, taken, unended=_unended(data, taken))
+
+
+def _unended(data: bytes, taken: int) -> int:
+    """How many bytes the last line took that has no end."""
+    return taken - 1 - data.rfind(b"\n", 0, taken) if taken else 0
 
 
 class Documents:
-    """The values of a JSON file: one to a line, the elements of an array, or objects over several lines."""
+    """The values of a JSON file: on lines, the elements of an array, or objects over several lines."""
 
     _LINES, _ARRAY, _CLOSED, _SPREAD = 0, 1, 2, 3
 
@@ -144,7 +150,9 @@ class Documents:
     def split(self, data: bytes, within: int, final: bool) -> Cut:
         """Return the complete values, the bytes they took, and whether their array has ended."""
         if self._kind == self._LINES:
-            return _lines(data, final, True)
+            lines = join_spread(framing.split(Framing.LINES, data, final=final, keep_ends=True)[0], final)
+            unended = 0 if lines.is_last_spread else _unended(data, lines.taken)
+            return Cut(lines.payloads, lines.taken, unended=unended)
         if within == self._CLOSED or not data.strip():
             if data.strip():
                 raise PermanentError("there is more behind the end of the array")

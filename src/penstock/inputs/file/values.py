@@ -18,6 +18,7 @@ _BLANK = np.zeros(256, bool)
 _BLANK[list(b" \t\r\n")] = True
 _BETWEEN = _BLANK.copy()
 _BETWEEN[_COMMA] = True
+_RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,8 @@ def are_lists(head: bytes) -> bool:
 
 
 def _is_value(line: bytes) -> bool:
+    """Whether a line is a value, or several."""
     try:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        return bool(_RAW.decode_lines(line))
     except msgspec.DecodeError:
         return False
-    return True

@@ -63,7 +63,8 @@ class Http(Input, type="http"):
     the same moment are delivered together.
 
     A JSON body is checked as a whole before any of it is accepted: the elements of an array and the values of
-    NDJSON become one row each. `gzip`, `deflate`, `zstd` and `br` bodies are decompressed. Bodies that say they are
+    NDJSON become one row each. A text with half of a surrogate pair is the one fault that is left to the codec, which
+    refuses that row alone. `gzip`, `deflate`, `zstd` and `br` bodies are decompressed. Bodies that say they are
     `application/vnd.apache.arrow.stream`, `text/csv` or `application/vnd.apache.parquet` are read as rows
     and need no codec.
     Inputs and services with the same address share one listener. Metadata: `__meta_source` is `http`; `__meta_ext`

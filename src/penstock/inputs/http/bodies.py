@@ -19,6 +19,7 @@ from ...delivery import Batch
 from ...errors import PermanentError
 from ...framing import Framing, split
 from ...metadata import PREFIX, VALUE
+from ...surrogates import mask_unpaired
 
 Rows: TypeAlias = list[bytes] | Batch
 """Payloads, or rows that needed no codec."""
@@ -116,19 +117,33 @@ def _json(body: bytes) -> list[bytes]:
     try:
         if not body.isascii():
             str(body, "utf-8")
-        raws = _elements(body) if body.lstrip(_BLANK)[:1] == b"[" else _values(body)
+        payloads = _separate(body)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, _explained(error, body)) from error
-    if not raws and not body.strip(_BLANK):
+    if not payloads and not body.strip(_BLANK):
         raise Refusal(400, "the body is empty")
-    return [bytes(raw) for raw in raws]
+    return payloads
+
+
+def _separate(body: bytes) -> list[bytes]:
+    """Take the values apart; one with half of a surrogate pair is left to its codec, which refuses it alone."""
+    read = _elements if body.lstrip(_BLANK)[:1] == b"[" else _values
+    try:
+        return [bytes(raw) for raw in read(body)]
+    except msgspec.DecodeError:
+        masked = mask_unpaired(body)
+        if masked == body:
+            raise
+        views = [pa.py_buffer(raw) for raw in read(masked)]
+        begin = pa.py_buffer(masked).address
+        return [body[view.address - begin : view.address - begin + view.size] for view in views]
 
 
 def _check(payloads: list[bytes]) -> None:
     for index, payload in enumerate(payloads):
         try:
             str(payload, "utf-8")
-            _value(payload)
+            _value(mask_unpaired(payload))
         except (ValueError, RecursionError) as error:
             raise Refusal(400, f"payload {index + 1}: {_explained(error, payload)}") from error
 
