@@ -84,9 +84,12 @@ class File(Input, type="file"):
     to a rotated file later, too: files in the same folder named as ``app.log.1``, ``app.log-20260101`` or
     ``app-20260101.log``, packed or not, also if there were several rotations since the last look or while nothing
     ran. A copy (copy and truncate, or packed) is known by its contents and read on where its original was left.
-    What is moved to another folder, renamed otherwise and then made anew, or deleted while nothing ran cannot be
-    known: such a gap is a warning in the log, on the health page and in the metric ``penstock_gaps_total``. A pattern
-    such as ``app.log*`` reads every file that it matches, copies included: let it match no copies.
+    What is moved to another folder, renamed otherwise and then made anew, or deleted while nothing ran, and a number
+    that is missing among the rotated files, is a gap: a warning in the log, on the health page and in the metric
+    ``penstock_gaps_total``. Nothing tells of a file that came and was deleted between two looks when its name had a
+    date instead of a number, of what was written between the last look and a truncation without a copy, nor that a
+    file is the copy of one of which nothing was read yet, if it is packed or its original was never looked at.
+    A pattern such as ``app.log*`` reads every file that it matches, copies included: let it match no copies.
 
     Hidden files and those whose names end as unfinished ones do (``.part``, ``.tmp``, ``~`` and the like) are left
     alone, as are files that the pattern does not match, such as those beside the folders of ``inbox/{table}/*`` or in

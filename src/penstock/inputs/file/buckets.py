@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from ...context import Context
 from ...delivery import Delivery
 from ...errors import PenstockError
 from ...metadata import Origin
+from .listing import Found
 from .part import Part
 from .place import Place
 
@@ -71,12 +72,18 @@ class Buckets:
         self._places[number] = position
         await self._checkpoints[number].lend(position).release(None)
 
-    async def keep(self, key: str, path: str, born: int) -> None:
-        """Note where a file is, and return once that is saved if nothing of its bucket is on its way."""
-        number = self._bucket_of.get(key)
-        place = Place.load(self._places[number][key]) if number is not None else Place()
-        await self.note(key, replace(place, path=path, born=born or place.born))
-        checkpoint = self._checkpoints[self._bucket_of[key]]
+    async def keep(self, found: Found, place: Place, original: str | None) -> None:
+        """Note where a file is, and return once that is saved if nothing of its bucket is on its way.
+
+        A file that is not known yet is to be read on from ``place``; a copy shares the bucket of its original, so that
+        its place is saved only after what was delivered of that.
+        """
+        number = self._bucket_of.get(found.key)
+        if number is None and original in self._bucket_of:
+            self._bucket_of[found.key] = self._bucket_of[original]
+        place = Place.load(self._places[number][found.key]) if number is not None else place
+        await self.note(found.key, replace(place, path=found.path, born=found.born or place.born))
+        checkpoint = self._checkpoints[self._bucket_of[found.key]]
         if checkpoint.committed == checkpoint.position:
             await self._context.store.save({checkpoint.key: checkpoint.saved()})
 
@@ -102,13 +109,14 @@ class Buckets:
             self._places.append({})
         self._roomy = dict.fromkeys(range(count, 2 * count))
 
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Keep the places of files no longer."""
-        numbers = {self._bucket_of.pop(key) for key in keys if key in self._bucket_of}
-        for number in numbers:
-            kept = {key: saved for key, saved in self._places[number].items() if self._bucket_of.get(key) == number}
+    async def forget(self, key: str) -> None:
+        """Keep the place of a file no longer."""
+        number = self._bucket_of.pop(key, None)
+        if number is not None:
+            kept = {other: saved for other, saved in self._places[number].items() if other != key}
             self._places[number] = kept
-            self._roomy[number] = None
+            if len(kept) < BUCKET_SIZE:
+                self._roomy[number] = None
             await self._checkpoints[number].lend(kept).release(None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from .listing import Found
 from .part import FileReader, Part
@@ -77,13 +78,35 @@ class Readers:
             self.close(file)
 
 
+class Read(NamedTuple):
+    """A part that was read of a file."""
+
+    file: Followed
+    part: Part
+
+
+class Seen(NamedTuple):
+    """A file that is new or was renamed: kept at once, so that a rotation is noticed later."""
+
+    found: Found
+    place: Place
+    """Where reading it goes on if it is new."""
+    original: str | None = None
+    """The key of the file it is a copy of, none of whose parts it may overtake."""
+
+
+class Gone(NamedTuple):
+    """A file whose place need no longer be kept."""
+
+    key: str
+
+
+News: TypeAlias = Read | Seen | Gone
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was found out in one go."""
+    """What was found out in one go, in the order in which it is to be kept."""
 
-    parts: list[tuple[Followed, Part]]
-    retired: list[str]
-    """Files that are gone and whose places need no longer be kept."""
-    seen: list[Found]
-    """Files of a followed path that are new or were renamed: kept at once, so that a rotation is noticed later."""
+    news: list[News]
     ended: bool = False

@@ -11,16 +11,21 @@ from .followed import Followed
 from .listing import Changes, Found, Listing
 from .local import follows, newest_first
 from .part import FileReader
-from .place import Place
+from .place import HEAD, Place
+from .rotation import number_of
 
 
 class Generations:
     """What is known of the rotations of files, above all of the one path that is followed."""
 
     def __init__(
-        self, listing: Listing, open_reader: Callable[[Found, Place], FileReader], saved: Mapping[str, Place]
+        self,
+        listing: Listing,
+        open_reader: Callable[[Found, Place], FileReader],
+        saved: Mapping[str, Place],
+        report_gap: Callable[[str], None],
     ) -> None:
-        self._listing, self._open_reader = listing, open_reader
+        self._listing, self._open_reader, self._report_gap = listing, open_reader, report_gap
         self.path = listing.path
         """The one path that is followed; None for a pattern or a folder."""
         current = [(place.born, key) for key, place in saved.items() if place.path in ("", self.path)]
@@ -40,18 +45,35 @@ class Generations:
         before, self._at_path = self._current, self._now_at_path(changes)
         if self._at_path is not None:
             self._current = self._at_path
-        if before is None or _is_same(before, self._at_path) or not strangers:
+        if before is None or self.path is None:
             return []
         known = files.get(before[1])
         known = known if known is not None and _is_same(before, (known.found.born, before[1])) else None
-        newest = self._newest_known(known, files)
-        last = known.place if known is not None else self._last
-        unseen = [
-            found
-            for found in strangers
-            if found.key not in files and (follows(found, newest) if newest is not None else _is_later(found, last))
-        ]
+        strangers = [found for found in strangers if found.key not in files]
+        unseen = [found for found in strangers if known is not None and self._is_emptied_into(known, found)]
+        if not _is_same(before, self._at_path):
+            newest = self._newest_known(known, files)
+            last = known.place if known is not None else self._last
+            unseen += [
+                found
+                for found in strangers
+                if found not in unseen and (follows(found, newest) if newest is not None else _is_later(found, last))
+            ]
+            rotated = [known.found] if known is not None and known.found.slot else []
+            if since := newest_first(rotated + unseen)[-1:]:
+                self.report_deleted(since[0])
         return newest_first(unseen)[::-1]
+
+    def report_deleted(self, since: Found) -> None:
+        """Tell which numbers are missing among the files that were rotated away from the followed path after one."""
+        rotated = self._listing.rotated(self.path) if self.path is not None else []
+        numbers = {number_of(found.slot) for found in rotated}
+        last = next((number_of(found.slot) for found in rotated if found.key == since.key), None)
+        if missing := [str(number) for number in range(1, last or 0) if number not in numbers]:
+            self._report_gap(
+                f"of the files rotated away from {self.path} since it was last read, number {', '.join(missing)} is "
+                "missing: it was deleted before it was read"
+            )
 
     def _now_at_path(self, changes: Changes) -> tuple[int, str] | None:
         for found in changes.found:
@@ -64,16 +86,19 @@ class Generations:
         """The last rotated file of which we know: one that is followed, or a copy of the one that was at the path."""
         known = [file.found for file in files.values() if file.found.slot and not file.gone]
         if before is not None and before.gone and self.path is not None:
-            copy = self.copy_of(before.place, self.path, files)
+            copy = self.copy_of(before.place, self.path)
             known += [copy] if copy is not None else []
         return newest_first(known)[0] if known else None
 
-    def copy_of(self, place: Place, path: str, files: Mapping[str, Followed]) -> Found | None:
-        """Return the rotated file beside ``path``, packed or not, that goes on where another was left."""
+    def copy_of(self, place: Place, path: str) -> Found | None:
+        """Return the rotated file of ``path``, packed or not, that goes on where another was left.
+
+        It may be one that is followed already, if that was noticed before.
+        """
         if not place.behind or not path:
             return None
-        for found in self._listing.rotated(path):
-            if found.key in files or (found.compression is None and found.size < place.behind):
+        for found in self._listing.rotated(self.path or path):
+            if found.compression is None and found.size < place.behind:
                 continue
             try:
                 with closing(self._open_reader(found, replace(place, born=0, version=""))) as reader:
@@ -87,6 +112,18 @@ class Generations:
         """Return the unknown files that were rotated away from the followed path after ``copy``, the oldest first."""
         rotated = self._listing.rotated(self.path) if self.path is not None else []
         return [found for found in rotated[::-1] if found.key not in files and follows(found, copy)]
+
+    def _is_emptied_into(self, file: Followed, copy: Found) -> bool:
+        """Whether a file of which nothing was read was copied and truncated since it was looked at."""
+        seen = file.place.modified
+        if file.place.behind or copy.compression is not None or not 0 < seen < copy.born:
+            return False
+        try:
+            with closing(self._listing.open(file.found)) as now, closing(self._listing.open(copy)) as before:
+                size = min(HEAD, now.size(), before.size())
+                return not size or now.read_at(0, size) != before.read_at(0, size)
+        except (Removed, Unreadable):
+            return False
 
     def oldest_first(self, files: Sequence[Followed]) -> list[Followed]:
         """Sort files so that one that was rotated is read before those that came after it."""

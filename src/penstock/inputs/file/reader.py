@@ -10,13 +10,11 @@ from ...delivery import Delivery
 from ...errors import EndOfInput
 from ...metadata import Origin
 from .buckets import Buckets
-from .followed import Followed, Step
-from .listing import Found
-from .part import Part
+from .followed import Followed, Gone, News, Seen, Step
 from .scan import Scan
 
 _AHEAD = 2
-"""How many parts are read ahead."""
+"""How much is read ahead."""
 
 
 class FilesReader:
@@ -24,9 +22,7 @@ class FilesReader:
 
     def __init__(self, scan: Scan, buckets: Buckets, interval: float, follow: bool) -> None:
         self._scan, self._buckets, self._interval, self._follow = scan, buckets, interval, follow
-        self._parts: deque[tuple[Followed, Part]] = deque()
-        self._seen: deque[Found] = deque()
-        self._retired: list[str] = []
+        self._news: deque[News] = deque()
         self._stepping: asyncio.Task[Step] | None = None
         self._closing = asyncio.Event()
         self._ended = False
@@ -37,31 +33,41 @@ class FilesReader:
         """Wait for the next delivery; raises EndOfInput once all files were read, unless they are followed."""
         while True:
             self._buckets.raise_failure()
-            while not self._parts:
+            while not self._news:
                 if self._ended:
                     raise EndOfInput
                 await self._fill()
-                await self._keep_files()
-            file, part = self._parts[0]
-            self._read_ahead()
-            if part.batch is None:
-                self._parts.popleft()
-                await self._buckets.note(file.found.key, part.place)
-                continue
-            origin = Origin("file", offset=part.row, ext=_describe(file))
-            delivery = await self._buckets.deliver(file.found.key, part, origin)
-            self._parts.popleft()
-            self._count(file)
-            return delivery
+            delivery = await self._take(self._news[0])
+            self._news.popleft()
+            if delivery is not None:
+                return delivery
+
+    async def _take(self, news: News) -> Delivery | None:
+        """Keep what was found out, and return the delivery of what was read; cancelled, it can be called again."""
+        if isinstance(news, Seen):
+            await self._buckets.keep(*news)
+            return None
+        if isinstance(news, Gone):
+            await self._buckets.forget(news.key)
+            return None
+        file, part = news
+        self._read_ahead()
+        if part.batch is None:
+            await self._buckets.note(file.found.key, part.place)
+            return None
+        origin = Origin("file", offset=part.row, ext=_describe(file))
+        delivery = await self._buckets.deliver(file.found.key, part, origin)
+        self._count(file)
+        return delivery
 
     def _read_ahead(self) -> None:
-        if self._stepping is None and not self._ended and len(self._parts) < _AHEAD and not self._closing.is_set():
+        if self._stepping is None and not self._ended and len(self._news) < _AHEAD and not self._closing.is_set():
             self._stepping = asyncio.create_task(self._step())
 
     async def _step(self) -> Step:
         while True:
             step = await asyncio.to_thread(self._scan.step)
-            if step.parts or step.retired or step.seen or step.ended or self._closing.is_set():
+            if step.news or step.ended or self._closing.is_set():
                 return step
             try:
                 await asyncio.wait_for(self._closing.wait(), self._interval)
@@ -75,20 +81,8 @@ class FilesReader:
         await asyncio.wait({self._stepping})
         stepping, self._stepping = self._stepping, None
         step = stepping.result()
-        self._retired.extend(step.retired)
-        self._seen.extend(step.seen)
-        self._parts.extend(step.parts)
+        self._news.extend(step.news)
         self._ended = step.ended
-
-    async def _keep_files(self) -> None:
-        """Forget the files that are gone, and keep those that are to be known before anything is read of them."""
-        if self._retired:
-            await self._buckets.forget(self._retired)
-            self._retired.clear()
-        while self._seen:
-            found = self._seen[0]
-            await self._buckets.keep(found.key, found.path, found.born)
-            self._seen.popleft()
 
     def _count(self, file: Followed) -> None:
         reader = file.reader

@@ -29,7 +29,7 @@ class RotatedNames:
 
 def is_newer(slot: str, modified: float, than_slot: str, than_modified: float) -> bool:
     """Whether one rotated file was rotated after another: by number, by date, else by when they were written."""
-    number, than_number = _number(slot), _number(than_slot)
+    number, than_number = number_of(slot), number_of(than_slot)
     if number is not None and than_number is not None:
         return number < than_number
     if number is None and than_number is None:
@@ -37,7 +37,8 @@ def is_newer(slot: str, modified: float, than_slot: str, than_modified: float) -
     return modified > than_modified
 
 
-def _number(slot: str) -> int | None:
+def number_of(slot: str) -> int | None:
+    """Return the number of a rotated file, the lower the newer; None if it has a date."""
     if slot == "old":
         return 1
     return int(slot) if slot.isdigit() and len(slot) <= _MAX_NUMBER else None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ...context import Context
 from ...errors import PermanentError
 from .content import Damaged, Removed, Replaced, Rewritten, Unreadable
-from .followed import Followed, Readers, Step
+from .followed import Followed, Gone, News, Read, Readers, Seen, Step
 from .generations import Generations
 from .listing import Found, Listing
 from .part import FileReader, Part, naming
@@ -48,14 +48,13 @@ class Scan:
         self._patience = max(settle, _MAX_MISSES * interval)
         """How long a file that is gone is waited for: it may come back, or be written still."""
         self._saved = dict(saved)
-        self._generations = Generations(listing, open_reader, saved)
+        self._generations = Generations(listing, open_reader, saved, context.report_gap)
         self._files: dict[str, Followed] = {}
         self._waiting: dict[str, Followed] = {}
         """Those in which there is something to read, now or in a while."""
         self._work: deque[Followed] = deque()
         self._readers = Readers(open_reader)
-        self._retired: list[str] = []
-        self._seen: list[Found] = []
+        self._news: list[News] = []
         self._polled = float("-inf")
         self.total = 0
         """The bytes of all files there were at first."""
@@ -111,20 +110,22 @@ class Scan:
         if known.found.version != found.version:
             known.changed = now
         if known.found.path != found.path:
-            self._see(found)
+            self._see(found, known.place)
         known.found, known.gone, known.misses = found, False, 0
         self._waiting[found.key] = known
 
-    def _follow_new(self, found: Found, place: Place, now: float, *, gone: bool = False) -> None:
+    def _follow_new(
+        self, found: Found, place: Place, now: float, *, gone: bool = False, original: str | None = None
+    ) -> None:
         age = max(0.0, time.time() - found.modified)
         file = Followed(found, place, self._grows(found), changed=now if gone else now - age, gone=gone)
         self._files[found.key] = self._waiting[found.key] = file
-        self._see(found)
+        self._see(found, place, original)
 
-    def _see(self, found: Found) -> None:
-        """Have a file of a followed path kept at once: also an empty one that is rotated later is then missed."""
-        if self._generations.path is not None:
-            self._seen.append(found)
+    def _see(self, found: Found, place: Place, original: str | None = None) -> None:
+        """Have a copy, or a file of a followed path, kept at once: also an empty one that is rotated is then missed."""
+        if self._generations.path is not None or original is not None:
+            self._news.append(Seen(found, place, original))
 
     def _look_for_gone(self, first: bool, now: float) -> None:
         """Find the files that are no longer listed by their inode, beside those that are."""
@@ -149,15 +150,17 @@ class Scan:
 
     def _vanish(self, key: str, place: Place, path: str, now: float, *, is_read: bool | None = None) -> None:
         """Read a file that is gone on in a copy of it, where it was packed or copied; else tell what may be missing."""
-        is_current = self._generations.is_current(key) and key not in self._files
+        was_current = self._generations.is_current(key)
+        is_missed = was_current and key not in self._files
         if (known := self._files.pop(key, None)) is not None:
             self._readers.close(known)
             known.is_retired = True
         self._waiting.pop(key, None)
-        self._retired.append(key)
-        if self._follow_copy(place, path, now):
+        is_copied = self._follow_copy(key, place, path, now, was_current)
+        self._news.append(Gone(key))
+        if is_copied:
             return
-        if is_current:
+        if is_missed:
             self._report_gap(
                 f"{path} was replaced while nothing read it, and where it is now is not known: "
                 f"what was written to it behind byte {place.behind} was not read"
@@ -165,15 +168,19 @@ class Scan:
         elif not (is_read if is_read is not None else place.version or place.is_start):
             self._report_gap(f"{path or key} is gone, and was read only up to byte {place.behind}")
 
-    def _follow_copy(self, place: Place, path: str, now: float) -> bool:
+    def _follow_copy(self, key: str, place: Place, path: str, now: float, was_current: bool) -> bool:
         """Read on in a copy of a file whose contents are no longer where they were; returns whether there is one."""
-        copy = self._generations.copy_of(place, path, self._files)
-        if copy is not None:
+        copy = self._generations.copy_of(place, path)
+        if copy is None:
+            return False
+        if copy.key not in self._files:
             outside = self._generations.path is None
-            self._follow_new(copy, replace(place, born=0, version=""), now, gone=outside)
+            self._follow_new(copy, replace(place, born=0, version=""), now, gone=outside, original=key)
             for found in self._generations.after(copy, self._files):
                 self._follow_new(found, Place(), now)
-        return copy is not None
+        if was_current:
+            self._generations.report_deleted(copy)
+        return True
 
     def _queue(self, now: float) -> None:
         """Queue the files in which there may be something to read: an old one before its successor."""
@@ -221,9 +228,8 @@ class Scan:
         """
         if self._follow and time.monotonic() - self._polled >= self._interval:
             self.poll()
-        parts: list[tuple[Followed, Part]] = []
-        weight = 0
-        while self._work and weight < self._weight and len(parts) < _MAX_PARTS:
+        weight = parts = 0
+        while self._work and weight < self._weight and parts < _MAX_PARTS:
             file = self._work[0]
             if file.is_retired:
                 self._work.popleft()
@@ -240,14 +246,14 @@ class Scan:
                 self._work.popleft()
                 file.turns, file.is_queued = 0, False
                 continue
-            parts.append((file, part))
+            self._news.append(Read(file, part))
+            parts += 1
             weight += _weight(part)
             file.turns += 1
             if self._follow and not file.gone and file.turns % _TURN == 0:
                 self._work.rotate(-1)
-        retired, self._retired = self._retired, []
-        seen, self._seen = self._seen, []
-        return Step(parts, retired, seen, not self._follow and not self._work)
+        news, self._news = self._news, []
+        return Step(news, not self._follow and not self._work)
 
     def _read(self, file: Followed) -> Part | None:
         """Return the next part of a file, or None when it has none for now."""
@@ -302,7 +308,7 @@ class Scan:
         if found.version != file.found.version:
             file.changed = now
         file.found, file.place, file.seen, file.seen_whole = found, Place(), "", False
-        if self._follow_copy(place, path, now):
+        if self._follow_copy(found.key, place, path, now, True):
             self._queue(now)
         elif not place.version or (replaced and self._generations.is_current(found.key)):
             self._report_gap(f"{path} was truncated or replaced, and had been read only up to byte {place.behind}")
@@ -336,7 +342,7 @@ class Scan:
         file.is_retired = True
         self._waiting.pop(file.found.key, None)
         self._files.pop(file.found.key, None)
-        self._retired.append(file.found.key)
+        self._news.append(Gone(file.found.key))
 
     def close(self) -> None:
         """Close all files."""
