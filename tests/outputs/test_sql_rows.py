@@ -397,6 +397,69 @@ async def test_a_duration_as_text_is_read_by_postgres(postgres_database: str, tm
     assert [str(row["d"]) for row in run(postgres_database, "SELECT d FROM t")] == ["1:00:00"] * 2
 
 
+async def test_durations_are_written_into_an_interval_however_they_come(postgres_database: str, tmp_path: Path) -> None:
+    run(postgres_database, "CREATE TABLE t (id integer, d interval)")
+    minute = pa.record_batch({"id": [3], "d": pa.array([60_000], pa.duration("ms"))})
+    parts = pa.array([(1, 2, 3_000_000_000)], pa.month_day_nano_interval())
+    async with sender(postgres_database, tmp_path, table_name="t") as sending:
+        await sending.writer.write([pa.record_batch({"id": [1], "d": ["PT-1.5S"]})])
+        await sending.writer.write([pa.record_batch({"id": [2], "d": parts})])
+        await sending.writer.write([minute])
+        with pytest.raises(RowsRejected, match="expected a duration, got 3600"):
+            await sending.writer.write([pa.record_batch({"id": [4], "d": [3600]})])
+    found = run(postgres_database, "SELECT d::text FROM t ORDER BY id")
+    assert [row["d"] for row in found] == ["-00:00:01.5", "1 mon 2 days 00:00:03", "00:01:00"]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+async def test_times_of_day_keep_their_nanoseconds(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}:///{tmp_path}/rows.db"
+    ticks = [0, 1, 43_200 * 10**9, 86_400 * 10**9 - 1]
+    async with sender(url, tmp_path, table_name="t") as sending:
+        await sending.writer.write([pa.record_batch({"at": pa.array(ticks, pa.time64("ns"))})])
+        await sending.writer.write([pa.record_batch({"at": pa.array([5], pa.time32("s"))})])
+        await sending.writer.write([pa.record_batch({"at": ["12:00:00.123456789"]})])
+    text = 'SELECT CAST("at" AS TEXT) AS "at" FROM t ORDER BY 1'
+    assert [row["at"][:8] + row["at"][8:].rstrip("0").rstrip(".") for row in run(url, text)] == [
+        "00:00:00",
+        "00:00:00.000000001",
+        "00:00:05",
+        "12:00:00",
+        "12:00:00.123456789",
+        "23:59:59.999999999",
+    ]
+
+
+ARRAYS: dict[str, list[Any]] = {
+    "text[]": [["x", 'a "b" \\ {c}, ', None, "NULL", ""], [], None, ["\n", "ä"]],
+    "integer[]": [[1, None, -2], [[1, 2], [3, 4]]],
+    "numeric[]": [[decimal.Decimal("9007199254740993"), decimal.Decimal("0.5")]],
+    "double precision[]": [[0.1, 5e-324, float("inf"), None]],
+    "boolean[]": [[True, False, None]],
+    "jsonb[]": [["x", 1, None], [{"a": [1, "x"]}, [1]]],
+}
+
+
+@pytest.mark.parametrize("kind", list(ARRAYS))
+async def test_lists_are_written_into_arrays_of_postgres(kind: str, postgres_database: str, tmp_path: Path) -> None:
+    run(postgres_database, f"CREATE TABLE t (id integer, a {kind})")
+    async with sender(postgres_database, tmp_path, table_name="t") as sending:
+        for number, row in enumerate(ARRAYS[kind]):
+            # Elements of several kinds come as the JSON of a list.
+            values = pa.array([json.dumps(row) if kind == "jsonb[]" else row])
+            await sending.writer.write([pa.record_batch({"id": [number], "a": values})])
+    assert [row["a"] for row in run(postgres_database, "SELECT a FROM t ORDER BY id")] == ARRAYS[kind]
+
+
+async def test_what_is_no_array_is_refused_alone(postgres_database: str, tmp_path: Path) -> None:
+    run(postgres_database, "CREATE TABLE t (a text[], n integer[])")
+    rows: list[Row] = [{"a": ["x", "y"]}, {"n": ["z"]}, {"n": [1]}, {"a": '["x"]'}, {"a": "{p,q}"}, {"a": "no array"}]
+    refused = [await post(postgres_database, tmp_path, [("t", row)]) for row in rows]
+    assert [list(each) for (each,) in refused] == [[], [0], [], [], [], [0]]
+    kept = run(postgres_database, "SELECT a, n FROM t")
+    assert [row["a"] or row["n"] for row in kept] == [["x", "y"], [1], ["x"], ["p", "q"]]
+
+
 async def test_the_keys_of_tables_with_long_names_have_names_of_their_own(
     postgres_database: str, tmp_path: Path
 ) -> None:

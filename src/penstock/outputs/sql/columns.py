@@ -15,6 +15,7 @@ import pyarrow.types as is_
 from ... import iso8601
 from ...component import Codec
 from ...errors import PermanentError
+from .arrays import array_literals, innermost, number_literals
 
 _MISFITS = (ValueError, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError, PermanentError)
 Years: TypeAlias = tuple[int, int]
@@ -32,7 +33,8 @@ class Column:
     json: bool = False
     """It holds JSON, which is sent as text."""
     takes: str = ""
-    """SQLite: `number` takes whole and fractional ones, `any` takes what comes."""
+    """SQLite: `number` takes whole and fractional ones, `any` takes what comes. PostgreSQL: `array` takes lists, and
+    `interval` texts that are durations."""
     has_default: bool = False
     """The database fills in a value of its own where a row has none."""
     is_required: bool = False
@@ -111,6 +113,8 @@ def expected(column: Column, years: Years, given: pa.DataType) -> str:
     calendar = f" of the years {years[0]} to {years[1]}" if is_.is_timestamp(given) or is_.is_date(given) else ""
     exact = " that 64 bits hold exactly" if is_number(given) else ""
     tests = [
+        (column.takes == "array", "a list"),
+        (column.takes == "interval", "a duration"),
         (column.json, "JSON"),
         (is_.is_boolean(kind), "true or false"),
         (is_.is_integer(kind) and not column.takes, f"a whole number that fits {kind}"),
@@ -128,12 +132,16 @@ def expected(column: Column, years: Years, given: pa.DataType) -> str:
 def cast(values: pa.Array, column: Column) -> pa.Array:
     """Return the values as the column's type; raises an Arrow error if any of them would lose something."""
     source, target = values.type, column.type
-    if source.equals(target) and not column.json:
+    if source.equals(target) and not column.json and column.takes != "array":
         return values
     if is_.is_null(source) or values.null_count == len(values):
         return pa.nulls(len(values), target)
+    if column.takes == "array":
+        return _arrays(values, of_json=column.json)
     if column.json:
         return json_texts(values)
+    if column.takes == "interval" and not (is_text(source) or source.id == _INTERVAL):
+        raise Misfit(f"a {source}")
     if is_.is_string(target):
         return texts(values)
     if is_binary(target):
@@ -146,6 +154,15 @@ def cast(values: pa.Array, column: Column) -> pa.Array:
         if fits(target):
             return convert(values, target)
     raise Misfit(f"a {source} for a {target}")
+
+
+def _arrays(values: pa.Array, *, of_json: bool) -> pa.Array:
+    kind = innermost(values.type)
+    if is_.is_floating(kind) and is_.is_nested(values.type) and not of_json:
+        return number_literals(values)
+    if is_binary(kind):
+        raise Misfit(f"a {values.type}")
+    return array_literals(json_texts(values), texts(values).to_pylist(), of_json=of_json)
 
 
 def _text_or_bytes(values: pa.Array) -> pa.Array:

@@ -24,9 +24,10 @@ from .columns import Column, Years, fits, is_binary, is_exact, is_number
 from .session import NO_POSITION, POSITIONS, Session, Table, listed, quoted
 
 _COLUMNS = """
-SELECT a.attname, CASE t.typtype WHEN 'b' THEN t.typname ELSE '' END, a.atttypmod,
+SELECT a.attname, CASE WHEN t.typcategory = 'A' THEN coalesce(e.typname, '') || '[]'
+    WHEN t.typtype = 'b' THEN t.typname ELSE '' END, a.atttypmod,
     a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attnotnull
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = t.typelem
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _UNIQUE = """
@@ -138,7 +139,7 @@ class PostgresSession(Session):
     ) -> Column:
         """Whole numbers become ``double precision`` for a fraction, and ``numeric`` for what exceeds 64 bits."""
         if is_.is_duration(column.type) and not is_.is_duration(values.type):
-            return replace(column, type=pa.string())  # The server reads the text.
+            return replace(column, type=pa.string(), takes="interval")  # The server reads the text.
         if not (change and is_.is_integer(column.type) and is_number(values.type)) or fits(values, column.type):
             return column
         name, wider = quoted(column.name), column
@@ -284,7 +285,10 @@ def _column(name: str, kind: str, modifier: int) -> Column:
         scale = scale - 0x800 if scale > 1000 else scale
         if precision <= 76 and 0 <= scale <= precision:
             return Column(name, (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale))
-    return Column(name, _TYPES.get(kind, pa.string()), json=kind in ("json", "jsonb"))
+    element = kind.removesuffix("[]")
+    return Column(
+        name, _TYPES.get(kind, pa.string()), json=element in ("json", "jsonb"), takes="array" if element != kind else ""
+    )
 
 
 def _printable(values: pa.Array) -> pa.Array:

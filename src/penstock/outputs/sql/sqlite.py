@@ -178,6 +178,7 @@ def _column(name: str, declared: str) -> Column:
     if kind is None:
         anything = upper == "" or "BLOB" in upper
         return Column(name, pa.binary() if anything else pa.int64(), declared, takes="any" if anything else "number")
+    kind = pa.time64("ns") if is_.is_time(kind) else kind  # A text holds every digit.
     return Column(name, kind, declared, json="JSON" in upper, takes="number" if kind == pa.int64() else "")
 
 
