@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from pydantic import PrivateAttr
 
-from penstock import ConfigError, Stream, run_sync
+from penstock import ConfigError, Processor, Stream, run_sync
+from penstock.delivery import Batch
+from penstock.errors import TransientError
 from penstock.observe import tracing
 
 
@@ -60,7 +64,7 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-def _stream(count: int = 6) -> Stream:
+def _stream(count: int = 6, **options: Any) -> Stream:
     return Stream.model_validate(
         {
             "id": "traced",
@@ -70,6 +74,7 @@ def _stream(count: int = 6) -> Stream:
             "output": "drop",
             "error_output": "drop",
         }
+        | options
     )
 
 
@@ -109,6 +114,43 @@ def test_refused_rows_are_counted_in_the_span(receiver: Receiver) -> None:
     tracing.end()
     processed = [span for span in receiver.spans() if span.name == "penstock.process"]
     assert [{a.key: a.value.int_value for a in span.attributes}["penstock.refused"] for span in processed] == [2] * 4
+
+
+class FailingOnce(Processor, type="test_failing_once"):
+    """Fail for a moment at the first batch."""
+
+    _calls: list[int] = PrivateAttr(default_factory=list)
+
+    def process(self, batch: Batch) -> list[Batch]:
+        self._calls.append(batch.num_rows)
+        if len(self._calls) == 1:
+            raise TransientError("away for a moment")
+        return [batch]
+
+
+def test_a_delivery_that_was_retried_has_one_span(receiver: Receiver) -> None:
+    tracing.begin(receiver.url, "me")
+    run_sync(_stream(pipeline={"processors": ["test_failing_once"]}, retry={"initial": "1ms", "maximum": "1ms"}))
+    tracing.end()
+    processed = [span for span in receiver.spans() if span.name == "penstock.process"]
+    assert [span.status.message for span in processed] == [""] * 3
+
+
+def test_tracing_starts_no_task_for_a_delivery(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    create_task = asyncio.TaskGroup.create_task
+
+    def create(group: asyncio.TaskGroup, task: Any, **options: Any) -> asyncio.Task[Any]:
+        started.append(task)
+        return create_task(group, task, **options)
+
+    monkeypatch.setattr(asyncio.TaskGroup, "create_task", create)
+    run_sync(_stream())
+    untraced = len(started)
+    tracing.begin(receiver.url, "me")
+    run_sync(_stream())
+    tracing.end()
+    assert len(started) == 2 * untraced
 
 
 def test_without_tracing_there_are_no_spans(receiver: Receiver) -> None:

@@ -51,8 +51,11 @@ class Section:
         if self.transformation.is_empty(delivery):
             done.pieces = [Piece(delivery.batch, 0)]
             await self._in_flight.put(done)
-        elif self.transformation.in_thread and delivery.error is None and tracing.active is None:
-            await self._in_flight.put(self.transformation.submit(done))
+        elif self.transformation.in_thread and delivery.error is None:
+            submitted = self.transformation.submit(done)
+            if tracing.active is not None:
+                submitted.add_done_callback(self._trace_submitted)
+            await self._in_flight.put(submitted)
         else:
             await self._in_flight.put(group.create_task(self.transform(done)))
 
@@ -68,19 +71,13 @@ class Section:
     async def transform(self, done: Transformed) -> Transformed:
         """Run the stages, again where one fails for a while."""
         done = await self._retry(await self.transformation(done))
-        if tracing.active is not None:
-            counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
-            tracing.active.span("process", self._stream.id, done.read_at, done.delivery.trace, done.error, **counts)
+        self._trace(done)
         return done
 
     async def _retry(self, done: Transformed) -> Transformed:
         """Go on where a stage failed for a while, as often as ``retry`` says."""
         attempt = 0
-        while (
-            isinstance(done.error, ConnectionLost | TransientError)
-            and not self._stop.is_set()
-            and not self._stream.retry.exhausted(attempt)
-        ):
+        while _may_succeed(done) and not self._stop.is_set() and not self._stream.retry.exhausted(attempt):
             self._metrics.retrying("pipeline", str(done.error))
             await pause(self._stream.retry.delay(attempt), self._stop)
             attempt += 1
@@ -98,7 +95,21 @@ class Section:
             done = await waiting
         finally:
             self._metrics.condition.end("pipeline")
-        return done if isinstance(waiting, asyncio.Task) else await self._retry(done)
+        if isinstance(waiting, asyncio.Task) or not _may_succeed(done):
+            return done
+        done = await self._retry(done)
+        self._trace(done)
+        return done
+
+    def _trace_submitted(self, submitted: asyncio.Future[Transformed]) -> None:
+        """Record what came out of the threads; what is retried is recorded once that has ended."""
+        if not submitted.cancelled() and submitted.exception() is None and not _may_succeed(submitted.result()):
+            self._trace(submitted.result())
+
+    def _trace(self, done: Transformed) -> None:
+        if tracing.active is not None:
+            counts = {"rows": done.rows, "refused": sum(refusal.rows.num_rows for refusal in done.refusals)}
+            tracing.active.span("process", self._stream.id, done.read_at, done.delivery.trace, done.error, **counts)
 
     async def feed(self, following: Section, last: Section) -> None:
         """Put what was made here into the buffer of the next section, in order; refusals go straight to the last."""
@@ -142,6 +153,11 @@ class Section:
     def _has_room(self, deliveries: int, rows: int) -> bool:
         """Whether a group of this size may grow, and there is something it may grow by."""
         return rows < _GROUP_ROWS and deliveries < _GROUP_DELIVERIES and not self._in_flight.empty()
+
+
+def _may_succeed(done: Transformed) -> bool:
+    """Whether a stage has failed that may succeed when it is called again."""
+    return isinstance(done.error, ConnectionLost | TransientError)
 
 
 def _ready(waiting: _Waiting | None) -> Transformed | None:
