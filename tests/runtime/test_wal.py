@@ -179,17 +179,17 @@ async def test_a_failing_disk_delays_the_ack_and_tears_nothing(tmp_path: Path, m
     store = MemoryStore()
     async with opened(tmp_path, store) as wal:
         await wal.append(batch(0))
-        flush = wal._flush
+        flush = wal._segment._flush
 
         def failing(parts: Any) -> None:
             failure = next(failures, None)
             if failure is not None:
-                assert wal._file is not None
-                wal._file.write(b"half a record")
+                assert wal._segment._file is not None
+                wal._segment._file.write(b"half a record")
                 raise failure
             flush(parts)
 
-        monkeypatch.setattr(wal, "_flush", failing)
+        monkeypatch.setattr(wal._segment, "_flush", failing)
         await wal.append(batch(1))
         await wal.append(batch(2))
     async with opened(tmp_path, store) as wal:
@@ -206,7 +206,7 @@ async def test_a_stop_while_the_disk_is_full_nacks(tmp_path: Path, monkeypatch: 
         lend_context(tmp_path) as context,
         open_wal(Durability(), context, StreamMetrics("test"), stop) as wal,
     ):
-        monkeypatch.setattr(wal, "_flush", full)
+        monkeypatch.setattr(wal._segment, "_flush", full)
         asyncio.get_running_loop().call_later(0.05, stop.set)
         with pytest.raises(TransientError, match="No space left"):
             await wal.append(batch(1))
@@ -295,7 +295,7 @@ async def test_order_is_kept_while_the_disk_is_full(tmp_path: Path, monkeypatch:
     store, failing = MemoryStore(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with opened(tmp_path, store) as wal:
-        flush, failures = wal._flush, iter([OSError(28, "No space left on device")])
+        flush, failures = wal._segment._flush, iter([OSError(28, "No space left on device")])
 
         def full(parts: Any) -> None:
             if (failure := next(failures, None)) is not None:
@@ -310,7 +310,7 @@ async def test_order_is_kept_while_the_disk_is_full(tmp_path: Path, monkeypatch:
             failing.set()
 
         later: list[asyncio.Task[None]] = []
-        monkeypatch.setattr(wal, "_flush", full)
+        monkeypatch.setattr(wal._segment, "_flush", full)
         await wal.append(batch(0))
         assert failing.is_set()
         await asyncio.gather(*later)

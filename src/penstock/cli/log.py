@@ -93,7 +93,7 @@ def _configuration(file: Path | None, data: Path | None) -> Configuration:
 def _context(configuration: Configuration, stream: Stream) -> Context:
     from ..checkpoint import Ledger
     from ..context import Context
-    from ..runtime.wal import own_log
+    from ..runtime.logfolder import own_log
     from ..state.memory import MemoryStore
 
     store = MemoryStore()

@@ -21,11 +21,12 @@ from ..stream import MOST_HELD, Stream, regroups
 from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
+from .logfolder import own_log
 from .section import Section
 from .sink import Sink
 from .threads import Threads
 from .transform import Stage, Transformation
-from .wal import Wal, open_wal, own_log
+from .wal import Wal, open_wal
 from .writer import KeptPositions, ReconnectingWriter
 
 

@@ -9,12 +9,15 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
 
+from ..context import Context
 from ..delivery import Batch
+from ..durability import Durability
 from .lock import lock
 from .segment import ENTRIES, Head, head_record, read_head, records
 
@@ -243,3 +246,23 @@ def hold(folder: Path) -> IO[str]:
     Raises ConfigError if another one has it.
     """
     return lock(folder / "lock", f"the write-ahead log {folder}")
+
+
+def own_log(options: Durability, context: Context) -> Context:
+    """Return the context with which the log of a stream is opened.
+
+    Versions in which streams without `id` shared a log by their place left one; the first stream to ask takes it over.
+    """
+    if not context.identity:
+        return context
+    shared = replace(context, identity="")
+    folder = options.folder(shared)
+    if not any(folder.glob("*.wal")):
+        return context
+    try:
+        with (folder / "owner").open("x") as owner:
+            owner.write(context.identity)
+    except FileExistsError:
+        if (folder / "owner").read_text() != context.identity:
+            return context
+    return shared

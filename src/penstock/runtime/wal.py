@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import pairwise
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -28,7 +26,7 @@ from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, Tra
 from ..observe.metrics import StreamMetrics
 from .damage import OPEN_GAP, Damage, find_damage, lost_end, missing
 from .logfolder import Closed, Entry, LogFolder
-from .segment import Encoder, Gap, Parts, gap_record
+from .opensegment import OpenSegment, SegmentRemoved
 
 log = logging.getLogger("penstock")
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})
@@ -55,8 +53,7 @@ class Wal:
         self._commit: asyncio.Task[None] | None = None
         self._arrived, self._pruned = asyncio.Event(), asyncio.Event()
         self._ended = False
-        self._file: IO[bytes] | None = None
-        self._encoder = Encoder(0)
+        self._segment = OpenSegment(folder, options)
         self._last = 0  # number of the last durable entry
         self._next = 1  # number of the next entry to read
         self._cache: deque[tuple[int, Batch]] = deque()
@@ -198,72 +195,14 @@ class Wal:
         self._metrics.lag(self.unwritten)
 
     def _write(self, batches: Sequence[Batch]) -> None:
-        """Append the batches as entries and force them to disk, or leave the segment as it was."""
-        first = max(self._folder.sizes, default=0)
-        if self._file is None or self._folder.sizes[first] >= self._options.segment_bytes:
-            first = self._begin_segment()
-        assert self._file is not None
-        before = self._folder.sizes[first]
         try:
-            parts: Parts = []
-            for number, batch in enumerate(batches, self._next_number):
-                parts += self._encoder.encode(number, batch)
-                if self._options.per_entry:
-                    self._flush(parts)
-                    parts = []
-            self._flush(parts)
-        except BaseException:
-            self._encoder.forget_schema()
-            try:
-                self._file.truncate(before)
-                self._file.seek(before)
-            except OSError:
-                self._file = None  # nothing may follow what is torn: the next entry begins a segment
+            self._segment.write(batches, self._last, self._next_number, self._damage)
+        except SegmentRemoved as error:
+            self._exposed = self._last
+            self._folder.hold()
+            self._folder.look()
+            self._metrics.damaged(f"write-ahead log {self._folder.path}: {error}")
             raise
-        if not self._is_in_place(first):
-            self._begin_anew()
-        self._folder.sizes[first] = self._file.tell()
-
-    def _is_in_place(self, first: int) -> bool:
-        """Whether the open segment is the one that is found under its name."""
-        assert self._file is not None
-        try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self._folder.segment(first).stat())
-        except FileNotFoundError:
-            return False
-
-    def _begin_anew(self) -> NoReturn:
-        """Give up the open segment, which nobody will find again, and look at what there is; raises OSError."""
-        assert self._file is not None
-        self._file.close()
-        self._file, self._exposed = None, self._last
-        self._folder.hold()
-        self._folder.look()
-        reason = "removed or replaced while it was open; what was not written by then may be in memory only"
-        self._metrics.damaged(f"write-ahead log {self._folder.path}: {reason}")
-        raise OSError(reason)
-
-    def _flush(self, parts: Parts) -> None:
-        assert self._file is not None
-        data = memoryview(b"".join(parts))
-        while data:
-            data = data[self._file.write(data) :]
-        os.fdatasync(self._file.fileno())
-
-    def _begin_segment(self) -> int:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._folder.hold()
-        damage = (self._damage.reason, self._damage.first) if self._damage is not None else ("", 0)
-        first = self._last + 1
-        self._file = self._folder.begin(first, *damage)
-        self._encoder = Encoder(self._folder.head.seed)
-        if self._is_room_needed:
-            gap = Gap(first, is_room=True)
-            self._file.write(gap_record(gap, self._next_number - 1, self._folder.head.seed))
-            self._folder.sizes[first] = self._file.tell()
-        return first
 
     @property
     def _next_number(self) -> int:
@@ -369,8 +308,7 @@ class Wal:
         if self._commit is not None:
             await asyncio.wait({self._commit})
         await self.prune()
-        if self._file is not None:
-            self._file.close()
+        self._segment.close()
         is_known = self._checkpoint is not None and self._damage is None
         if is_known and self._folder.sizes and not self._is_room_needed:
             with suppress(OSError):  # Without it the end of the log is found by looking.
@@ -403,23 +341,3 @@ async def open_wal(
             await wal.close()
     finally:
         folder.release()
-
-
-def own_log(options: Durability, context: Context) -> Context:
-    """Return the context with which the log of a stream is opened.
-
-    Versions in which streams without `id` shared a log by their place left one; the first stream to ask takes it over.
-    """
-    if not context.identity:
-        return context
-    shared = replace(context, identity="")
-    folder = options.folder(shared)
-    if not any(folder.glob("*.wal")):
-        return context
-    try:
-        with (folder / "owner").open("x") as owner:
-            owner.write(context.identity)
-    except FileExistsError:
-        if (folder / "owner").read_text() != context.identity:
-            return context
-    return shared
