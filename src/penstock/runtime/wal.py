@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import NoReturn
-
-import pyarrow as pa
 
 from ..backoff import Backoff, pause
 from ..checkpoint import Checkpoint
@@ -25,13 +22,12 @@ from ..durability import Durability
 from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
 from ..observe.metrics import StreamMetrics
 from .damage import OPEN_GAP, Damage, find_damage, lost_end, missing
+from .logcache import LogCache
 from .logfolder import Closed, Entry, LogFolder
 from .opensegment import OpenSegment, SegmentRemoved
 
 log = logging.getLogger("penstock")
 _BACKOFF = Backoff.model_validate({"initial": "50ms", "maximum": "2s"})
-_MERGED_ROWS = 8192
-_MERGED_ENTRIES = 1024
 
 
 class Wal:
@@ -56,8 +52,7 @@ class Wal:
         self._segment = OpenSegment(folder, options)
         self._last = 0  # number of the last durable entry
         self._next = 1  # number of the next entry to read
-        self._cache: deque[tuple[int, Batch]] = deque()
-        self._cached, self._cache_bytes, self._behind = 0, cache_bytes, False
+        self._cache = LogCache(cache_bytes)
         self._replay: Iterator[Entry] | None = None
         self._storing: asyncio.Future[Entry | None] | None = None
         self._taken: Batch | None = None  # read, and not yet handed out because that was cancelled
@@ -97,7 +92,7 @@ class Wal:
             self._last = max(position, self._last)
             if self._damage is not None and self._damage.is_open:
                 self._last += OPEN_GAP
-        self._behind = self._last >= self._next and not (self._cache and self._cache[0][0] == self._next)
+        self._cache.is_behind = self._last >= self._next and not self._cache.begins_with(self._next)
 
     @property
     def _position(self) -> int:
@@ -183,11 +178,7 @@ class Wal:
             self._last, self._is_room_needed = self._room[1], False
         for batch, done in group:
             self._last += 1
-            if not self._behind and self._cached + batch.nbytes > self._cache_bytes:
-                self._behind = True  # the reader is far behind: let it read from disk
-            if not self._behind:
-                self._cache.append((self._last, batch))
-                self._cached += batch.nbytes
+            self._cache.add(self._last, batch)
             if not done.done():
                 done.set_result(None)
         self._arrived.set()
@@ -221,37 +212,20 @@ class Wal:
                     raise EndOfInput
                 self._arrived.clear()
                 await self._arrived.wait()
-            self._take_cached()
-            if self._taken is None:
+            if (cached := self._cache.take(self._next)) is not None:
+                self._taken, self._next = cached
+            else:
                 self._storing = self._storing or asyncio.ensure_future(asyncio.to_thread(self._read_stored))
                 stored = await asyncio.shield(self._storing)
                 self._storing = None
                 if stored is not None:
                     self._next, self._taken = stored.last + 1, stored.batch
-                    self._behind = self._next <= self._last
+                    self._cache.is_behind = self._next <= self._last
         await self.prune()
         assert self._checkpoint is not None
         delivery = await self._checkpoint.deliver(self._taken, self._next - 1)
         self._taken = None
         return delivery
-
-    def _take_cached(self) -> None:
-        """Take the next entries from memory, several as one where they are small and alike."""
-        taken: list[Batch] = []
-        rows = 0
-        while self._cache and rows < _MERGED_ROWS and len(taken) < _MERGED_ENTRIES:
-            number, batch = self._cache[0]
-            if number > self._next:
-                break  # what comes before was never cached: it is read from disk first
-            if number == self._next:
-                if taken and (batch.schema != taken[0].schema or rows + batch.num_rows > _MERGED_ROWS):
-                    break
-                taken.append(batch)
-                rows, self._next = rows + batch.num_rows, number + 1
-            self._cache.popleft()
-            self._cached -= batch.nbytes
-        if taken:
-            self._taken = taken[0] if len(taken) == 1 else pa.concat_batches(taken)
 
     async def _wait_for_the_end(self, damage: Damage) -> NoReturn:
         """Hand out nothing behind what is missing before somebody has dealt with it; what comes in is still kept."""
