@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from ..backoff import Stopped
 from ..checkpoint import CheckpointStore, Ledger
@@ -22,6 +20,7 @@ from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
 from .logfolder import own_log
+from .round import Round
 from .section import Section
 from .sink import Sink
 from .threads import Threads
@@ -40,8 +39,7 @@ class Flow:
         self._wal: Wal | None = None
         self._ledgers: list[Ledger] = []
         self._durable: DurableInput | None = None
-        self._round = 0  # of a stream without id: how often its input was begun anew
-        self._has_said_where = False
+        self._round = Round(stream, stop)
         self.intake: Intake | None = None
         self.when_open: Callable[[], None] = lambda: None
 
@@ -82,7 +80,9 @@ class Flow:
             stack.callback(threads.shutdown)
             output = await self._open_output(stack)
             errors = await self._open_errors(stack)
-            context = await self._begin_run(self._lend(output))
+            context = self._lend(output)
+            store = self._input_store(context)
+            context = await self._round.begin(context, store)
             log_context = context
             self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
@@ -113,50 +113,12 @@ class Flow:
                     await self.intake.give_up(PenstockError("the stream has stopped"))
                 for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
                     await ledger.flush()
-            await self._end_run(context)
+            await self._round.end(context, store)
 
     def _input_store(self, context: Context) -> CheckpointStore:
         """Where the input's positions are: what is in the log is behind them."""
         durability = self._stream.durability
         return self._context.store if durability is not None and durability.enabled else context.store
-
-    async def _begin_run(self, context: Context) -> Context:
-        """Tell the positions of this run from those of one that has read the input to its end.
-
-        Only a stream that was named by a person goes on behind what such a run has read.
-        """
-        if not self._stream.identity:
-            return context
-        saved: Any = await self._input_store(context).load(f"{context.kept_as}/run")
-        self._round = int(saved["ended"]) + 1 if saved else 1
-        options = hashlib.sha256(self._stream.input.model_dump_json(fallback=str).encode()).hexdigest()[:10]
-        return replace(context, run=f"{self._round}-{options}")
-
-    async def _end_run(self, context: Context) -> None:
-        """Note that the input was read to its end, and all of it was written."""
-        if self._round and not self._stop.is_set():
-            await self._input_store(context).save({f"{context.kept_as}/run": {"ended": self._round}})
-
-    def _say_where(self, context: Context, *, has_rows: bool) -> None:
-        """Say once where reading began, and why there."""
-        own = [one for key, one in context.checkpoints.items() if not key.endswith("/wal")]
-        if self._has_said_where or not own:
-            return
-        self._has_said_where = True
-        name = self._stream.id
-        if any(one.began_at is not None for one in own):
-            why = (
-                "behind what earlier runs have written"
-                if not context.run
-                else "behind what was written before it was stopped"
-            )
-            where = f"{name}: reads on {why}"
-        elif self._round > 1:
-            where = f"{name}: reads from the beginning: a run has read it to the end, and without `id` it is read anew"
-        else:
-            where = f"{name}: reads from the beginning: nothing that was read is noted"
-        nothing = "" if has_rows or self._stop.is_set() else "; there is nothing new"
-        context.log.info("%s%s", where, nothing)
 
     async def _open_output(self, stack: AsyncExitStack) -> ReconnectingWriter:
         stream = self._stream
@@ -297,7 +259,7 @@ class Flow:
         durable, section = self._durable, self._sections[0]
 
         async def accept(delivery: Delivery) -> None:
-            self._say_where(context, has_rows=True)
+            self._round.say_where(context, has_rows=True)
             if durable is None:
                 await section.forward(group, delivery)
             else:
@@ -316,7 +278,7 @@ class Flow:
         if durable is not None:  # the output keeps the position of the log; what is in the log is behind the input's
             context = replace(context, store=self._context.store, ledger=self._context.ledger)
         await self.intake.run(context)
-        self._say_where(context, has_rows=False)
+        self._round.say_where(context, has_rows=False)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
