@@ -22,7 +22,7 @@ class Json(Codec, type="json"):
     for a time. Integers that exceed 64 bits become decimals, those that exceed 38 digits text. Objects become
     structs, arrays lists; of equal keys the last counts. What is not JSON, not UTF-8, no object, nested more than
     48 levels deep, of two kinds in one column, or named with a NUL character is refused; so is a text with half of a
-    surrogate pair, as ``"\\ud83d"``, which is no character.
+    surrogate pair, as ``"\\ud83d"``, which is not a character.
 
     A number with a fraction or an exponent is a 64-bit floating point number, as nearly every reader of JSON takes it:
     digits beyond its 17 are rounded. Amounts that need more are written as text.
