@@ -1,8 +1,11 @@
 """What the codecs have in common whose payload is a whole file."""
 
+import datetime
+import io
 from decimal import Decimal
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -159,7 +162,7 @@ def test_what_is_no_record_is_the_column_value() -> None:
     "schema",
     [
         {"type": "record", "name": "node", "fields": [{"name": "next", "type": ["null", "node"]}]},
-        {"type": "record", "name": "r", "fields": [{"name": "a", "type": ["int", "string"]}]},
+        {"type": "record", "name": "r", "fields": [{"name": "a", "type": ["int", "r"]}]},
         {"type": "nonsense"},
         "{",
         5,
@@ -197,3 +200,47 @@ def test_damage_is_refused_or_read_but_never_breaks_anything(data: st.DataObject
         codec.decode(pa.array([bytes(whole)], pa.binary())).validate(full=True)
     except PermanentError:
         return
+
+
+POINT = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "int"}]}
+NAMED = {"type": "record", "name": "Named", "fields": [{"name": "name", "type": ["null", "string"]}]}
+UNIONS: list[tuple[list[Any], list[tuple[Any, dict[str, Any] | None]]]] = [
+    (["null", "int", "string"], [(1, {"member0": 1}), (None, None), ("1", {"member1": "1"})]),
+    (["int", "double", "boolean"], [(1, {"member0": 1.0}), (0.5, {"member0": 0.5}), (True, {"member1": True})]),
+    ([POINT, NAMED, "bytes"], [({"x": 1}, {"member0": {"x": 1}}), (b"x", {"member2": b"x"})]),
+    (["null", NAMED, "long"], [({"name": None}, {"member0": {"name": None}}), (2**53 + 1, {"member1": 2**53 + 1})]),
+    (
+        [{"type": "array", "items": ["int", "string"]}, {"type": "map", "values": "int"}],
+        [([1, "a"], {"member0": [{"member0": 1}, {"member1": "a"}]}), ({"k": 1}, {"member1": [("k", 1)]})],
+    ),
+    (
+        [{"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "local-timestamp-millis"}],
+        [(datetime.date(2024, 1, 2), {"member0": datetime.date(2024, 1, 2)})],
+    ),
+]
+
+
+@pytest.mark.parametrize(("union", "values"), UNIONS)
+def test_a_union_of_several_kinds_is_a_struct_of_members(
+    union: list[Any], values: list[tuple[Any, dict[str, Any] | None]]
+) -> None:
+    schema = {"type": "record", "name": "Row", "fields": [{"name": "id", "type": "int"}, {"name": "v", "type": union}]}
+    sink = io.BytesIO()
+    fastavro.writer(sink, schema, [{"id": number, "v": value} for number, (value, _) in enumerate(values)])
+    rows = Avro().decode(pa.array([sink.getvalue()], pa.binary())).to_pylist()
+    assert [row["id"] for row in rows] == list(range(len(values)))
+    assert [_filled(row["v"]) for row in rows] == [member for _, member in values]
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_filled(item) for item in value]
+    if not isinstance(value, dict) or "member0" not in value:
+        return value
+    return {name: _filled(item) for name, item in value.items() if item is not None}
+
+
+def test_a_union_whose_members_cannot_be_told_apart_has_no_column() -> None:
+    twin = {"type": "record", "name": "Twin", "fields": [{"name": "x", "type": "string"}]}
+    with pytest.raises(ValidationError, match="has no column type"):
+        Avro(schema={"type": "record", "name": "Row", "fields": [{"name": "v", "type": [POINT, twin]}]})

@@ -97,6 +97,15 @@ def test_a_bare_number_is_no_interval() -> None:
         Input.parse({"type": "generate", "context": "x", "interval": 5})
 
 
+@pytest.mark.parametrize(
+    ("type", "options"),
+    [("generate", {"context": {"a": [1, float("inf")]}}), ("memory", {"messages": [{"a": [1, float("inf")]}]})],
+)
+def test_a_number_that_json_lacks_is_named(type: str, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"a\[1\] is inf, which JSON has no number for"):
+        Input.parse({"type": type, **options})
+
+
 class TestGenerate(InputSuite):
     @pytest.fixture
     def component(self) -> Input:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -17,13 +16,14 @@ from ..context import Context
 from ..delivery import Delivery
 from ..duration import Duration
 from ..errors import EndOfInput
+from ..literal import json_text
 from ..metadata import Origin, payloads
 
 SHORTEST_SLEEP = 0.001
 
 
 def _text(value: Any) -> Any:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json_text(value)
 
 
 class Generate(Input, type="generate"):
@@ -48,7 +48,7 @@ class Generate(Input, type="generate"):
         BeforeValidator(_text),
         WithJsonSchema({"type": ["string", "object", "array", "number", "boolean", "null"]}),
     ]
-    """The payload: a text, or a mapping or list that becomes JSON text."""
+    """The payload: a text, or a mapping or list that becomes JSON text; it holds no `.inf` and no `.nan`."""
     interval: Duration = 1.0
     """The pause before each batch but the first; below one millisecond there is none."""
     count: int | None = Field(default=None, ge=0)

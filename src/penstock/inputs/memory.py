@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -16,13 +15,14 @@ from ..component import Input, Reader
 from ..context import Context
 from ..delivery import Batch, Delivery
 from ..errors import EndOfInput
+from ..literal import json_text
 from ..metadata import Origin, payloads
 
 
 def _message(value: Any) -> Any:
     if isinstance(value, (str, bytes, pa.RecordBatch)):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(value)
 
 
 def _written(value: Any) -> Any:

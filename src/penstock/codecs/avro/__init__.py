@@ -29,9 +29,12 @@ class Avro(Codec, type="avro"):
     Without ``schema`` a payload is a whole container file, which tells its own schema, and may hold any number of
     rows; written, a whole batch is ONE payload. With ``schema`` a payload is one datum, one row, in both directions.
 
-    Records become columns, unions with null nullable columns, unions of numbers the widest of them; what is no
-    record becomes the column ``value``. Written, every column is nullable, times are in milliseconds or
-    microseconds, and what Avro has no type for is refused: durations, and integers and times beyond its own.
+    Records become columns, unions with null nullable columns, unions of numbers the widest of them. A union of several
+    kinds becomes a struct with a field for each, ``member0``, ``member1`` and so on, of which a row fills one; records
+    in it are told apart by the names of their fields. A schema that contains itself has no columns: the whole file is
+    refused. What is no record becomes the column ``value``. Written, every column is nullable, times are in
+    milliseconds or microseconds, and what Avro has no type for is refused: durations, and integers and times beyond
+    its own.
 
     Example::
 

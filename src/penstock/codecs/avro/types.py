@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import date, datetime, time
+from decimal import Decimal
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,11 +73,60 @@ def _column_type(schema: Any, named: dict[str, Any], depth: int) -> pa.DataType:
 
 
 def _union_type(kinds: list[pa.DataType]) -> pa.DataType:
-    if len(set(kinds)) <= 1:
-        return kinds[0] if kinds else pa.null()
-    if all(kind in _NUMBERS for kind in kinds):
-        return pa.float64() if any(map(pa.types.is_floating, kinds)) else pa.int64()
-    raise PermanentError(f"an Avro union of {', '.join(map(str, kinds))} has no column type")
+    """Return the only kind, or a struct with a member for each, of which a row fills one."""
+    merged = dict.fromkeys(_merged(kind, kinds) for kind in kinds)
+    if len(merged) <= 1:
+        return next(iter(merged), pa.null())
+    shapes = [_shape(kind) for kind in merged]
+    if len(set(shapes)) < len(shapes) or ("map" in shapes and any(isinstance(shape, frozenset) for shape in shapes)):
+        raise PermanentError(f"an Avro union of {', '.join(map(str, kinds))} has no column type")
+    return pa.struct([(f"member{index}", kind) for index, kind in enumerate(merged)])
+
+
+def _merged(kind: pa.DataType, kinds: list[pa.DataType]) -> pa.DataType:
+    """Return the type that holds a kind and those of the others that are read as the same sort of value."""
+    if len(set(kinds)) == 1:
+        return kind
+    if kind in _NUMBERS:
+        numbers = [one for one in kinds if one in _NUMBERS]
+        if len(numbers) == 1:
+            return kind
+        return pa.float64() if any(map(pa.types.is_floating, numbers)) else pa.int64()
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.time64("us") if pa.types.is_time(kind) else kind
+
+
+def _shape(kind: pa.DataType) -> Any:
+    """What tells a value of this kind from those of other members; of a record it is its fields."""
+    if pa.types.is_struct(kind):
+        return frozenset(field.name for field in kind)
+    if pa.types.is_timestamp(kind):
+        return "timestamp", kind.tz is not None
+    return next(name for name, (fits, _) in _SHAPES.items() if fits(kind))
+
+
+_SHAPES: dict[str, tuple[Callable[[pa.DataType], bool], tuple[type, ...]]] = {
+    "boolean": (pa.types.is_boolean, (bool,)),
+    "number": (lambda kind: kind in _NUMBERS, (int, float)),
+    "text": (pa.types.is_string, (str, UUID)),
+    "bytes": (pa.types.is_binary, (bytes,)),
+    "decimal": (pa.types.is_decimal, (Decimal,)),
+    "date": (pa.types.is_date, (date,)),
+    "time": (pa.types.is_time, (time,)),
+    "map": (pa.types.is_map, (dict,)),
+    "list": (pa.types.is_list, (list,)),
+}
+
+
+def _shape_of(value: Any, shapes: Collection[Any]) -> Any:
+    if isinstance(value, dict):
+        return "map" if "map" in shapes else frozenset(value)
+    if isinstance(value, datetime):
+        return "timestamp", value.tzinfo is not None
+    return next((name for name, (_, types) in _SHAPES.items() if isinstance(value, types)), None)
 
 
 def as_items(value: Any, kind: pa.DataType) -> Any:
@@ -84,10 +136,18 @@ def as_items(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_map(kind):
         return [(key, as_items(item, kind.item_type)) for key, item in value.items()]
     if pa.types.is_struct(kind):
+        if not isinstance(value, dict) or value.keys() != {field.name for field in kind}:
+            return _as_member(value, kind)
         return {field.name: as_items(value[field.name], field.type) for field in kind}
     if pa.types.is_list(kind):
         return [as_items(item, kind.value_type) for item in value]
     return str(value) if pa.types.is_string(kind) else value
+
+
+def _as_member(value: Any, union: pa.StructType) -> dict[str, Any]:
+    members = {_shape(field.type): field for field in union}
+    field = members[_shape_of(value, members)]
+    return {field.name: as_items(value, field.type)}
 
 
 def from_arrow(schema: pa.Schema) -> dict[str, Any]:
