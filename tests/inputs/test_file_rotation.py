@@ -7,6 +7,7 @@ import gzip
 import lzma
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,27 @@ async def test_what_cannot_be_found_is_told(
     assert "rows may be missing" in caplog.text
 
 
+@pytest.mark.parametrize("interval", ["20ms", "200ms"])
+async def test_a_path_that_is_rotated_again_and_again_is_read_once(folder: Path, interval: str) -> None:
+    log = folder / "app.log"
+    log.touch()
+
+    def write() -> None:
+        for number in range(100):
+            append(log, rows(10 * number, 10 * number + 10))
+            time.sleep(0.005)  # some are seen at the path, others are not
+            shift(log, most=number)
+            log.rename(f"{log}.1")
+            log.touch()
+
+    reading = Reading({"path": str(log), **FAST, "poll_interval": interval}, folder.parent)
+    async with followed(reading) as follower:
+        await asyncio.to_thread(write)
+        append(log, "end\n")
+        await follower.when(lambda: len(set(follower.rows)) > 1000)
+    assert Counter(follower.rows) == Counter([*rows(0, 1000).encode().splitlines(), b"end"])
+
+
 @pytest.mark.parametrize("packed", [False, True])
 async def test_a_missing_number_is_told(folder: Path, packed: bool) -> None:
     log, gaps = folder / "app.log", list[str]()
@@ -393,8 +415,8 @@ def test_each_line_comes_once_unless_a_gap_is_told(tmp_path_factory: pytest.Temp
     assert model.gaps or not model.lost, steps
 
 
-def shift(log: Path) -> None:
-    for number in range(20, 0, -1):
+def shift(log: Path, most: int = 30) -> None:
+    for number in range(most, 0, -1):
         for packed in ("", ".gz"):
             if os.path.exists(f"{log}.{number}{packed}"):
                 os.rename(f"{log}.{number}{packed}", f"{log}.{number + 1}{packed}")

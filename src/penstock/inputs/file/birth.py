@@ -10,20 +10,33 @@ from typing import Any
 _EMPTY_PATH = 0x1000
 _HERE = -100
 _BIRTH = 0x800
+_INODE = 0x100
+_INODE_OFFSET = 32
 _OFFSET = 80
 """Where the time of birth is in what ``statx`` returns."""
 
 
-def birth_of(file: int | str) -> int:
-    """Return when a file was made, open or by its path, in nanoseconds since 1970; 0 where nobody tells."""
-    if (told := getattr(os.stat(file), "st_birthtime", None)) is not None:
+def birth_of(file: int | str, inode: int | None = None) -> int | None:
+    """Return when a file was made, open or by its path, in nanoseconds since 1970; 0 where nobody tells.
+
+    None if there is no file with this ``inode`` at the path any more.
+    """
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:
+        return None
+    if inode not in (None, status.st_ino):
+        return None
+    if (told := getattr(status, "st_birthtime", None)) is not None:
         return int(told * 1e9)
     if _statx is None:
         return 0
     found = ctypes.create_string_buffer(256)
     where = (file, b"", _EMPTY_PATH) if isinstance(file, int) else (_HERE, os.fsencode(file), 0)
-    if _statx(*where, _BIRTH, found) != 0:
+    if _statx(*where, _BIRTH | _INODE, found) != 0:
         return 0
+    if inode not in (None, *struct.unpack_from("=Q", found, _INODE_OFFSET)):
+        return None  # renamed between the two calls
     (mask,) = struct.unpack_from("=I", found)
     seconds, nanoseconds = struct.unpack_from("=qI", found, _OFFSET)
     return int(seconds) * 10**9 + int(nanoseconds) if mask & _BIRTH else 0

@@ -70,7 +70,7 @@ class LocalContent:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def born(self) -> int:
-        return birth_of(self._file)
+        return birth_of(self._file) or 0
 
     def identity(self) -> tuple[int, int]:
         """Return the inode and the device: which file it is, whatever its path leads to by now."""

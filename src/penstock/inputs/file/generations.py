@@ -9,7 +9,7 @@ from dataclasses import replace
 from .content import Damaged, Removed, Rewritten, Unreadable
 from .followed import Followed
 from .listing import Changes, Found, Listing
-from .local import follows, newest_first
+from .local import MAX_LOOKUPS, follows, newest_first
 from .part import FileReader
 from .place import HEAD, Place
 from .rotation import number_of
@@ -66,14 +66,22 @@ class Generations:
 
     def report_deleted(self, since: Found) -> None:
         """Tell which numbers are missing among the files that were rotated away from the followed path after one."""
-        rotated = self._listing.rotated(self.path) if self.path is not None else []
-        numbers = {number_of(found.slot) for found in rotated}
-        last = next((number_of(found.slot) for found in rotated if found.key == since.key), None)
-        if missing := [str(number) for number in range(1, last or 0) if number not in numbers]:
+        missing = self._missing(since)
+        for _ in range(MAX_LOOKUPS):
+            before, missing = missing, self._missing(since)
+            if missing == before:
+                break  # no file was being renamed
+        if missing:
             self._report_gap(
                 f"of the files rotated away from {self.path} since it was last read, number {', '.join(missing)} is "
                 "missing: it was deleted before it was read"
             )
+
+    def _missing(self, since: Found) -> list[str]:
+        rotated = self._listing.rotated(self.path) if self.path is not None else []
+        numbers = {number_of(found.slot) for found in rotated}
+        last = next((number_of(found.slot) for found in rotated if found.key == since.key), None)
+        return [str(number) for number in range(1, last or 0) if number not in numbers]
 
     def _now_at_path(self, changes: Changes) -> tuple[int, str] | None:
         for found in changes.found:

@@ -124,22 +124,25 @@ class LocalListing:
         now = time.monotonic()
         for path, name in self._pending.items():
             status = _stat(path)
-            if status is None or not (name.is_link or status.st_ino == name.inode):
-                if strict:
-                    raise _Torn
-                continue
-            yield path, self._noted(path, status, device, name.values, now)
+            is_there = status is not None and (name.is_link or status.st_ino == name.inode)
+            found = self._noted(path, status, device, name.values, now) if status is not None and is_there else None
+            if found is not None:
+                yield path, found
+            elif strict:
+                raise _Torn
         for path in self._to_check(now):
             before, status = self._found.get(path), _stat(path) if path not in self._pending else None
             if before is None or status is None or before.version == version_of(status):
                 continue
             if before.key != _key(status.st_ino, status.st_dev, device):
                 self._folders.doubt()  # another file by now: its folder tells which
-            yield path, self._noted(path, status, device, before.placeholders, now)
+            if (found := self._noted(path, status, device, before.placeholders, now)) is not None:
+                yield path, found
 
     def _noted(
         self, path: str, status: os.stat_result, device: int | None, values: Mapping[str, str], now: float
-    ) -> Found:
+    ) -> Found | None:
+        """What is at a path; None if another file is there by now."""
         age = max(0.0, time.time() - status.st_mtime)
         self._recent.pop(path, None)
         if age < RECENT_TIME:
@@ -147,7 +150,8 @@ class LocalListing:
         if self._names is None:
             return _local(path, status, device, values)
         slot = self._names.slot_of(os.path.basename(path)) or ""
-        return _local(path, status, device, values, slot, birth_of(path))
+        born = birth_of(path, status.st_ino)
+        return _local(path, status, device, values, slot, born) if born is not None else None
 
     def _to_check(self, now: float) -> list[str]:
         """The files that are looked at in this poll: those written lately, and some of the others in turn."""
@@ -189,13 +193,13 @@ class LocalListing:
 
     def rotated(self, path: str) -> list[Found]:
         """Return the files beside ``path`` that have the name of one that was rotated, the newest first."""
-        names, device, found = RotatedNames(path), self._device(), []
-        for entry in entries_of(names.folder):
-            slot = names.slot_of(entry.name)
-            status = _stat(entry.path) if slot and entry.is_file() else None
-            if status is not None:
-                found.append(_local(entry.path, status, device, {}, slot or "", birth_of(entry.path)))
-        return newest_first(found)
+        names, device = RotatedNames(path), self._device()
+        for _ in range(MAX_LOOKUPS):
+            listed = _rotated(names)
+            found = [_looked_up(path, slot, device) for path, slot, _ in listed]
+            if None not in found and _rotated(names) == listed:
+                break  # nothing was renamed meanwhile
+        return newest_first([one for one in found if one is not None])
 
     def moved(self, keys: Collection[str], beside: Collection[str]) -> dict[str, Found]:
         """Return those of the files ``keys`` that were renamed within the folders of ``beside``."""
@@ -233,6 +237,18 @@ class LocalListing:
         if os.path.isdir(self._pattern.text):
             return None
         return f"no file matches {self._pattern.text!r} (looked for {place})"
+
+
+def _rotated(names: RotatedNames) -> list[tuple[str, str, int]]:
+    """The path, the slot and the inode of each rotated file."""
+    slots = [(entry, names.slot_of(entry.name)) for entry in entries_of(names.folder)]
+    return sorted((entry.path, slot, entry.inode()) for entry, slot in slots if slot and entry.is_file())
+
+
+def _looked_up(path: str, slot: str, device: int | None) -> Found | None:
+    status = _stat(path)
+    born = birth_of(path, status.st_ino) if status is not None else None
+    return _local(path, status, device, {}, slot, born) if status is not None and born is not None else None
 
 
 def newest_first(rotated: list[Found]) -> list[Found]:

@@ -97,12 +97,12 @@ class Scan:
 
     def _note(self, found: Found, now: float) -> None:
         known = self._files.get(found.key)
-        if known is not None and known.found.born != found.born:
+        if known is not None and _are_apart(known.found.born, found.born):
             self._vanish(found.key, known.place, known.found.path, now)
             known = None
         if known is None:
             place = self._saved.pop(found.key, None)
-            if place is not None and found.born and place.born and place.born != found.born:
+            if place is not None and _are_apart(place.born, found.born):
                 self._vanish(found.key, place, found.path, now)
                 place = None
             self._follow_new(found, place or Place(), now)
@@ -140,7 +140,7 @@ class Scan:
         moved = self._listing.moved({*gone, *unlisted}, paths)
         for key in gone.keys() & moved.keys():
             file, version = gone[key], gone[key].found.version
-            file.found = replace(moved[key], placeholders=file.found.placeholders)
+            file.found = replace(moved[key], placeholders=file.found.placeholders, born=file.found.born)
             file.changed = file.changed if file.found.version == version else now
         for key, place in unlisted.items():
             if key not in moved:
@@ -347,6 +347,11 @@ class Scan:
     def close(self) -> None:
         """Close all files."""
         self._readers.close_all()
+
+
+def _are_apart(born: int, other: int) -> bool:
+    """Whether two files of one inode were made at different times, where both are known."""
+    return bool(born and other) and born != other
 
 
 def _weight(part: Part) -> int:
