@@ -30,6 +30,7 @@ from penstock import (
 from penstock.component import Writer
 from penstock.config.configuration import HealthCheck
 from penstock.delivery import Batch
+from penstock.errors import ConnectionLost
 from penstock.inputs.feed import feed
 from penstock.observe import logs
 from penstock.outputs import memory
@@ -269,8 +270,8 @@ class Breaking:
 
     name = "breaking"
 
-    def __init__(self, times: int) -> None:
-        self.left = times
+    def __init__(self, times: int, error: type[Exception] = RuntimeError) -> None:
+        self.left, self.error = times, error
         self.up = asyncio.Event()
 
     def served(self) -> Sequence[tuple[str, str]]:
@@ -281,7 +282,7 @@ class Breaking:
             await asyncio.sleep(0.001)
         if self.left:
             self.left -= 1
-            raise RuntimeError("the API broke")
+            raise self.error("the API broke")
         self.up.set()
         await stop.wait()
 
@@ -301,6 +302,22 @@ async def test_a_service_that_fails_for_good_drains_the_streams(tmp_path: Path) 
     (stream,) = engine.supervised
     assert (stream.state, stream.failure) == ("stopped", None)
     assert len(memory.rows("beside")) == stream.metrics.rows_in, "the stream was cut off, not drained"
+
+
+@pytest.mark.parametrize("error", [ConnectionLost, TransientError])
+async def test_a_service_whose_server_is_away_is_started_until_it_is_back(
+    tmp_path: Path, error: type[Exception]
+) -> None:
+    """The streams beside it go on meanwhile, however often it was tried."""
+    service, stop = Breaking(9, error), asyncio.Event()
+    restart = Restart.model_validate({"attempts": 2, "initial": "1ms", "maximum": "2ms"})
+    engine = Engine([beside()], [service], data=tmp_path, restart=restart)
+    task = asyncio.create_task(engine.run(stop))
+    await asyncio.wait_for(service.up.wait(), 20)
+    assert [(one.state, one.restarts) for one in engine.services] == [("running", 9)]
+    assert [(one.state, one.restarts) for one in engine.supervised] == [("running", 0)]
+    stop.set()
+    await asyncio.wait_for(task, 20)
 
 
 async def test_a_service_that_fails_is_started_again_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from .backoff import Stopped, pause
 from .context import Context
-from .errors import ConfigError, PenstockError
+from .errors import ConfigError, ConnectionLost, PenstockError, TransientError
 from .observe.health import Status
 from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
@@ -76,7 +76,7 @@ class Supervised:
                     log.exception("%s: %s", self.name, self.failure)
                 if time.monotonic() - started > self._restart.maximum:
                     attempt = 0
-                if isinstance(error, ConfigError) or self._stop.is_set() or self._exhausted(attempt):
+                if self._stop.is_set() or self._is_final(error, attempt):
                     self.state = "failed"
                     log.error("%s failed: %s", self.name, self.failure)
                     return
@@ -94,8 +94,10 @@ class Supervised:
     def _restarting(self) -> None:
         """Note that it is about to be started again."""
 
-    def _exhausted(self, attempt: int) -> bool:
-        return self._restart.attempts is not None and attempt >= self._restart.attempts
+    def _is_final(self, error: Exception, attempt: int) -> bool:
+        """Whether it is not started again after ``error``, the failure behind ``attempt`` others."""
+        is_exhausted = self._restart.attempts is not None and attempt >= self._restart.attempts
+        return isinstance(error, ConfigError) or is_exhausted
 
     def _opened(self) -> None:
         self.state, self._opened_at = "running", time.monotonic()
@@ -153,6 +155,10 @@ class SupervisedService(Supervised):
     def __init__(self, service: Service, restart: Restart, context: Context, stop: asyncio.Event) -> None:
         super().__init__(service.name, restart, context, stop)
         self.service = service
+
+    def _is_final(self, error: Exception, attempt: int) -> bool:
+        # A server that is away comes back; until then the streams beside it, which wait for theirs, go on.
+        return not isinstance(error, (ConnectionLost, TransientError)) and super()._is_final(error, attempt)
 
     async def _attempt(self) -> None:
         self._opened()

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...application import Installation
-from ...errors import PenstockError, TransientError
+from ...errors import PenstockError
 from ...serving.asgi import Scope
 from ...serving.guard import is_local
 from ...serving.listener import Denial
@@ -26,13 +26,14 @@ class KeyCheck:
     """Let requests pass that show a key with ``scope``, and all others while there is none and all come from here.
 
     A key that expired or was revoked goes on to count: what it kept shut does not open by itself. While the database
-    does not answer, the last that was known holds, also after a restart, by a file in the data folder.
+    does not answer, the last that was known holds, also after a restart, by a file in the data folder. Where none was
+    ever known, rows of this machine are taken: its log keeps them until the database is there.
     """
 
     def __init__(self, gate: Gate, scope: str, installation: Installation) -> None:
         self._gate, self._scope = gate, scope
         self._is_keyed = not is_local(installation.address)
-        self._marker: Path = installation.data / f"{scope}.keyless"
+        self._marker: Path = installation.data / f"{scope}.keyed"
         self._recent: Cache[str, bool] = Cache(ttl=CHECK_TTL, size=1)
         self._asking: SingleFlight[str, None] = SingleFlight(size=1)
 
@@ -72,10 +73,8 @@ class KeyCheck:
     async def _ask(self) -> None:
         try:
             found = await self._gate.database.run(partial(has_any, scope=self._scope))
-        except PenstockError as error:
-            if not await asyncio.to_thread(self._marker.exists):
-                raise TransientError("it is not known whether there is a key") from error
-            found = False
+        except PenstockError:
+            found = await asyncio.to_thread(self._marker.exists)
         else:
             await asyncio.to_thread(self._note, found)
         self._is_keyed = found
@@ -83,6 +82,6 @@ class KeyCheck:
 
     def _note(self, is_keyed: bool) -> None:
         if is_keyed:
-            self._marker.unlink(missing_ok=True)
-        elif not self._marker.exists():
             self._marker.touch(mode=0o600)
+        else:
+            self._marker.unlink(missing_ok=True)
