@@ -42,6 +42,7 @@ class Ledger:
         self.commits = commits
         """Whether it commits a position to its source, which keeps it."""
         self._moved: dict[str, Position] = {}
+        self._saved: dict[str, Position] = {}
         self._saving: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._hurry = asyncio.Event()
@@ -82,7 +83,12 @@ class Ledger:
                 self._moved = {**moved, **self._moved}
                 self.failure = error if isinstance(error, Exception) else self.failure
                 raise
+            self._saved |= moved
             self.failure = None
+
+    def saved(self, key: str) -> Position | None:
+        """Return what was last saved of ``key`` in this run; None if nothing was."""
+        return self._saved.get(key)
 
     async def taken_over(self) -> NoReturn:
         """Wait until another process has moved a position of this one; raises the ConfigError that says so."""
@@ -125,8 +131,9 @@ class Checkpoint:
         *,
         counts: bool = True,
         run: str = "",
+        last_saved: Callable[[str], Mapping[str, Any] | None] | None = None,
     ) -> None:
-        self._run = run
+        self._run, self._last_saved = run, last_saved
         saved = saved or {}
         self.key, self._move = key, move
         self.position: Position | None = saved.get("position")
@@ -145,6 +152,14 @@ class Checkpoint:
         self.failure: Exception | None = None
         self.released = False
         """Whether its partition was given up: nothing moves any more."""
+
+    @property
+    def durable(self) -> Position | None:
+        """The committed position that is also saved: after a crash, reading resumes there or later."""
+        if self._last_saved is None:
+            return self.committed
+        saved = self._last_saved(self.key)
+        return self.began_at if saved is None else saved["position"]
 
     def release(self) -> None:
         """Forget what is in flight, so that settling it moves nothing."""

@@ -79,7 +79,9 @@ class Context:
                 saved = None  # It is of a run that has ended, or of another input.
             ledger = self.ledger if commit is None else Ledger(save, commits=True)
             self.ledgers.append(ledger)
-            self.checkpoints[key] = Checkpoint(key, saved, ledger.move, self.limit, counts=commit is None, run=self.run)
+            self.checkpoints[key] = Checkpoint(
+                key, saved, ledger.move, self.limit, counts=commit is None, run=self.run, last_saved=ledger.saved
+            )
             self.kept_by[key] = ledger
         elif commit is not None:
             self.kept_by[key].rebind(save)

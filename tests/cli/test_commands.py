@@ -105,7 +105,7 @@ def test_init_writes_a_file_that_runs_and_is_not_overwritten(penstock, tmp_path:
     for _ in range(2):
         ran = penstock("run", "penstock.yaml")
         assert (ran.returncode, ran.stdout) == (0, '{"sensor":"kitchen","fahrenheit":70.7}\n' * 5)
-        assert ran.stderr == ""
+        assert [line for line in ran.stderr.splitlines() if "reads from the beginning" not in line] == []
     again = penstock("init", "penstock.yaml")
     assert again.returncode == 1
     assert "is there already" in again.stderr

@@ -155,7 +155,7 @@ def test_damage_in_the_log_is_told_and_passed_by_salvage(place: Place) -> None:
     with run(place.to_database()) as process:
         place.wait_for(expected)
         assert process.terminate()[0] == 0
-    assert place.written() == expected
+    assert sorted(set(place.written())) == expected, "what was written when it stopped may come again"
 
 
 def penstock(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -94,11 +94,12 @@ class _opened:
 
     async def __aenter__(self) -> Wal:
         self._context = lend_context(self._log.folder, self._log.store, self._log.name)
-        context = await self._context.__aenter__()
+        self._lent = context = await self._context.__aenter__()
         self._wal = open_wal(self._options, context, self._log.metrics, asyncio.Event())
         return await self._wal.__aenter__()
 
     async def __aexit__(self, *error: Any) -> None:
+        await self._lent.ledger.flush()
         await self._wal.__aexit__(None, None, None)
         await self._context.__aexit__(None, None, None)
 

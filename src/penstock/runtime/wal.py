@@ -102,6 +102,11 @@ class Wal:
             raise ConfigError(f"the position of the write-ahead log {self._folder.path} is not one: {position!r}")
         return position
 
+    @property
+    def _saved_position(self) -> int:
+        """The number up to which they are, and the position that says so is saved."""
+        return int((self._checkpoint.durable if self._checkpoint is not None else None) or 0)
+
     def _tell(self) -> None:
         """Say what is missing, in the log and in health, until somebody has dealt with it."""
         assert self._damage is not None
@@ -256,8 +261,11 @@ class Wal:
         return found
 
     def _written_segments(self) -> list[int]:
-        """The segments of which everything is written downstream; never the last, which is written to."""
-        position = self._position
+        """The segments of which everything is written downstream; never the last, which is written to.
+
+        What is written is only let go of once the position says so: after a crash it would be missing.
+        """
+        position = self._saved_position
         return [first for first, following in pairwise(self._folder.firsts) if following - 1 <= position]
 
     async def prune(self) -> None:
@@ -286,7 +294,7 @@ class Wal:
         is_known = self._checkpoint is not None and self._damage is None
         if is_known and self._folder.sizes and not self._is_room_needed:
             with suppress(OSError):  # Without it the end of the log is found by looking.
-                await asyncio.to_thread(self._folder.close, Closed(self._last, self._position))
+                await asyncio.to_thread(self._folder.close, Closed(self._last, self._saved_position))
 
 
 def _fail(group: Sequence[tuple[Batch, asyncio.Future[None]]], error: PenstockError) -> None:

@@ -88,6 +88,7 @@ class Target:
     def key(self) -> str:
         """Make a key."""
         command = [sys.executable, "-m", "penstock", "health", "keys", "create", "--name", "phone", *self._data]
+        command += ["--scope", "health.ingest", "--scope", "health.read"]
         made = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True, timeout=60)
         return made.stdout.strip()
 
