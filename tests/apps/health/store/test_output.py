@@ -140,16 +140,16 @@ def test_l3_an_ingest_whose_part_fails_in_the_database_is_not_processed(stored: 
 
     def fail(table: str, rows: Any) -> None:
         load(table, rows)
-        stored.store._session.connection.execute(text("SELECT * FROM no_such_table"))
+        stored.store._session.connection.execute(text("no_such_statement"))
 
     monkeypatch.setattr(stored.store._session, "load", fail)
-    with pytest.raises(PermanentError, match="no_such_table"):
+    with pytest.raises(PermanentError, match="no_such_statement"):
         stored.write(part(of, [point(2.0, NOON + MINUTE)], number=1))
     monkeypatch.undo()
     outcome = stored.database.call(lambda connection: accounting.outcome(connection, 1, of.id))
     assert outcome is not None
     assert (outcome.state, outcome.counts.stored) == ("failed", 1)
-    assert "no_such_table" in (outcome.error or "")
+    assert "no_such_statement" in (outcome.error or "")
     [done] = stored.write(part(of, [point(2.0, NOON + MINUTE)], number=1))
     assert (done.state, done.error, done.counts.stored) == ("processed", None, 2)
 
