@@ -20,7 +20,9 @@ _TIME = re.compile(
     r"(?:(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?"
     r"(?P<era> BC| \(BC\))?"
 )
-_DURATION = re.compile(r"P(?:T(?P<sign>-?)(?P<seconds>\d+)(?:\.(?P<fraction>\d+))?S)")
+_DURATION = re.compile(
+    r"PT(?:(?P<hours>-?\d+)H)?(?:(?P<minutes>-?\d+)M)?(?:(?P<sign>-?)(?P<seconds>\d+)(?:\.(?P<fraction>\d+))?S)?"
+)
 
 
 def edges(low: int, high: int) -> st.SearchStrategy[int]:
@@ -219,8 +221,9 @@ def _is_written(given: pa.Array, expected: Any, text: str) -> bool:
         found = _DURATION.fullmatch(text)
         if found is None:
             return False
-        ticks = int(found["seconds"]) * 10**9 + int((found["fraction"] or "").ljust(9, "0"))
-        return expected[1] == (-ticks if found["sign"] else ticks)
+        ticks = int(found["seconds"] or 0) * 10**9 + int((found["fraction"] or "").ljust(9, "0"))
+        whole = int(found["hours"] or 0) * 60 + int(found["minutes"] or 0)
+        return bool(expected[1] == whole * 60 * 10**9 + (-ticks if found["sign"] else ticks))
     if isinstance(expected, tuple):
         return expected[1] == _nanoseconds(text)
     if isinstance(expected, (dict, list)):

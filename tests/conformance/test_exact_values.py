@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.component import Codec, Input, Output
-from penstock.errors import EndOfInput, PermanentError, RowsRejected
+from penstock.errors import EndOfInput, PenstockError, PermanentError, RowsRejected
+from penstock.inputs.sql.duckdb import MAX_HOURS
 from penstock.testing.contexts import lend_context
 
 from .exactness import array_of, is_same, kinds, meaning
@@ -72,9 +73,20 @@ def is_no_json(given: pa.Array, found: pa.Array) -> bool:
 
 def is_cut_to_microseconds(given: pa.Array, found: pa.Array) -> bool:
     """Whether only nanoseconds are missing, as the page of the output says."""
+    if given.type == pa.duration("ns") and pa.types.is_string(found.type):  # as PostgreSQL hands intervals out
+        ticks = given[0].value
+        cut = [pa.array([us], pa.duration("us")) for us in (ticks // 1000, -(-ticks // 1000))]
+        return any(is_same(one, found) for one in cut)
     if not pa.types.is_temporal(given.type) or getattr(given.type, "unit", "") != "ns" or not is_time(found):
         return False
     return abs(meaning(given)[1] - meaning(found)[1]) < 1000
+
+
+def is_beyond_arrow(given: pa.Array) -> bool:
+    """Whether it is a duration that DuckDB holds, and cannot hand out as Arrow: its nanoseconds exceed 64 bits."""
+    if not pa.types.is_duration(given.type) or given.null_count:
+        return False
+    return abs(int(meaning(given)[1])) > MAX_HOURS * 3600 * 10**9
 
 
 def may_be_cut(output: str, kind: pa.DataType) -> bool:
@@ -159,7 +171,12 @@ def test_an_output_keeps_each_value_or_refuses_its_row(
         assert all(len(reason) > 10 for reason in reasons.values())
         if len(reasons) == len(given):
             return
-        found = await read_back(source, folder)
+        try:
+            found = await read_back(source, folder)
+        except PenstockError as error:
+            if output == "duckdb" and "292 years" in str(error) and any(map(is_beyond_arrow, given)):
+                return
+            raise
         assert sorted([*found, *reasons]) == list(range(len(given)))
         for row, value in found.items():
             kept = is_same(given[row], value)

@@ -97,7 +97,7 @@ def _move() -> None:
     metrics.request("POST", "/api/v1/ingest", 200, 0.1, received=100, sent=10)
     metrics.request("GET", "/api/v1/metrics", 503, 0.1)
     metrics.authenticated("success")
-    metrics.ran("quality", "success", 0.1)
+    metrics.note_run("quality", "success", 0.1)
     metrics.expect("quality")
     metrics.waited(0.001)
     metrics.state(users=1, active=1, last_ingest=time.time(), unfinished=0, oldest=0, quarantined=0)

@@ -15,6 +15,9 @@ from ...errors import PenstockError, PermanentError
 from .references import Names
 from .source import Fetched, Field, Source, quoted, text
 
+MAX_HOURS = 2_562_046
+"""Hours whose nanoseconds fit into 64 bits."""
+
 
 class DuckdbSource(Source):
     """A DuckDB file that is only read; within the process that writes it, beside its writer."""
@@ -69,7 +72,7 @@ class DuckdbSource(Source):
     def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         self._database.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            for batch in self._database.sql(statement).to_arrow_reader(rows):
+            for batch in self._database.sql(_guarded(statement, fields)).to_arrow_reader(rows):
                 yield Fetched(batch, partial(_stored, batch))
         finally:
             self._database.execute("ROLLBACK")
@@ -97,3 +100,17 @@ def _stored(batch: Batch, index: int) -> bytes:
         for column in row.columns
     ]
     return repr([column.to_pylist() for column in columns]).encode("utf-8", "backslashreplace")
+
+
+def _guarded(statement: str, fields: Sequence[Field]) -> str:
+    """Return the query so that an interval fails which DuckDB would hand out wrapped: Arrow counts nanoseconds."""
+    checked = [
+        f"CASE WHEN abs(datepart('hour', {column})) > {MAX_HOURS} "
+        f"THEN error({text(f'an interval of column {field.name} is beyond 292 years')}) ELSE {column} END AS {column}"
+        for field in fields
+        if field.declared == "INTERVAL"
+        for column in [quoted(field.name)]
+    ]
+    if not checked:
+        return statement
+    return f"SELECT * REPLACE ({', '.join(checked)}) FROM ({statement})"  # noqa: S608 - the user's query, names quoted
