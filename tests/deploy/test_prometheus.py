@@ -182,7 +182,11 @@ def test_prometheus_understands_every_panel(prometheus: str) -> None:
     variable = DASHBOARD["templating"]["list"][1]["definition"]
     metric = re.fullmatch(r"label_values\((\w+), instance\)", variable)
     assert metric
-    assert ask(prometheus, "query", query=metric[1])["result"][0]["metric"]["instance"]
+    deadline = time.monotonic() + 20
+    while not (found := ask(prometheus, "query", query=metric[1])["result"]):
+        assert time.monotonic() < deadline, f"{metric[1]} was never asked for"
+        time.sleep(0.2)
+    assert found[0]["metric"]["instance"]
 
 
 def test_the_dashboard_is_laid_out_without_overlaps() -> None:
