@@ -120,7 +120,9 @@ def test_positions_in_a_shared_state_are_moved_by_one_process_only(tmp_path: Pat
     with run(first, second):
         for one in (first, second):
             one.start()
-        wait_until(lambda: len(written(tmp_path)) >= 600)
+        for one in (first, second):
+            one.wait_until_running()
+        wait_until(lambda: len(written(tmp_path)) >= 300)
         (tmp_path / "go").touch()
         codes = sorted((first.wait(), second.wait()))
     assert codes == [0, 1]
