@@ -138,8 +138,12 @@ class Database:
         connection = postgres.connect(self.where, purpose)
         if self.schema is not None:  # Extensions such as PostGIS are in "public".
             name = self.schema.replace('"', '""')
-            connection.execute("SELECT set_config('search_path', %s, false)", (f'"{name}", public',))
-            connection.commit()
+            try:
+                connection.execute("SELECT set_config('search_path', %s, false)", (f'"{name}", public',))
+                connection.commit()
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def classify_error(self, error: Exception) -> PenstockError:
