@@ -81,6 +81,8 @@ def _connect(database: Database, waiting: Outcomes) -> Store:
         return Store(Session(database), waiting)
     except Exception as error:
         raise database.classify_error(error) from error
+    finally:
+        database.close()  # the pool, which the session does not use
 
 
 def _close(store: Store, context: Context) -> None:
