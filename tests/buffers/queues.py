@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pyarrow as pa
@@ -58,3 +59,20 @@ def bounds(delivery: Delivery) -> tuple[int, int]:
     assert len(start) == len(end) == 1
     assert start.type == pa.timestamp("us", "UTC")
     return start[0].value // 1_000_000, end[0].value // 1_000_000
+
+
+async def take_in_time(queue: Queue, feed: Callable[[], Awaitable[None]]) -> list[tuple[float, list[Any]]]:
+    """Take all that goes out while ``feed`` puts rows in: seconds since the start, and the times of the rows."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    feeding = asyncio.ensure_future(feed())
+    found = []
+    while True:
+        try:
+            delivery = await queue.get()
+        except EndOfInput:
+            break
+        found.append((round(loop.time() - began), times(delivery)))
+        await delivery.ack()
+    await feeding
+    return found

@@ -13,12 +13,11 @@ from pydantic import ValidationError
 from penstock.buffers.session_window import SessionWindow
 from penstock.component import Buffer
 from penstock.delivery import Delivery
-from penstock.errors import EndOfInput
 from penstock.testing.clock import run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
-from .queues import at, bounds, put, take, take_all, times
+from .queues import at, bounds, put, take, take_all, take_in_time, times
 
 EVENT = {"time": "event", "timestamp_field": "at", "timestamp_unit": "s"}
 
@@ -119,8 +118,6 @@ def test_by_the_clock_a_session_ends_when_nothing_has_come() -> None:
 
     async def main() -> list[tuple[float, list[int]]]:
         async with lend_context(Path()) as context, window.open(context) as queue:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
 
             async def feed() -> None:
                 for number, pause in enumerate((6, 6, 30, 4, 50)):
@@ -128,17 +125,7 @@ def test_by_the_clock_a_session_ends_when_nothing_has_come() -> None:
                     await asyncio.sleep(pause)
                 queue.end()
 
-            feeding = asyncio.create_task(feed())
-            found = []
-            while True:
-                try:
-                    delivery = await queue.get()
-                except EndOfInput:
-                    break
-                found.append((round(loop.time() - began), times(delivery)))
-                await delivery.ack()
-            await feeding
-            return found
+            return await take_in_time(queue, feed)
 
     assert run_jumping(main()) == [(22, [0, 1, 2]), (56, [3, 4])]
 

@@ -19,7 +19,7 @@ from penstock.testing.clock import run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
-from .queues import at, bounds, put, take, take_all, times
+from .queues import at, bounds, put, take, take_all, take_in_time, times
 
 EVENT = {"time": "event", "timestamp_field": "at", "timestamp_unit": "s"}
 
@@ -128,8 +128,6 @@ def test_by_the_clock_each_window_holds_what_arrived_in_it() -> None:
 
     async def main() -> list[tuple[float, list[int]]]:
         async with lend_context(Path()) as context, window.open(context) as queue:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
 
             async def feed() -> None:
                 for number in range(4):
@@ -138,17 +136,7 @@ def test_by_the_clock_each_window_holds_what_arrived_in_it() -> None:
                 await asyncio.sleep(20)
                 queue.end()
 
-            feeding = asyncio.create_task(feed())
-            found = []
-            while True:
-                try:
-                    delivery = await queue.get()
-                except Exception:
-                    break
-                found.append((round(loop.time() - began), times(delivery)))
-                await delivery.ack()
-            await feeding
-            return found
+            return await take_in_time(queue, feed)
 
     # Arrivals at 0, 4, 8 and 12 s; windows end at 5, 10, 15 and 20 s.
     assert run_jumping(main()) == [(5, [0, 1]), (10, [0, 1, 2]), (15, [2, 3]), (20, [3])]

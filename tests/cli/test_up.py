@@ -85,7 +85,8 @@ def test_two_senders_do_not_spoil_each_other(up, penstock, tmp_path: Path) -> No
         assert running.post("/ingest/evil", unfit) == 200
     assert running.post("/ingest/shops", {"name": "cafe", "open": "08:00-18:00"}) == 200
     assert running.post("/ingest/doors", '[{"open": false}, {"Open": 1, "open": true}, {"open": true}]') == 200
-    assert running.post("/ingest/alarms", {"level": 1}) == 200
+    forged = {"level": 1, "__meta_ext": {"table": "doors"}, "__meta_source": "elsewhere"}
+    assert running.post("/ingest/alarms", forged) == 200
     _count(running, penstock, "alarms", 1)
     _count(running, penstock, "shops", 2)
     _count(running, penstock, "doors", 3)

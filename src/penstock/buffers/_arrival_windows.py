@@ -8,6 +8,7 @@ from collections import deque
 
 from ..delivery import Delivery
 from ..errors import EndOfInput
+from ._grouping import wait_until
 from ._merging import merged
 
 
@@ -67,21 +68,14 @@ class ArrivalWindows:
                 elif self._ended:
                     raise EndOfInput
                 else:
-                    await self._wait(self._windows[0][0] if self._windows else None)
+                    self._changed.clear()
+                    await wait_until(self._changed, self._windows[0][0] if self._windows else None)
                     continue
             self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
         delivery = self._out.popleft()
         self._room.set()
         return delivery
-
-    async def _wait(self, until: float | None) -> None:
-        self._changed.clear()
-        try:
-            async with asyncio.timeout_at(until):
-                await self._changed.wait()
-        except TimeoutError:
-            return
 
     def end(self) -> None:
         """Nothing more will be put: hand out what is held."""

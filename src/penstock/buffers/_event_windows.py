@@ -14,6 +14,7 @@ from ..checkpoint import Checkpoint
 from ..delivery import Delivery, Loan
 from ..errors import EndOfInput, PenstockError, PermanentError
 from ._event_time import Watermark
+from ._grouping import wait_until
 from ._merging import merged
 from ._open_windows import OpenWindows, Window
 from ._replay import Replay
@@ -230,10 +231,7 @@ class EventWindows:
         self._changed.clear()
         idle = self._waiting or self._windows.next_end() is None
         until = None if idle else self._listen_until(loop.time())
-        try:
-            async with asyncio.timeout_at(until):
-                await self._changed.wait()
-        except TimeoutError:
+        if not await wait_until(self._changed, until):
             self._give_up(loop.time())
 
     def _listen_until(self, now: float) -> float | None:

@@ -54,7 +54,7 @@ class Grouping:
         now = asyncio.get_running_loop().time()
         while not self._ended and not self._has_room(now):
             self._room.clear()
-            await self._wait(self._room, self._until if self._until is not None and now < self._until else None)
+            await wait_until(self._room, self._until if self._until is not None and now < self._until else None)
             now = asyncio.get_running_loop().time()
         if not self._group or self._extended:
             self._until = self._deadline(now)
@@ -104,7 +104,7 @@ class Grouping:
                     raise EndOfInput
                 else:
                     self._changed.clear()
-                    await self._wait(self._changed, self._until)
+                    await wait_until(self._changed, self._until)
                     continue
             self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
@@ -112,15 +112,17 @@ class Grouping:
         self._room.set()
         return delivery
 
-    async def _wait(self, event: asyncio.Event, until: float | None) -> None:
-        try:
-            async with asyncio.timeout_at(until):
-                await event.wait()
-        except TimeoutError:
-            return
-
     def end(self) -> None:
         """Nothing more will be put: hand out what is held."""
         self._ended = True
         self._changed.set()
         self._room.set()
+
+
+async def wait_until(event: asyncio.Event, until: float | None) -> bool:
+    """Wait for ``event``, at most until the loop's time is ``until``; returns whether it came."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..serving.asgi import Receive, Scope, Send
 from ..serving.listener import answer
+from .web.security import SECURITY_HEADERS
 
 INDEX = "index.html"
 TYPES = {
@@ -25,14 +26,7 @@ POLICY = (
 )
 """Nothing but files of our own, no inline script or style, no text that becomes markup."""
 
-_SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-)
+_PAGE_HEADERS = (*SECURITY_HEADERS, (b"cross-origin-opener-policy", b"same-origin"))
 
 
 class File(NamedTuple):
@@ -51,7 +45,7 @@ class StaticPages:
 
     def __init__(self, package: str, prefix: str, policy: str = POLICY) -> None:
         self._prefix = prefix
-        self._headers = ((b"content-security-policy", policy.encode()), *_SECURITY_HEADERS)
+        self._headers = ((b"content-security-policy", policy.encode()), *_PAGE_HEADERS)
         self._files = _read(package)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from ...serving.guard import page_refusal
 from ..access.caller import Caller
 from ..access.request import redact
 from .errors import envelope
+from .security import SECURITY_HEADERS
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _TOKENS = re.compile(rb"[A-Za-z0-9_, -]{1,1000}")
@@ -27,13 +28,9 @@ _EXPOSED_HEADERS = (
     b"x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-ratelimit-window, retry-after, "
     b"location, etag, content-disposition, x-next-cursor"
 )
-_SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
+_API_HEADERS = (
+    *SECURITY_HEADERS,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"),
-    (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
 _HSTS = ((b"strict-transport-security", b"max-age=31536000; includeSubDomains"),)
@@ -129,7 +126,7 @@ class RequestScope:
 
     def _headers(self) -> Iterable[tuple[bytes, bytes]]:
         yield b"x-request-id", self.id
-        yield from _SECURITY_HEADERS
+        yield from _API_HEADERS
         if self._is_tls():
             yield from _HSTS
         if self._policy.allowed_origins:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from ....errors import PenstockError
 from ....inputs.feed import feed
+from ....platform.cache import Cache, SingleFlight
 from ..schema import ingests
 from ..service import Health
 
@@ -76,26 +77,24 @@ class Checks:
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._running: asyncio.Task[Components] | None = None
-        self._last: Components | None = None
-        self._until = 0.0
+        self._recent: Cache[str, Components] = Cache(ttl=FRESH, size=1)
+        self._looking: SingleFlight[str, Components] = SingleFlight(size=1)
 
     async def components(self) -> Components:
         """Return how the parts are; takes at most PATIENCE seconds."""
-        if self._last is not None and time.monotonic() < self._until:
-            return Components(self._last.database, _feed(), self._last.redis)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._look())
+        recent = self._recent.get("all")
+        if recent is not None:
+            return Components(recent.database, _feed(), recent.redis)
         try:
-            return await asyncio.wait_for(asyncio.shield(self._running), PATIENCE)
+            return await asyncio.wait_for(self._looking.run("all", self._look), PATIENCE)
         except TimeoutError:
             return Components("down", _feed(), "down" if self._health.settings.redis_url else "off")
 
     async def _look(self) -> Components:
         database, redis = await asyncio.gather(self._database(), self._redis())
-        self._last = Components(database, _feed(), redis)
-        self._until = time.monotonic() + FRESH
-        return self._last
+        found = Components(database, _feed(), redis)
+        self._recent.put("all", found)
+        return found
 
     async def _database(self) -> Condition:
         try:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from ....component import Buffer, Queue
 from ....context import Context
 from ....delivery import Batch, Delivery
 from ....errors import ConnectionLost, EndOfInput, PermanentError, TransientError
+from ....runtime.threads import Threads
 from ..acceptance import Accepted, unpack
 from ..raw import Raw
 from .division import divide
@@ -136,7 +136,7 @@ class _Parts:
         self._turns: Turns[_Body] = Turns()
         self._refused: deque[Delivery] = deque()
         self._chosen: _Body | None = None
-        self._threads = ThreadPoolExecutor(MAX_OPEN, "health-parts")
+        self._threads = Threads(MAX_OPEN, "health-parts")
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -192,7 +192,7 @@ class _Parts:
         self._room.set()
 
     def _cut(self, body: _Body) -> asyncio.Future[tuple[Batch, bool]]:
-        body.coming = asyncio.get_running_loop().run_in_executor(self._threads, body.next)
+        body.coming = self._threads.run(body.next)
         body.coming.add_done_callback(lambda _: self._changed.set())
         return body.coming
 
@@ -227,4 +227,4 @@ class _Parts:
             if body.coming is not None:
                 body.coming.exception()
             await asyncio.to_thread(body.close)
-        self._threads.shutdown(wait=False)  # they are idle
+        self._threads.shutdown()
