@@ -121,9 +121,11 @@ async def _check(platform: Platform) -> AsyncIterator[None]:
     try:
         async with Gate(options, Scopes(declared()), database, clock=platform.clock).open() as gate:
             check = KeyCheck(gate, SEND, installation)
-            with platform.context.listeners.checking(SEND, check):
-                yield
-            await check.close()
+            try:
+                with platform.context.listeners.checking(SEND, check):
+                    yield
+            finally:
+                await check.close()
     finally:
         await asyncio.to_thread(database.close)
 
