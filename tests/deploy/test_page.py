@@ -22,7 +22,7 @@ def test_the_alerts_exist() -> None:
 
 def test_the_variables_exist() -> None:
     fields = Settings.model_fields
-    known = {f"PENSTOCK_{name.upper()}" for name in ("data", "address", "database_url", "redis_url")}
+    known = {f"PENSTOCK_{name.upper()}" for name in ("data", "address", "database_url", "redis_url", "trusted_proxies")}
     known |= {f"PENSTOCK_HEALTH_{name.upper()}" for name in fields}
     known |= {
         f"PENSTOCK_HEALTH_{name.upper()}__{part.upper()}"

@@ -270,13 +270,13 @@ async def test_positions_that_are_not_saved_for_want_of_an_answer_are_saved_late
 
 
 HANGING: dict[str, Callable[[], dict[str, Any]]] = {
-    "writing": lambda: {"output": FaultyOutput(memory.Memory(key="out"), writing=Faults({1: HANG}))},
+    "writing": lambda: {"output": FaultyOutput(memory.Memory(key="out"), writing=Faults({0: HANG}))},
     "opening": lambda: {"output": FaultyOutput(memory.Memory(key="out"), opening=Faults({0: HANG}))},
     "error output": lambda: {
         "input": {"type": "memory", "messages": ["bad"], "codec": "json"},
         "error_output": FaultyOutput(memory.Memory(key="out"), writing=Faults({0: HANG})),
     },
-    "processing": lambda: {"pipeline": [FaultyProcessor(Faults({1: HANG}))]},
+    "processing": lambda: {"pipeline": [FaultyProcessor(Faults({0: HANG}))]},
 }
 
 
