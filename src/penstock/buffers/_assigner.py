@@ -52,6 +52,8 @@ class Groups(NamedTuple):
     numbers: Micros
     rows: Rows | None
     """The numbers of the rows before they were sorted; None where they are as they were."""
+    bounds: list[int]
+    """Where each group begins, and the end of the last."""
 
     def slice(self, start: int, stop: int) -> tuple[Batch, Rows | range]:
         """Return some rows and their numbers."""
@@ -60,15 +62,14 @@ class Groups(NamedTuple):
             range(start, stop) if self.rows is None else self.rows[start:stop],
         )
 
-    def bounds(self) -> list[int]:
-        """Return where each group begins, and the end of the last."""
-        return [0, *(np.flatnonzero(np.diff(self.numbers)) + 1).tolist(), len(self.numbers)]
-
 
 def grouped(batch: Batch, numbers: Micros, rows: Rows | None) -> Groups:
     """Sort a batch by the group that each of ``rows`` is in; rows of a group stay in order."""
-    if (np.diff(numbers) < 0).any():
+    steps = np.diff(numbers)
+    if (steps < 0).any():
         order = np.argsort(numbers, kind="stable")
         numbers = numbers[order]
+        steps = np.diff(numbers)
         rows = order if rows is None else rows[order]
-    return Groups(batch if rows is None else batch.take(pa.array(rows)), numbers, rows)
+    bounds = [0, *(np.flatnonzero(steps) + 1).tolist(), len(numbers)]
+    return Groups(batch if rows is None else batch.take(pa.array(rows)), numbers, rows, bounds)

@@ -89,7 +89,7 @@ class Sessions(WindowAssigner):
         groups = grouped(batch, sessions, rows)
         return [
             Part(int(sorted_times[first]), int(sorted_times[last]) + self._gap, *groups.slice(start, stop))
-            for first, last, (start, stop) in zip(firsts, lasts, pairwise(groups.bounds()), strict=True)
+            for first, last, (start, stop) in zip(firsts, lasts, pairwise(groups.bounds), strict=True)
         ]
 
     def last_end(self, watermark: int) -> int:

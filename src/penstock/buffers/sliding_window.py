@@ -82,7 +82,7 @@ class Sliding(WindowAssigner):
     def divide(self, batch: Batch, times: Micros, rows: Rows | None, bounds: Sequence[int]) -> list[Part]:
         """Return the parts of a batch by window: slices of the batch sorted by pane, so that no cell is held twice."""
         groups = grouped(batch, times // self._pane, rows)
-        panes = groups.numbers[groups.bounds()[:-1]] * self._pane
+        panes = groups.numbers[groups.bounds[:-1]] * self._pane
         steps = np.arange(-(-self._length // self._step)) * self._step
         starts = np.unique((panes // self._step * self._step)[:, None] - steps[None, :])
         firsts = np.searchsorted(groups.numbers, -(-starts // self._pane))

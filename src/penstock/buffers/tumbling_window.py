@@ -94,7 +94,7 @@ class Tumbling(WindowAssigner):
             return [Part(first * length, (first + 1) * length, whole, range(len(times)) if rows is None else rows)]
         groups = grouped(batch, times // length, rows)
         parts = []
-        for start, stop in pairwise(groups.bounds()):
+        for start, stop in pairwise(groups.bounds):
             window = int(groups.numbers[start])
             parts.append(Part(window * length, (window + 1) * length, *groups.slice(start, stop)))
         return parts

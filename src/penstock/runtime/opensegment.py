@@ -23,6 +23,7 @@ class OpenSegment:
     def __init__(self, folder: LogFolder, options: Durability) -> None:
         self._folder, self._options = folder, options
         self._file: IO[bytes] | None = None
+        self._path = ""
         self._encoder = Encoder(0)
 
     def write(self, batches: Sequence[Batch], last: int, number: int, damage: Damage | None) -> None:
@@ -52,18 +53,18 @@ class OpenSegment:
             except OSError:
                 self._file = None  # nothing may follow what is torn: the next entry begins a segment
             raise
-        if not self._is_in_place(first):
+        if not self._is_in_place():
             self.close()
             raise SegmentRemoved(
                 "removed or replaced while it was open; what was not written by then may be in memory only"
             )
         self._folder.sizes[first] = self._file.tell()
 
-    def _is_in_place(self, first: int) -> bool:
+    def _is_in_place(self) -> bool:
         """Whether the open segment is the one that is found under its name."""
         assert self._file is not None
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self._folder.segment(first).stat())
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
         except FileNotFoundError:
             return False
 
@@ -79,7 +80,7 @@ class OpenSegment:
         self._folder.hold()
         noted = (damage.reason, damage.first) if damage is not None else ("", 0)
         first = last + 1
-        self._file = self._folder.begin(first, *noted)
+        self._file, self._path = self._folder.begin(first, *noted), str(self._folder.segment(first))
         self._encoder = Encoder(self._folder.head.seed)
         if number > first:
             gap = Gap(first, is_room=True)

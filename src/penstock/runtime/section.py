@@ -90,11 +90,14 @@ class Section:
         """Wait for what is being transformed; what was handed to the threads is retried here."""
         if isinstance(waiting, Transformed):
             return waiting
-        self._metrics.condition.begin("pipeline")
-        try:
-            done = await waiting
-        finally:
-            self._metrics.condition.end("pipeline")
+        if waiting.done():
+            done = waiting.result()
+        else:
+            self._metrics.condition.begin("pipeline")
+            try:
+                done = await waiting
+            finally:
+                self._metrics.condition.end("pipeline")
         if isinstance(waiting, asyncio.Task) or not _may_succeed(done):
             return done
         done = await self._retry(done)

@@ -106,13 +106,13 @@ class Encoder:
     def encode(self, number: int, batch: Batch) -> Parts:
         """Return the parts of the records of one entry, in the order in which they are written."""
         batch = batch.replace_schema_metadata(None)
-        if any(has_dictionary(field.type) for field in batch.schema):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            return record(STREAM, number, sink.getvalue(), self._seed)
         parts: Parts = []
         if self._schema is None or not batch.schema.equals(self._schema):
+            if any(has_dictionary(field.type) for field in batch.schema):
+                sink = pa.BufferOutputStream()
+                with pa.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+                return record(STREAM, number, sink.getvalue(), self._seed)
             self._schema = batch.schema
             payload = batch.schema.serialize()
             parts = record(SCHEMA, number, payload, self._seed)
