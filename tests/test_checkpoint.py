@@ -89,7 +89,7 @@ async def test_a_nack_wakes_a_reader_that_waits_for_room() -> None:
     await asyncio.sleep(0)
     await first.nack(PermanentError("no"))
     with pytest.raises(PenstockError, match="refused"):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 60)
 
 
 async def test_a_loan_is_entered_in_order_and_never_waits() -> None:
@@ -193,7 +193,7 @@ class Store:
 
 
 async def until_saved(store: Store) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await store.saved.wait()
 
 
@@ -214,11 +214,11 @@ async def test_flush_saves_at_once_and_only_what_moved() -> None:
     await ledger.flush()
     ledger.move("a", 1)
     await asyncio.sleep(0)
-    await asyncio.wait_for(ledger.flush(), 5)
+    await asyncio.wait_for(ledger.flush(), 60)
     await ledger.flush()
     assert store.saves == [{"a": 1}]
     ledger.move("a", 2)
-    await asyncio.wait_for(ledger.flush(), 5)
+    await asyncio.wait_for(ledger.flush(), 60)
     assert store.saves == [{"a": 1}, {"a": 2}]
 
 
@@ -234,7 +234,7 @@ async def test_flush_waits_for_a_save_under_way() -> None:
     await asyncio.sleep(0.01)
     assert store.saves == []
     store.gate.set()
-    await asyncio.wait_for(asyncio.gather(*flushing), 5)
+    await asyncio.wait_for(asyncio.gather(*flushing), 60)
     assert store.saves == [{"a": 1}, {"a": 2}]
 
 
@@ -243,7 +243,7 @@ async def test_a_failed_save_is_tried_again_without_a_further_move(caplog: pytes
     ledger = Ledger(store.save, interval=0)
     with caplog.at_level(logging.WARNING):
         ledger.move("a", 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await store.failed.wait()
         await asyncio.sleep(0)
         assert isinstance(ledger.failure, OSError)
@@ -271,7 +271,7 @@ async def test_flush_raises_what_the_save_raised_and_keeps_what_moved() -> None:
     ledger = Ledger(store.save, interval=3600)
     ledger.move("a", 1)
     with pytest.raises(OSError, match="disk full"):
-        await asyncio.wait_for(ledger.flush(), 5)
+        await asyncio.wait_for(ledger.flush(), 60)
     await ledger.flush()
     assert store.saves == [{"a": 1}]
 
@@ -296,7 +296,7 @@ async def test_two_flushes_do_not_save_at_once() -> None:
         ledger.move("a", position)
         await _until_idle()
     gate.set()
-    await asyncio.wait_for(asyncio.gather(*flushing), 10)
+    await asyncio.wait_for(asyncio.gather(*flushing), 60)
     assert saves == [{"a": 1}, {"a": 2}]
 
 

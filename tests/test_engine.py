@@ -261,7 +261,7 @@ async def test_services_end_before_the_streams_they_need(tmp_path: Path) -> None
     while not feed("answers").is_open:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.01)
     stop.set()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     assert service.answered == 5
 
 
@@ -297,7 +297,7 @@ async def test_a_service_that_fails_for_good_drains_the_streams(tmp_path: Path) 
         [beside()], [Breaking(100)], data=tmp_path, restart=Restart.model_validate({"attempts": 2, "initial": "1ms"})
     )
     with pytest.raises(PenstockError, match=r"^breaking: the API broke$"):
-        await asyncio.wait_for(engine.run(), 20)
+        await asyncio.wait_for(engine.run(), 60)
     assert [(one.name, one.state, one.restarts) for one in engine.services] == [("breaking", "failed", 2)]
     (stream,) = engine.supervised
     assert (stream.state, stream.failure) == ("stopped", None)
@@ -313,22 +313,22 @@ async def test_a_service_whose_server_is_away_is_started_until_it_is_back(
     restart = Restart.model_validate({"attempts": 2, "initial": "1ms", "maximum": "2ms"})
     engine = Engine([beside()], [service], data=tmp_path, restart=restart)
     task = asyncio.create_task(engine.run(stop))
-    await asyncio.wait_for(service.up.wait(), 20)
+    await asyncio.wait_for(service.up.wait(), 60)
     assert [(one.state, one.restarts) for one in engine.services] == [("running", 9)]
     assert [(one.state, one.restarts) for one in engine.supervised] == [("running", 0)]
     stop.set()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_a_service_that_fails_is_started_again_alone(tmp_path: Path) -> None:
     service, stop = Breaking(3), asyncio.Event()
     engine = Engine([beside()], [service], data=tmp_path, restart=Restart.model_validate({"initial": "1ms"}))
     task = asyncio.create_task(engine.run(stop))
-    await asyncio.wait_for(service.up.wait(), 20)
+    await asyncio.wait_for(service.up.wait(), 60)
     assert [(one.state, one.restarts) for one in engine.services] == [("running", 3)]
     assert [(one.state, one.restarts) for one in engine.supervised] == [("running", 0)]
     stop.set()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_health_and_readiness_tell_of_services(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_health_and_readiness_tell_of_services(tmp_path: Path) -> None:
     assert body["streams"]["one"] == {"state": "running", "trouble": None}
     assert (await get(port, "/readiness"))[0] == 503
     stop.set()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
 
 
 class Mounting:
@@ -373,7 +373,7 @@ async def test_two_services_at_one_path_are_one_clear_error(tmp_path: Path) -> N
     address = f"127.0.0.1:{free_port()}"
     engine = Engine([beside()], [Mounting("first", address), Mounting("second", address)], data=tmp_path)
     with pytest.raises(PenstockError, match=r"^second: 127.*/api/v1/\* is served already, as /api/v1/\*$"):
-        await asyncio.wait_for(engine.run(), 20)
+        await asyncio.wait_for(engine.run(), 60)
     assert engine.supervised[0].state == "stopped"
 
 

@@ -24,12 +24,12 @@ async def put(queue: Queue, *batches: Batch) -> list[Exception | None]:
         settled.append(error)
 
     for batch in batches:
-        await asyncio.wait_for(queue.put(Delivery.settled_by(batch, settle)), 5)
+        await asyncio.wait_for(queue.put(Delivery.settled_by(batch, settle)), 60)
     return settled
 
 
 async def take(queue: Queue) -> Delivery:
-    return await asyncio.wait_for(queue.get(), 5)
+    return await asyncio.wait_for(queue.get(), 60)
 
 
 async def take_all(queue: Queue) -> list[Delivery]:

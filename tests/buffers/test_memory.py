@@ -86,7 +86,7 @@ async def test_time_is_up_for_what_is_held(tmp_path: Path) -> None:
         began = asyncio.get_running_loop().time()
         await queue.put(Delivery(numbers(1)))
         await queue.put(Delivery(numbers(2)))
-        delivery = await asyncio.wait_for(queue.get(), 5)
+        delivery = await asyncio.wait_for(queue.get(), 60)
         assert delivery.batch.column("n").to_pylist() == [1, 2]
         assert 0.02 < asyncio.get_running_loop().time() - began < 2
 
@@ -100,7 +100,7 @@ async def test_a_group_grows_while_nobody_takes_it(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(queue.put(Delivery(numbers(3))), 0.05)
         assert (await queue.get()).batch.num_rows == 3
-        await asyncio.wait_for(queue.put(Delivery(numbers(4))), 5)
+        await asyncio.wait_for(queue.put(Delivery(numbers(4))), 60)
         assert (await queue.get()).batch.column("n").to_pylist() == [4]
 
 

@@ -540,7 +540,7 @@ def test_the_time_a_full_buffer_waits_is_no_silence_of_any_source() -> None:
             await asyncio.sleep(60)
             found = [times(await take(queue))]
             await putting
-            await asyncio.wait_for(queue.put(await slow.deliver(at(13), 2)), 5)
+            await asyncio.wait_for(queue.put(await slow.deliver(at(13), 2)), 60)
             assert queue.late_rows == 0
             queue.end()
             return [*found, *(times(delivery) for delivery in await take_all(queue))]

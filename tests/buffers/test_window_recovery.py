@@ -213,8 +213,8 @@ cuts_too = st.lists(st.tuples(st.none() | st.integers(0, 4), st.none() | st.inte
 def live(world: World, crashes: Sequence[Life | Cut]) -> None:
     async def lives() -> None:
         for life in crashes:
-            await asyncio.wait_for(world.run(*life), 10)
-        await asyncio.wait_for(world.run(None), 10)
+            await asyncio.wait_for(world.run(*life), 60)
+        await asyncio.wait_for(world.run(None), 60)
 
     asyncio.run(lives())
 

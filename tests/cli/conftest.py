@@ -45,7 +45,7 @@ def penstock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
                 env=_environment(environment),
                 capture_output=True,
                 text=True,
-                timeout=50,
+                timeout=120,
                 check=False,
                 stdin=subprocess.DEVNULL,
             )
@@ -88,7 +88,7 @@ class Running:
         """What it has written to standard error so far."""
         return self._log.read_text()
 
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
         """Return what ``condition`` returns once it is true."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
@@ -100,13 +100,13 @@ class Running:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Signal it and return its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=40)
+        return self.process.wait(timeout=60)
 
     def close(self) -> None:
         """Kill it if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ class Up(Running):
             f"{self.url}{path}", data=data, headers={"content-type": content_type}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=40) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -150,7 +150,7 @@ class Up(Running):
 
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of a page."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
             return int(answer.status), answer.read().decode()
 
 

@@ -44,7 +44,7 @@ def _forged(key: str) -> dict[str, Any]:
 def _me(running, key: str) -> int:
     request = urllib.request.Request(f"{running.url}/api/v1/me", headers={"authorization": f"Bearer {key}"})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

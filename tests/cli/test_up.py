@@ -192,7 +192,7 @@ def test_nothing_is_lost_when_it_is_killed(up, penstock, tmp_path: Path) -> None
         (folder / f"{acknowledged}.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(1000)))
         time.sleep(0.3)
         running.process.send_signal(signal.SIGKILL)
-        running.process.wait(timeout=20)
+        running.process.wait(timeout=60)
     running = up()
     _count(running, penstock, "files", 3000)  # exactly once: position and rows are one transaction
     running.wait_for(
@@ -284,7 +284,7 @@ def test_a_page_of_another_origin_plants_no_rows(up) -> None:
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}):
         request = urllib.request.Request(f"{running.url}/ingest/planted", b'{"a": 1}', headers)
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(request, timeout=20)
+            urllib.request.urlopen(request, timeout=60)
     assert running.post("/ingest/readings", {"a": 1}, "application/x-www-form-urlencoded") == 200, "as curl -d sends it"
 
 
@@ -318,7 +318,7 @@ def test_tables_of_an_application_can_be_read_and_not_changed(penstock, tmp_path
 def test_logs_are_json_where_that_is_asked_for(up) -> None:
     running = up(PENSTOCK_LOG_FORMAT="json")
     request = urllib.request.Request(f"{running.url}/api/v1/openapi.json", headers={"x-request-id": "call-4711"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.headers["x-request-id"] == "call-4711"
     assert running.end() == 0
     lines = [json.loads(line) for line in running.stderr.splitlines() if line.startswith("{")]
@@ -343,7 +343,7 @@ def test_rows_are_taken_while_the_database_is_away(start, tmp_path: Path) -> Non
     def posted() -> bool:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/ingest/t", data=b'{"a": 1}', method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError as error:
             error.close()
@@ -354,7 +354,7 @@ def test_rows_are_taken_while_the_database_is_away(start, tmp_path: Path) -> Non
     running.wait_for(posted, "an answer of 200")
     assert list((tmp_path / "penstock-data" / "wal" / "ingest").glob("*.wal"))
     with pytest.raises(urllib.error.HTTPError) as unwell:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60)
     with unwell.value:
         assert "refused" in unwell.value.read().decode()
     assert running.end() == 0

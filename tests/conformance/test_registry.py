@@ -190,7 +190,7 @@ def the_example_opens(kind: type[Component], name: str, tmp_path: Path) -> None:
         return
 
     async def open_once() -> None:
-        async with lend_context(tmp_path / "penstock-data") as context, asyncio.timeout(10):
+        async with lend_context(tmp_path / "penstock-data") as context, asyncio.timeout(60):
             # a processor or a buffer needs nothing but itself
             allowed = suppress(ConnectionLost) if kind in (Input, Output) else nullcontext()
             with allowed:

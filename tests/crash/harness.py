@@ -64,11 +64,11 @@ class Process:
         assert self._process is not None
         alive = self._process.poll() is None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self.kills += alive
         return alive
 
-    def terminate(self, timeout: float = 30) -> tuple[int, float]:
+    def terminate(self, timeout: float = 60) -> tuple[int, float]:
         """Send SIGTERM; returns the exit code and how long it took to end."""
         assert self._process is not None
         began = time.monotonic()
@@ -88,7 +88,7 @@ class Process:
         """Leave nothing running."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
     def tail(self) -> str:
         """The end of what it logged."""
@@ -123,7 +123,7 @@ def kill_repeatedly(
 
 def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
     """Ask a SQLite file; a table that is not there yet has no rows."""
-    with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
         try:
             return database.execute(statement).fetchall()
         except sqlite3.OperationalError as error:

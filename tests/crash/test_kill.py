@@ -131,7 +131,7 @@ class Client(threading.Thread):
             body = json.dumps([{"id": number, "text": "x" * 50} for number in ids])
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
                 connection.request("POST", "/rows", body, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 answer.read()

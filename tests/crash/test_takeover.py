@@ -18,7 +18,7 @@ import pytest
 
 from .harness import Process
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 ROWS = 1500
 GATE = """
 import os, time
@@ -150,7 +150,7 @@ def ends_once(folder: Path, output: dict[str, Any], frozen: bool, count: Any) ->
         assert "another process has moved the position" in first.tail() + second.tail()
 
 
-def wait_until(condition: Any, timeout: float = 60) -> None:
+def wait_until(condition: Any, timeout: float = 90) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -158,7 +158,7 @@ def wait_until(condition: Any, timeout: float = 60) -> None:
 
 
 def written(folder: Path) -> list[int]:
-    with contextlib.closing(sqlite3.connect(folder / "out.db", timeout=20)) as database:
+    with contextlib.closing(sqlite3.connect(folder / "out.db", timeout=60)) as database:
         try:
             return [n for (n,) in database.execute("SELECT n FROM rows ORDER BY n").fetchall()]
         except sqlite3.OperationalError as error:

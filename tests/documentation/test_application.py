@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(APPLICATION, source, ignore=shutil.ignore_patterns("__pycache__", "dist"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
     subprocess.run(
-        [*pip, "--no-deps", "--no-build-isolation", "--target", str(target), str(source)], check=True, timeout=55
+        [*pip, "--no-deps", "--no-build-isolation", "--target", str(target), str(source)], check=True, timeout=120
     )
     return target
 
@@ -63,12 +63,12 @@ class Notes:
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def post(self, body: bytes, **headers: str) -> int:
         request = urllib.request.Request(f"http://{self._address}/notes/", data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -78,12 +78,12 @@ class Notes:
         assert self.post(urllib.parse.urlencode({"text": text}).encode()) == 200  # of the page that it leads to
 
     def listed(self) -> list[str]:
-        with urllib.request.urlopen(f"http://{self._address}/notes/", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{self._address}/notes/", timeout=60) as answer:
             return re.findall("<li>(.*?)</li>", answer.read().decode())
 
     def _answers(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=20):
+            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=60):
                 return True
         except urllib.error.HTTPError as error:
             error.close()
@@ -92,7 +92,7 @@ class Notes:
         return False
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while not condition():
             log = (self._folder / "log").read_text()
             assert self.process is not None
@@ -107,7 +107,7 @@ def notes(installed: Path, tmp_path: Path) -> Iterator[Notes]:
     yield running
     if running.process is not None and running.process.poll() is None:
         running.process.kill()
-        running.process.wait(timeout=20)
+        running.process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("command", [("run",), ("up", "--config")], ids=["run", "up"])

@@ -24,7 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*command: str, path: Path | None = None, directory: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path)} if path else dict(os.environ)
     done = subprocess.run(
-        command, env=environment, cwd=directory, capture_output=True, text=True, timeout=55, check=False
+        command, env=environment, cwd=directory, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -50,5 +50,5 @@ def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
 
 def test_its_types_are_unknown_where_it_is_not_installed() -> None:
     program = "from penstock.component import Input\nInput.find('countdown')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert "no input is called 'countdown'" in done.stderr

@@ -52,7 +52,7 @@ class Shell:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -74,7 +74,7 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def _soon(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not (found := condition()):
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.05)
@@ -83,7 +83,7 @@ def _soon(condition: Callable[[], Any], what: str) -> Any:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=40) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_the_first_screen(shell: Shell) -> None:
@@ -120,7 +120,7 @@ def test_the_stream_runs(shell: Shell) -> None:
         _soon(lambda: (shell.folder / "readings.db").exists(), "database")
 
         def rows() -> list[Any]:
-            with closing(sqlite3.connect(shell.folder / "readings.db", timeout=20)) as connection:
+            with closing(sqlite3.connect(shell.folder / "readings.db", timeout=60)) as connection:
                 names = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'readings'").fetchall()
                 return connection.execute("SELECT * FROM readings").fetchall() if names else []
 

@@ -58,7 +58,7 @@ class Examples:
         return self._rows(process)
 
     def _rows(self, process: subprocess.Popen[str]) -> list[Any]:
-        out, errors = process.communicate(timeout=50)
+        out, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
         return [json.loads(line) if line.startswith("{") else line for line in out.splitlines()]
@@ -67,17 +67,17 @@ class Examples:
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
-                process.communicate(timeout=20)
+                process.communicate(timeout=60)
 
     def request(self, path: str, body: str | None = None, token: str = "") -> tuple[int, str]:
         """Ask until somebody listens; returns status and text."""
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         data = body.encode() if body is not None else None
         request = urllib.request.Request(f"http://{self.address}{path}", data=data, headers=headers)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     return int(answer.status), answer.read().decode()
             except urllib.error.HTTPError as error:
                 with error:
@@ -96,7 +96,7 @@ def examples(tmp_path: Path) -> Iterator[Examples]:
 
 
 def _soon(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not (found := condition()):
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def _soon(condition: Callable[[], Any], what: str) -> Any:
 def _query(path: Path, sql: str) -> list[Any]:
     if not path.exists():
         return []
-    with closing(sqlite3.connect(path, timeout=20)) as connection:
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
         try:
             return connection.execute(sql).fetchall()
         except sqlite3.OperationalError:  # the table is not made yet
@@ -135,7 +135,7 @@ def test_durability(examples: Examples) -> None:
     assert process.stdout is not None
     before = [process.stdout.readline() for _ in range(10)]
     process.kill()
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=60)
     after = examples.run("durability_example")
     assert set(map(str.strip, [*before, *rest.splitlines()])) == {'{"value":10,"sensor":"temp_1"}'}
     assert len(before) + rest.count("\n") + len(after) >= 100
@@ -235,7 +235,7 @@ def test_control_plane(examples: Examples) -> None:
 def test_control_plane_smoke(examples: Examples) -> None:
     process = examples.start("control_plane_smoke_example")
     assert examples.request("/health")[0] == 200
-    out, _ = process.communicate(timeout=40)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "smoke\n" * 20)
 
 

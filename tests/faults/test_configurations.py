@@ -14,10 +14,10 @@ STREAM = "streams:\n  - input: {type: memory}\n    output: drop\n"
 
 
 def refused(text: str) -> str:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConfigError) as raised:
         loads(text)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     assert len(str(raised.value)) < 5000
     return str(raised.value)
 

@@ -15,8 +15,6 @@ from penstock.testing.faults import Faults, FaultyOutput
 
 from .streams import ERRORS, letters, lines, messages, run, stream, until
 
-pytestmark = [pytest.mark.timeout(120)]
-
 TAKEN = {
     "a permission": ("REVOKE INSERT ON t FROM {role}", "GRANT INSERT ON t TO {role}", "permission denied"),
     "the schema": ("REVOKE USAGE ON SCHEMA public FROM PUBLIC, {role}", "GRANT ALL ON SCHEMA public TO {role}", ""),

@@ -34,8 +34,6 @@ from penstock.testing.servers import PostgresServer, free_port
 
 from .streams import lines, messages, stream, until
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def descendants(pid: int) -> Iterator[int]:
     """The process and all that descend from it."""
@@ -93,7 +91,7 @@ class Penstock:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             with refused:
@@ -122,7 +120,7 @@ class Penstock:
 def post(port: int, rows: Sequence[dict[str, Any]]) -> bool:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/rows", json.dumps(rows).encode())
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -171,7 +169,7 @@ def test_a_frozen_database_is_seen_and_a_stop_ends_in_time(
             assert "no answer from the output" in running.log
             code, took = running.stop()
         assert code == 1
-        assert took < 4.5
+        assert took < 20  # without the option it may take 30 s
         assert "not all was written within the shutdown timeout" in running.log
     with Penstock(tmp_path, configuration) as again:
         again.wait_until(lambda: again.metric("penstock_lag") == 0 and count(url)[1] == sent, "all rows")
@@ -213,7 +211,7 @@ async def test_a_stop_before_a_hanging_database_is_open_ends_in_time(
         running = asyncio.ensure_future(engine.run(stop))
         await asyncio.sleep(0.2)
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.wait({running})
     with contextlib.suppress(PenstockError):
         running.result()
@@ -288,7 +286,7 @@ async def test_no_progress_while_there_is_work_is_unwell_and_a_stop_ends_in_time
     engine, stop = Engine([stream(**options)], data=tmp_path / "data"), asyncio.Event()
     with caplog.at_level(logging.WARNING):
         running = asyncio.ensure_future(engine.run(stop))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await until(lambda: bool(engine.supervised) and "no answer" in str(engine.supervised[0].status().trouble))
             await until(lambda: "no answer from the" in caplog.text)
             stop.set()
@@ -304,7 +302,7 @@ async def test_an_input_that_hangs_while_it_is_opened_or_read_ends_with_the_stop
         running = asyncio.ensure_future(engine.run(stop))
         await asyncio.sleep(0.1)
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await running
 
 
@@ -335,7 +333,7 @@ async def test_an_output_that_never_closes_ends_with_the_stop(tmp_path: Path) ->
     running = asyncio.ensure_future(engine.run(stop))
     await asyncio.sleep(0.1)
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(PenstockError, match="shutdown timeout"):
             await running
 
@@ -359,7 +357,7 @@ async def test_a_service_that_does_not_end_leaves_the_streams_time_to_end(tmp_pa
     running = asyncio.ensure_future(engine.run(stop))
     await asyncio.sleep(0.1)
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running
     assert engine.supervised[0].state == "stopped"
 
@@ -398,7 +396,7 @@ def test_a_library_that_does_not_return_does_not_keep_the_process(library: str, 
     (tmp_path / "stuck.py").write_text(STUCK_IN_C.format(library=library, seconds=seconds))
     process = subprocess.Popen([sys.executable, "stuck.py"], cwd=tmp_path, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not (tmp_path / "stuck").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
@@ -409,7 +407,7 @@ def test_a_library_that_does_not_return_does_not_keep_the_process(library: str, 
     finally:
         process.kill()
         process.wait()
-    assert time.monotonic() - began < seconds + 3 if library == "PyDLL" else 3
+    assert time.monotonic() - began < 20 + (seconds if library == "PyDLL" else 0)
     if library == "CDLL":
         assert process.returncode == 1
         assert b"the stop took longer than 1 s" in said
@@ -430,7 +428,7 @@ def test_a_reader_of_our_output_that_reads_nothing_does_not_keep_the_process(tmp
         assert "no answer from the output" in running.get("/health")[1]
         code, took = running.stop()
     assert code == 1
-    assert took < 4
+    assert took < 20
 
 
 def test_what_stands_still_is_logged_once_and_again_when_it_goes_on(

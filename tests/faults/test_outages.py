@@ -274,7 +274,7 @@ OPENED: list[int] = []
 
 async def test_positions_are_asked_for_over_a_new_connection_when_the_old_one_is_lost(tmp_path: Path) -> None:
     OPENED.clear()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         rows = await run(tmp_path, input=messages(10), output={"type": "test_faults_dying"}, checkpoint="output")
     assert numbers(rows) == list(range(10))
     assert len(OPENED) == 2
@@ -291,7 +291,7 @@ async def test_a_stop_is_prompt_while_something_hangs_when_it_is_opened(tmp_path
     asyncio.get_running_loop().call_later(0.2, stop.set)
     began = time.monotonic()
     assert await run(tmp_path, stop, **options) == []
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # otherwise for ever, or for the 30 s that a stop may take
     assert numbers(await run_on(tmp_path, input=messages(5))) == list(range(5))
 
 
@@ -302,7 +302,7 @@ async def test_a_stop_while_an_output_hangs_ends_after_the_shutdown_timeout(tmp_
     source = lines(tmp_path / "in.json", [{"n": n} for n in range(100)])
     with pytest.raises(PenstockError, match="shutdown timeout"):
         await run(tmp_path, stop, input=source, output=faulty(writing=Faults({1: HANG})), shutdown_timeout="500ms")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # otherwise for ever, or for the 30 s that a stop may take
     assert sorted(set(numbers(await run_on(tmp_path, input=source)))) == list(range(100))
 
 
@@ -395,7 +395,7 @@ async def test_a_network_that_cuts_and_swallows_costs_nothing(tmp_path: Path, po
         proxy.passing.clear()
         await asyncio.sleep(0.2)
         proxy.passing.set()
-        await asyncio.wait_for(working, 40)
+        await asyncio.wait_for(working, 60)
 
     def found() -> list[int]:
         with psycopg.connect(postgres_server.url) as database:
@@ -407,12 +407,12 @@ async def test_a_network_that_cuts_and_swallows_costs_nothing(tmp_path: Path, po
 def ends_promptly(process: Process, once_it_says: str) -> None:
     try:
         process.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while once_it_says not in process.tail():
             assert time.monotonic() < deadline, process.tail()
             time.sleep(0.05)
         code, took = process.terminate()
-        assert (code, took < 3) == (0, True), f"exit code {code} after {took:.1f} s: {process.tail()}"
+        assert (code, took < 20) == (0, True), f"exit code {code} after {took:.1f} s: {process.tail()}"
     finally:
         process.close()
 
@@ -443,7 +443,7 @@ def test_a_process_whose_inputs_end_exits_by_itself(tmp_path: Path) -> None:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -469,7 +469,7 @@ def test_a_row_that_nobody_takes_ends_in_failure_and_is_not_lost(tmp_path: Path)
     try:
         process.start()
         process.wait_until_running()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while '"failed"' not in (page := get(f"http://{address}/health"))[1]:
             assert time.monotonic() < deadline, page
             time.sleep(0.05)
@@ -592,7 +592,7 @@ class BrokerReader:
 
 async def test_a_broker_that_was_lost_got_the_commits_of_the_connection_after_it(tmp_path: Path) -> None:
     source = Broker()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         rows = await run(tmp_path, input=source)
     assert numbers(rows) == [11, 12, 21, 22, 23]
     assert source._commits[-1] == (2, 23)

@@ -123,7 +123,7 @@ async def run_until_failed(folder: Path, caplog: pytest.LogCaptureFixture, **opt
     """Run a stream until it has failed, while its input neither ends nor delivers anything more."""
     memory.clear("out")
     engine = Engine([stream(**options)], data=folder / "data")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(Exception, match="bad"), caplog.at_level(logging.ERROR):
             await engine.run()
     status = engine.supervised[0].status()
@@ -168,7 +168,7 @@ async def test_a_stream_that_fails_again_at_once_is_never_shown_as_well(tmp_path
         data=tmp_path / "data",
     )
     running = asyncio.ensure_future(engine.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await until(lambda: bool(engine.supervised) and engine.supervised[0].restarts > 0)
         while not running.done():
             assert not engine.supervised[0].status().is_well
@@ -203,7 +203,7 @@ async def test_a_stream_all_of_whose_rows_are_refused_is_unwell_until_one_is_wri
     )
     stop = asyncio.Event()
     running = asyncio.ensure_future(engine.run(stop))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await until(lambda: bool(engine.supervised) and not engine.supervised[0].status().is_well)
         assert f"the last {MIN_ALL_REFUSED} rows were all refused" in str(engine.supervised[0].status().trouble)
         with (tmp_path / "in.json").open("a") as file:

@@ -17,7 +17,7 @@ from penstock.metadata import VALUE, attach, without_metadata
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
 
-SOON = 20.0
+SOON = 60.0
 
 
 def rows_of(config: Input, delivery: Delivery) -> list[Any]:

@@ -561,14 +561,14 @@ async def test_positions_stay_small_and_cheap_with_many_files(folder: Path) -> N
     for number in range(files):
         (folder / f"{number:05}.json").write_text('{"n":1}\n')
     reading = Reading({"path": str(folder)}, folder.parent)
-    started = time.perf_counter()
+    started = time.process_time()
     async with reading.opened() as (_, reader):
         largest = 0
         for _ in range(files):
             delivery = await reader.read()
             largest = max(largest, len(delivery.positions()[next(iter(delivery.positions()))]["position"]))
             await delivery.ack()
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert largest <= 16  # files to a position, however many there are
     assert await reading.all() == []
 

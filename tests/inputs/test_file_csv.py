@@ -71,7 +71,7 @@ async def decoded(reading: Reading) -> tuple[list[tuple[Any, ...]], list[bytes]]
     async with reading.opened() as (_, reader):
         while True:
             try:
-                delivery = await asyncio.wait_for(reader.read(), 20)
+                delivery = await asyncio.wait_for(reader.read(), 60)
             except EndOfInput:
                 return rows, refused
             for payload in delivery.batch.column(VALUE).to_pylist():

@@ -134,7 +134,7 @@ async def test_what_cannot_be_read_is_told_soon(folder: Path, name: str, follow:
     options = {"path": str(folder), **(FAST if follow else {})}
     async with Reading(options, folder.parent).opened() as (_, reader):
         while not told or not good:
-            delivery = await asyncio.wait_for(reader.read(), 20)
+            delivery = await asyncio.wait_for(reader.read(), 60)
             try:
                 assert delivery.error is None or name in str(delivery.error)
                 decoded = delivery.decoder(delivery.batch.column(VALUE)) if delivery.decoder else delivery.batch
@@ -156,7 +156,7 @@ async def test_values_are_read_however_they_follow_one_another(folder: Path, tex
     options = {"path": str(folder), **(FAST if follow else {})}
     async with Reading(options, folder.parent).opened() as (config, reader):
         while len(rows) < 2:
-            delivery = await asyncio.wait_for(reader.read(), 20)
+            delivery = await asyncio.wait_for(reader.read(), 60)
             rows += rows_of(config, delivery)
             await delivery.ack()
     assert rows == [{"id": 1}, {"id": 2}]

@@ -142,7 +142,7 @@ async def test_an_object_replaced_while_it_is_read_is_never_mixed(
         read += (await reader.read()).batch.column(0).to_pylist()
         obstore.put(bucket, "a.json", new)
         while read[-1] != b'{"m":199999}\n':
-            read += (await asyncio.wait_for(reader.read(), 20)).batch.column(0).to_pylist()
+            read += (await asyncio.wait_for(reader.read(), 60)).batch.column(0).to_pylist()
     begun = read.index(b'{"m":0}\n')
     assert b"".join(read[begun:]) == new
     assert old.startswith(b"".join(read[:begun]))

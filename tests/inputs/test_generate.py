@@ -43,7 +43,7 @@ async def test_a_restart_goes_on_counting_after_the_last_acked_batch(tmp_path: P
 
 async def test_the_first_batch_is_immediate_and_the_others_are_paced(tmp_path: Path) -> None:
     async with lend_context(tmp_path) as context, Generate(context="x", interval="1h").open(context) as reader:
-        await asyncio.wait_for(reader.read(), 1)
+        await asyncio.wait_for(reader.read(), 60)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(), 0.02)
 

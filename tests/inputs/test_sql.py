@@ -62,7 +62,7 @@ async def drain(reader: Reader, *, count: int | None = None, ack: bool = True) -
     rows: list[dict[str, Any]] = []
     while count is None or len(rows) < count:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 delivery = await reader.read()
         except EndOfInput:
             break
@@ -279,7 +279,7 @@ async def test_new_rows_are_found(url: str, tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             assert not waiting.done()
             await asyncio.to_thread(execute, url, f"INSERT INTO t VALUES {new}")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 delivery = await waiting
             assert [row["id"] for row in delivery.batch.to_pylist()] == found
             await delivery.ack()

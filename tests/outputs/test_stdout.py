@@ -80,7 +80,7 @@ def test_a_closed_pipe_stops_with_a_clear_error(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    _, errors = process.communicate(b"\n", timeout=30)
+    _, errors = process.communicate(b"\n", timeout=60)
     assert process.returncode == 1
     assert errors.decode().strip().startswith("stopped: nobody reads the standard output")
 

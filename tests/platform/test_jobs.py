@@ -152,7 +152,7 @@ async def test_no_job_begins_before_the_tables_are_there(tmp_path: Path) -> None
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(ran.wait(), 0.5)
         await asyncio.to_thread(migrate, platform.database, scripts, "tabled_version")
-        await asyncio.wait_for(ran.wait(), 20)
+        await asyncio.wait_for(ran.wait(), 60)
         platform.stop.set()
         await serving
 
@@ -161,7 +161,7 @@ async def test_it_stops_before_the_tables_are_ever_there(tmp_path: Path) -> None
     async def run(platform: Platform) -> None:
         raise AssertionError("there are no tables")
 
-    async with lent(Tabled(scripts=tmp_path), tmp_path) as platform, asyncio.timeout(20):
+    async with lent(Tabled(scripts=tmp_path), tmp_path) as platform, asyncio.timeout(60):
         serving = asyncio.create_task(Jobs(platform, [Job("early", 3600.0, run)]).serve())
         await asyncio.sleep(0.01)
         platform.stop.set()
@@ -188,7 +188,7 @@ async def test_only_one_of_two_replicas_does_a_job_at_a_time(postgres_database: 
     ):
         before = value("runs_total", "shared", result="elsewhere")
         first = asyncio.create_task(Jobs(one, []).do(Job("shared", 3600.0, work)))
-        await asyncio.wait_for(working.wait(), 20)
+        await asyncio.wait_for(working.wait(), 60)
         assert await Jobs(two, []).do(Job("shared", 3600.0, other))
         assert done == []
         assert value("runs_total", "shared", result="elsewhere") - before == 1

@@ -241,7 +241,7 @@ async def test_a_stop_during_an_outage_ends_promptly_and_the_rows_are_read_again
     asyncio.get_running_loop().call_later(0.2, stop.set)
     started = time.monotonic()
     await Engine([stream], data=tmp_path).run(stop)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20  # the shutdown timeout is 30 s
     FAULTS["out"] = []
     assert len(await flow(tmp_path, input={"type": "test_numbers", "count": 10})) == 10
 
@@ -522,7 +522,7 @@ async def test_a_write_has_a_bounded_number_of_rows(tmp_path: Path, monkeypatch:
     stream = Stream.model_validate({"input": source, "output": output, "max_in_flight": 8})
     engine = Engine([stream], data=tmp_path)
     running = asyncio.create_task(engine.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not engine.supervised or engine.supervised[0].metrics.rows_in < 45:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         output._gate.set()
@@ -535,7 +535,7 @@ async def test_a_stop_does_not_wait_longer_than_the_shutdown_timeout(tmp_path: P
     output, stop = Gated(), asyncio.Event()
     stream = Stream.model_validate({"input": "test_numbers", "output": output, "shutdown_timeout": "10ms"})
     running = asyncio.create_task(Engine([stream], data=tmp_path).run(stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await output._writing.wait()
         stop.set()
         with pytest.raises(PenstockError, match="within the shutdown timeout"):

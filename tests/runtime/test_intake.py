@@ -55,7 +55,7 @@ async def taking(
     retry = {"attempts": attempts, "initial": "1ms", "maximum": "2ms"}
     stream = Stream.model_validate({"input": source, "output": "drop", "retry": retry})
     intake = Intake(stream, asyncio.Event(), StreamMetrics("test_intake"), accept, waits=True)
-    async with lend_context(tmp_path) as context, asyncio.timeout(10):
+    async with lend_context(tmp_path) as context, asyncio.timeout(60):
         task = asyncio.create_task(intake.run(context))
         try:
             yield task
@@ -160,7 +160,7 @@ async def test_what_is_written_last_is_committed_before_the_input_is_closed(
     broker, stop = Broker(ends=ends), asyncio.Event()
     engine = Engine([Stream.model_validate({"input": broker, "output": "drop", **options})], data=tmp_path)
     running = asyncio.ensure_future(engine.run(stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not ends and (not engine.supervised or engine.supervised[0].metrics.rows_in < 5):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         if not ends:
@@ -186,7 +186,7 @@ async def test_a_broker_that_takes_no_last_commit_holds_up_no_stop(
     broker = Broker()
     monkeypatch.setattr(broker._consumer, "commit", commit)
     monkeypatch.setattr(module, "COMMIT_TIMEOUT", 0.05)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await Engine([Stream.model_validate({"input": broker, "output": "drop"})], data=tmp_path).run()
     assert "the last position could not be committed" in caplog.text
 

@@ -98,7 +98,7 @@ async def test_r10_segments_are_pruned_behind_the_contiguous_frontier(tmp_path: 
         def left() -> list[int]:
             return sorted(int(path.stem) for path in (tmp_path / "wal" / "test").glob("*.wal"))
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(left()) > 7:  # the position is saved behind the flow
                 await asyncio.sleep(0.01)
                 await wal.prune()

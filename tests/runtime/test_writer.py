@@ -53,7 +53,7 @@ async def test_a_lost_writer_is_closed_and_opened_again(error: Exception, tmp_pa
     output = Breaking()
     output._error.append(error)
     backoff = Backoff.model_validate({"initial": "1ms", "maximum": "2ms"})
-    async with lend_context(tmp_path) as context, asyncio.timeout(10):
+    async with lend_context(tmp_path) as context, asyncio.timeout(60):
         writer = ReconnectingWriter(output, context, backoff, asyncio.Event(), StreamMetrics("test_sink"))
         await writer.call(lambda opened: opened.write([sample()]))
         await writer.close()
@@ -70,7 +70,7 @@ async def test_the_wait_that_the_other_side_asked_for_was_not_respected(
         if errors:
             raise errors.pop()
 
-    async with lend_context(tmp_path) as context, asyncio.timeout(10):
+    async with lend_context(tmp_path) as context, asyncio.timeout(60):
         writer = ReconnectingWriter(Breaking(), context, backoff, asyncio.Event(), StreamMetrics("test_sink"))
         await writer.call(fail_once)
         await writer.close()

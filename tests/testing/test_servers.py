@@ -74,7 +74,7 @@ def test_nothing_is_left_when_the_body_fails() -> None:
 def test_s3_has_its_bucket(s3_endpoint: str) -> None:
     request = urllib.request.Request(f"{s3_endpoint}/penstock/a.txt", data=b"hello", method="PUT")
     request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request")
-    assert urllib.request.urlopen(request, timeout=10).status == 200
+    assert urllib.request.urlopen(request, timeout=60).status == 200
 
 
 def test_a_missing_postgres_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_prometheus_answers(tmp_path: Path) -> None:
     (tmp_path / "prometheus.yaml").write_text("{}")
     with (
         PrometheusServer(tmp_path / "prometheus.yaml") as server,
-        urllib.request.urlopen(f"{server.url}/api/v1/query?query=1%2B1", timeout=10) as body,
+        urllib.request.urlopen(f"{server.url}/api/v1/query?query=1%2B1", timeout=60) as body,
     ):
         answer = json.load(body)
     assert answer["data"]["result"][1] == "2"

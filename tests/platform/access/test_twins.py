@@ -88,7 +88,6 @@ def twins(redis_url: str) -> Iterator[Twins]:
 
 
 @pytest.mark.server
-@pytest.mark.timeout(150)
 def test_redis_and_memory_count_alike(twins: Twins) -> None:
     @settings(max_examples=60, deadline=None, database=None)
     @given(st.fixed_dictionaries(dict.fromkeys("abc", LIMITS)), STEPS)

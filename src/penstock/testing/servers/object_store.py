@@ -29,7 +29,7 @@ def s3(bucket: str = "penstock") -> Iterator[str]:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 90
             while not _create_bucket(endpoint, bucket):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
@@ -38,14 +38,14 @@ def s3(bucket: str = "penstock") -> Iterator[str]:
             yield endpoint
         finally:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def _create_bucket(endpoint: str, bucket: str) -> bool:
     request = urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")
     request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False

@@ -99,7 +99,7 @@ class PostgresServer(Server):
         ]
         command += ["--no-locale", "--no-sync"]
         done = self._popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output, _ = done.communicate(timeout=50)
+        output, _ = done.communicate(timeout=120)
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {output.decode(errors='replace')[-2000:]}")
 
@@ -120,7 +120,7 @@ class PostgresServer(Server):
         self._launch(
             lambda log: self._popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL),
             self._answers,
-            seconds=40,
+            seconds=90,
         )
 
     def _answers(self) -> bool:

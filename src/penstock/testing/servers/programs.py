@@ -55,7 +55,7 @@ def end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> None:
     if process.poll() is None:
         process.send_signal(how)
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)

@@ -38,11 +38,11 @@ class PrometheusServer(Server):
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         ]
-        self._launch(lambda log: spawn(command, stdout=log, stderr=log), self._ready, seconds=40)
+        self._launch(lambda log: spawn(command, stdout=log, stderr=log), self._ready, seconds=90)
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=60) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

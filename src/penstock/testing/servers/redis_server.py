@@ -54,7 +54,7 @@ class RedisServer(Server):
         self._launch(
             lambda log: spawn([self._program, configuration], stdout=log, stderr=log),
             lambda: self._ping() == b"+PONG\r\n",
-            seconds=20,
+            seconds=90,
         )
 
     def pause(self) -> None:
@@ -71,7 +71,7 @@ class RedisServer(Server):
         """Delete everything in it."""
         self.command("FLUSHALL")
 
-    def command(self, *words: str, timeout: float = 5.0) -> bytes:
+    def command(self, *words: str, timeout: float = 60.0) -> bytes:
         """Send one command and return the answer as it comes on the wire; raises RuntimeError for an error."""
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection,

@@ -28,7 +28,7 @@ class Suite:
 
     lacks: ClassVar[Mapping[str, str]] = {}
     """Tests that must fail for now, and why: once one passes, the entry has to go."""
-    patience: float = 10.0
+    patience: float = 60.0
     """Seconds after which something that ought to happen counts as not happening."""
     while_waiting: float = 0.2
     """Seconds during which something that ought not to happen is waited for."""

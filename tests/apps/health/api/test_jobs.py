@@ -56,7 +56,7 @@ async def test_what_waits_is_listed_too(serve: Any, settings: Any, export: Any) 
     async with serve(settings.model_copy(update={"wait_bytes": 0})) as served:
         served.stream.lazy = True
         (ingest,) = await sent(served, export)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not (rows := (await served.client.get("/api/v1/ingests")).json()["data"]):
                 continue
         assert [(row["id"], row["state"]) for row in rows] == [(ingest, "accepted")]

@@ -44,7 +44,7 @@ class Sender(threading.Thread):
         while not self._ended.is_set():
             body, points = self._export()
             with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection(self._address, timeout=15)
+                connection = http.client.HTTPConnection(self._address, timeout=60)
                 with closing(connection):
                     headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
                     connection.request("POST", "/api/v1/ingest", body, headers)
@@ -127,7 +127,7 @@ class Target:
 
     def ask(self, path: str, key: str) -> Any:
         """Return the answer to a GET."""
-        with closing(http.client.HTTPConnection(self.address, timeout=15)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=60)) as connection:
             connection.request("GET", path, headers={"authorization": f"Bearer {key}"})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())

@@ -89,10 +89,10 @@ def test_without_a_start_it_and_its_voltages_are_in_quarantine() -> None:
 
 def test_a_whole_recording_is_read_by_columns() -> None:
     elements = [{"date": 1770099300 + at / 512.6, "voltage": at / 7, "units": "mcV"} for at in range(15_379)]
-    began = time.perf_counter()
+    began = time.process_time()
     parsed = voltages(elements)
     assert len(parsed.of("ecg_voltage")) == 15_379
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("section", ["ecg", "ecg_voltages"])

@@ -26,7 +26,7 @@ from .sample import body
 CHROMIUM = "/usr/bin/chromium"
 INSTALL = "apt-get install -y --no-install-recommends chromium"
 PHONE, DESKTOP = (390, 844), (1200, 900)
-PATIENCE = 15_000
+PATIENCE = 60_000
 """How long a test waits for something to show, in milliseconds."""
 expect.set_options(timeout=PATIENCE)
 LIMITS = {f"PENSTOCK_HEALTH_{name}__REQUESTS": "100000" for name in ("INGEST", "READ", "EXPORT", "ADMIN")}
@@ -57,7 +57,7 @@ def call(origin: str, method: str, path: str, sent: Any = None, key: str = "") -
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "automation-name": "Every hour"}
     content = json.dumps(sent).encode() if sent is not None else None
     request = urllib.request.Request(f"{origin}{path}", content, headers, method=method)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -90,7 +90,7 @@ def _up(folder: Path) -> Iterator[tuple[str, Path]]:
             if process.poll() is not None:
                 raise AssertionError((folder / "log").read_text(errors="replace")[-2000:])
             try:
-                return bool(urllib.request.urlopen(f"http://{address}/health/ready", timeout=5).status == 200)
+                return bool(urllib.request.urlopen(f"http://{address}/health/ready", timeout=60).status == 200)
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 return False
 
@@ -99,16 +99,16 @@ def _up(folder: Path) -> Iterator[tuple[str, Path]]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def _penstock(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "penstock", *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=50, check=False
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -119,7 +119,7 @@ def _environment() -> dict[str, str]:
     return {**kept, **LIMITS, "NO_COLOR": "1"}
 
 
-def _until(condition: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
+def _until(condition: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s until {what}"

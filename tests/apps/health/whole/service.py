@@ -25,7 +25,7 @@ from penstock.platform.ownership import database_of
 from penstock.testing.servers import free_port
 
 ALL = ("ingest", "read", "export", "admin")
-PATIENCE = 40.0
+PATIENCE = 90.0
 """How long a condition may take to come true on a machine with much else to do, in seconds."""
 _LIMITS = ("INGEST", "READ", "EXPORT", "ADMIN", "BY_ADDRESS", "FAILURES")
 UNLIMITED = {
@@ -128,7 +128,7 @@ class Service:
         """Kill it if it still runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
 
     def phone(self, user: str | None = None, scopes: Iterable[str] = ALL, name: str = "phone") -> Phone:
         """Return one who calls with a new key, of a new user if none is named."""

@@ -41,7 +41,6 @@ def test_l1_everything_received_is_in_the_tables_or_in_quarantine(service: Servi
     assert query(service, f"SELECT count(*) FROM health_history WHERE {whose}") == [(total["updated"],)]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_every_ingest_and_all_of_them_processed_again_give_the_same_tables(
     serve: Make, postgis_database: str, database: str

@@ -93,7 +93,6 @@ def check_promises(phone: Phone, promised: list[str]) -> None:
     assert len(set(promised)) == len(promised)
 
 
-@pytest.mark.timeout(180)
 def test_postgresql_goes_and_comes_back_while_phones_send(
     serve: Make, senders: Callable[[Phone, int], list[Sender]], postgres_server: PostgresServer
 ) -> None:
@@ -192,7 +191,7 @@ def test_a_slow_upload_is_taken_and_holds_nobody_up(service: Service) -> None:
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     size = len(body) // 12 + 1
-    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=30)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=60)) as connection:
         connection.sendall(head.encode())
         for begin in range(0, len(body), size):
             connection.sendall(body[begin : begin + size])
@@ -203,7 +202,6 @@ def test_a_slow_upload_is_taken_and_holds_nobody_up(service: Service) -> None:
     assert json.loads(told)["stored"] == POINTS
 
 
-@pytest.mark.timeout(180)
 def test_asked_to_end_while_phones_send_it_ends_in_good_order(
     serve: Make, senders: Callable[[Phone, int], list[Sender]]
 ) -> None:
@@ -306,7 +304,7 @@ def test_without_room_for_a_body_nothing_of_it_is_kept(serve: Make) -> None:
         assert told.status == refused
         assert told.json["message"]
         assert int(told.headers["retry-after"]) > 0
-    chunked = http.client.HTTPConnection(service.address, timeout=30)
+    chunked = http.client.HTTPConnection(service.address, timeout=60)
     with closing(chunked):
         pieces = (big[begin : begin + 100_000] for begin in range(0, len(big), 100_000))
         with suppress(ConnectionResetError, BrokenPipeError):  # it may have hung up before all of it was sent
