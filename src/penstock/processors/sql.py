@@ -26,8 +26,10 @@ class Sql(Processor, type="sql"):
     ``SELECT *``: a column that is named is null, and is written as such.
 
     Besides the functions of DataFusion there are ``json_get``, ``json_get_str``, ``json_get_int``,
-    ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_contains`` and ``json_length``, which take
-    a JSON text and up to four keys or indexes; where there is nothing of that kind they return null.
+    ``json_get_float``, ``json_get_bool``, ``json_get_json``, ``json_get_array``, ``json_as_text``, ``json_contains``,
+    ``json_length`` and ``json_object_keys``, which take a JSON text and up to four keys or indexes; where there is
+    nothing of that kind they return null. ``payload->'user'->>'name'`` is read as in PostgreSQL: ``->`` gives JSON,
+    ``->>`` text, and a cast of either needs brackets, as in ``(payload->>'age')::int``.
 
     Unquoted names are taken in lower case: write ``"deviceId"`` in double quotes. Only queries are accepted;
     syntax, tables and functions are checked when the stream is built. A value that cannot be computed, or a column

@@ -122,6 +122,19 @@ def _get_bool(texts: pa.Array, *path: pa.Array) -> pa.Array:
     return pa.array([v if type(v) is bool else None for v in _found(texts, path, raw=False)], pa.bool_())
 
 
+def _get_array(texts: pa.Array, *path: pa.Array) -> pa.Array:
+    found = [None if value is _MISSING else bytes(value) for value in _found(texts, path, raw=True)]
+    decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+    items = [decode(json) if json is not None and json[:1] == b"[" else None for json in found]
+    texts = [None if row is None else [bytes(item).decode() for item in row] for row in items]
+    return pa.array(texts, pa.list_(pa.string()))
+
+
+def _object_keys(texts: pa.Array, *path: pa.Array) -> pa.Array:
+    found = _found(texts, path, raw=False)
+    return pa.array([list(value) if isinstance(value, dict) else None for value in found], pa.list_(pa.string()))
+
+
 def _contains(texts: pa.Array, *path: pa.Array) -> pa.Array:
     return pa.array([value is not _MISSING for value in _found(texts, path, raw=True)], pa.bool_())
 
@@ -133,11 +146,14 @@ def _length(texts: pa.Array, *path: pa.Array) -> pa.Array:
 
 _FUNCTIONS: dict[str, tuple[Callable[..., pa.Array], pa.DataType]] = {
     "json_get": (_get, pa.string()),
+    "json_as_text": (_get, pa.string()),
     "json_get_str": (_get_str, pa.string()),
     "json_get_int": (_get_int, pa.int64()),
     "json_get_float": (_get_float, pa.float64()),
     "json_get_bool": (_get_bool, pa.bool_()),
     "json_get_json": (_get_json, pa.string()),
+    "json_get_array": (_get_array, pa.list_(pa.string())),
+    "json_object_keys": (_object_keys, pa.list_(pa.string())),
     "json_contains": (_contains, pa.bool_()),
     "json_length": (_length, pa.int64()),
 }

@@ -16,6 +16,7 @@ from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from . import json_functions
 from .arithmetic import with_exact_integers
+from .json_operators import with_json_functions
 from .overflow import Arithmetic, Checked
 from .statement import Statement
 
@@ -56,7 +57,7 @@ class PreparedQuery:
 
     def __init__(self, sql: str, table: str = "flow") -> None:
         self.sql, self.table = sql, table
-        self._statement = Statement(sql)
+        self._statement = Statement(with_json_functions(sql))
         self._lock = threading.Lock()
         self._idle: list[tuple[pa.Schema, list[_Plan]]] = []
         if not self._statement.is_query():
@@ -142,7 +143,7 @@ class PreparedQuery:
 
     def _with_exact_calls(self) -> str:
         """Return the query with each JSON function called by the name it has for that many arguments."""
-        sql = self.sql
+        sql = self._statement.sql
         for name, arguments in reversed(self._statement.calls(json_functions.NAMES)):
             if not 1 <= arguments <= json_functions.MAX_PATH_LENGTH + 1:
                 raise ConfigError(

@@ -23,23 +23,24 @@ _TOKEN = re.compile(
 )
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text, as a set."""
     return frozenset(text.split())
 
 
-_KEYWORDS = _words(
+_KEYWORDS = words(
     "select from where group by order having limit as and or not case when then else end is null in between like on"
     " join left right inner outer union all distinct over partition asc desc"
 )
-_STARTS = _words("select with values from")
-_SET_WORDS = _words(
+_STARTS = words("select with values from")
+_SET_WORDS = words(
     "distinct group having order limit offset fetch top union intersect join cross natural over window qualify "
     "lateral tablesample sort cluster distribute with values table unnest pivot unpivot match_recognize"
 )
 """Words by which a row of the result may depend on more than one row."""
-_AFTER_STAR = _words("from where exclude except replace rename ilike as into order group limit union")
-_BEFORE_STAR = _words("select distinct all returning by on then else when and or not case")
-_UNSTABLE = _words(
+_AFTER_STAR = words("from where exclude except replace rename ilike as into order group limit union")
+_BEFORE_STAR = words("select distinct all returning by on then else when and or not case")
+_UNSTABLE = words(
     "now today current_date current_time current_timestamp localtime localtimestamp random rand uuid "
     "input_file_name file_row_index"
 )
