@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -85,3 +86,11 @@ def test_json_and_csv_write_them() -> None:
         b'{"at":"1970-01-01T00:00:00.000000Z"}',
     ]
     assert Csv(columns=["at"]).encode(batch).to_pylist()[0] == b"+148108-07-06T14:00:27.387904Z"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Africa/Monrovia", "Asia/Kolkata", "America/New_York"])
+def test_a_time_before_standard_time_is_exact(zone: str) -> None:
+    times = pa.array([-2_422_054_408_000_001, -1, None], pa.timestamp("us", zone))
+    texts = iso8601.plain(times).cast(pa.string()).to_pylist()
+    found = [text and datetime.fromisoformat(text) for text in texts]
+    assert found == times.cast(pa.timestamp("us", "UTC")).to_pylist()

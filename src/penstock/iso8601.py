@@ -14,6 +14,8 @@ _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _DAY = 86_400
 _FIRST_DAY, _DAYS_END = -719_528, 2_932_897
 """From the first day of the year 0 to the day behind the year 9999, in days since 1970."""
+_STANDARD_TIME = 63_593_070
+"""When the last zone gave up an offset with seconds: Liberia, in January 1972."""
 
 
 def timestamps(array: pa.TimestampArray, separator: str = "T") -> pa.Array:
@@ -79,7 +81,8 @@ def plain(array: pa.Array) -> pa.Array:
     if kind == pa.month_day_nano_interval():
         return intervals(array)
     if pa.types.is_timestamp(kind):
-        return array if _is_near(array.cast(pa.int64()), kind.unit) else _with_zone(timestamps(array, " "), kind.tz)
+        is_exact = _is_near(array.cast(pa.int64()), kind.unit) and not _has_odd_offset(array)
+        return array if is_exact else _with_zone(timestamps(array, " "), kind.tz)
     if pa.types.is_date32(kind):
         return array if _is_near(array.cast(pa.int32()), "D") else dates(array)
     if pa.types.is_date64(kind):
@@ -89,6 +92,18 @@ def plain(array: pa.Array) -> pa.Array:
 
 def _with_zone(texts: pa.Array, zone: str | None) -> pa.Array:
     return _join(texts, "Z") if zone else texts
+
+
+def _has_odd_offset(array: pa.TimestampArray) -> bool:
+    """Whether its zone is ahead of UTC by seconds, as before standard time, which Arrow would leave out."""
+    kind = array.type
+    second = 10 ** _DIGITS[kind.unit]
+    if not kind.tz or kind.tz == "UTC" or (pc.min(array.cast(pa.int64())).as_py() or 0) >= _STANDARD_TIME * second:
+        return False
+    local = pc.local_timestamp(array).cast(pa.int64())
+    offsets = pc.divide(pc.subtract(local, array.cast(pa.int64())), second)
+    minutes = pc.multiply(pc.divide(offsets, 60), 60)
+    return not pc.all(pc.equal(minutes, offsets)).as_py()
 
 
 def _is_near(ticks: pa.Array, unit: str) -> bool:
