@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
 
 from .context import Context
 from .duration import Duration
 from .options import Options
 
 
-class Backend(Options):
+class _Synced(Options):
+    @model_validator(mode="before")
+    @classmethod
+    def _read_periodic(cls, value: Any) -> Any:
+        """Take apart `sync: {periodic: {secs: 1, nanos: 0}}`, another way to write `periodic` and `interval`."""
+        if not isinstance(value, dict) or not isinstance(value.get("sync"), dict):
+            return value
+        if list(value["sync"]) != ["periodic"] or value.get("interval") is not None:
+            raise ValueError("sync: expected per_entry, group_commit or periodic, the last with `interval`")
+        span = value["sync"]["periodic"]
+        if isinstance(span, dict):
+            span = _Span.model_validate(span)
+            span = timedelta(seconds=span.secs, microseconds=span.nanos / 1000)
+        return {**value, "sync": "periodic", "interval": span}
+
+
+class _Span(Options):
+    """A span of time in two numbers."""
+
+    secs: int = Field(default=0, ge=0)
+    nanos: int = Field(default=0, ge=0)
+
+
+class Backend(_Synced):
     """Where the log is kept."""
 
     type: Literal["local"] = "local"
@@ -19,9 +45,11 @@ class Backend(Options):
     """The folder of the log."""
     sync: Literal["per_entry", "group_commit", "periodic"] | None = None
     """See `durability.sync`."""
+    interval: Duration | None = None
+    """See `durability.interval`."""
 
 
-class Durability(Options):
+class Durability(_Synced):
     """Keep what was read in a write-ahead log until it is written, and ack the input once it is on disk.
 
     If something is missing from the log (a bit that flipped, a file that is gone), `/health` and the log of the process
@@ -45,7 +73,7 @@ class Durability(Options):
     max_bytes: int | None = None
     """The size of the log at which reading waits for the output; by default the disk is the limit."""
     backend: Backend | None = None
-    """Another way to write `path` and `sync`."""
+    """Another way to write `path`, `sync` and `interval`."""
 
     def folder(self, context: Context) -> Path:
         """Where the log of this stream is."""
@@ -60,4 +88,5 @@ class Durability(Options):
     @property
     def pause(self) -> float:
         """How long to gather entries before a sync, in seconds."""
-        return self.interval if ((self.backend.sync if self.backend else None) or self.sync) == "periodic" else 0.0
+        backend = self.backend or Backend()
+        return (backend.interval or self.interval) if (backend.sync or self.sync) == "periodic" else 0.0

@@ -18,8 +18,10 @@ _UNITS = {
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86400.0),
     **dict.fromkeys(("w", "week", "weeks"), 604800.0),
+    **dict.fromkeys(("M", "month", "months"), 30.44 * 86400.0),
+    **dict.fromkeys(("y", "yr", "year", "years"), 365.25 * 86400.0),
 }
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
 
 
 def seconds(value: Any) -> float:

@@ -8,7 +8,7 @@ import obstore
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from penstock.clients.object_store import S3, Az, Gs, Http, Store, locate, translated
+from penstock.clients.object_store import S3, Az, Gs, Http, Store, locate, path_within, translated
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, TransientError
 from penstock.testing.servers import free_port, s3
 
@@ -171,3 +171,25 @@ def test_an_error_tells_no_signature_and_no_debug_text() -> None:
     assert "hidden" not in str(caught.value)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("store", "address"),
+    [
+        (S3(bucket_name="b"), "s3://b/folder/*.json"),
+        (S3(bucket_name="b"), "folder/*.json"),
+        (Gs(bucket_name="b"), "gs://b/folder/*.json"),
+        (Az(container_name="b", account="a"), "az://b/folder/*.json"),
+        (Http(url="https://host/files"), "https://host/files/folder/*.json"),
+    ],
+)
+def test_an_address_beside_its_store_is_a_path_within(store: S3 | Gs | Az | Http, address: str) -> None:
+    assert path_within(store, address) == "folder/*.json"
+
+
+@pytest.mark.parametrize("address", ["s3://c/x", "gs://b/x", "https://host/x"])
+def test_an_address_in_another_store_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        path_within(S3(bucket_name="b"), address)
+    with pytest.raises(ValueError, match="is not below"):
+        path_within(Http(url="https://other"), address)

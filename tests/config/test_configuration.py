@@ -6,10 +6,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from penstock import ConfigError, load, loads
 from penstock.config.document import parse_document
 from penstock.config.schema import json_schema
+from penstock.durability import Durability
+from penstock.duration import seconds
 
 MINIMAL = """
 streams:
@@ -39,9 +42,9 @@ def test_r12_unknown_keys_are_refused_with_a_suggestion() -> None:
 def test_every_fault_is_named_at_once() -> None:
     text = "streams:\n  - input: {type: generat}\n    output: {type: stdout, append: 1}\n    piepline: {}\n"
     assert fault(text).splitlines() == [
-        "4 streams.0.piepline: unknown key; did you mean 'pipeline'?",
         "2 streams.0.input: no input is called 'generat'; did you mean 'generate'?",
         "3 streams.0.output.append: unknown key; did you mean 'append_newline'?",
+        "4 streams.0.piepline: unknown key; did you mean 'pipeline'?",
     ]
 
 
@@ -193,3 +196,67 @@ def test_an_encoding_without_newlines_is_taken_where_payloads_are_told_apart_oth
         "streams:\n  - input: {type: file, path: a.txt, framing: whole, codec: {type: text, encoding: utf-16}}\n"
         "    output: drop\n"
     )
+
+
+def test_what_is_wrong_beside_a_variable_that_is_not_set_is_named_too() -> None:
+    text = """
+streams:
+  - input: {type: file, path: "${PATH_OF_FILES}", folow: true}
+    output: {type: http, url: "${env:ADDRESS}"}
+    pipeline: [{type: sql, query: "${file:/no/such/file}"}]
+logging: {level: INFO, format: csv}
+"""
+    with pytest.raises(ConfigError) as caught:
+        loads(text, environment={})
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "3 streams.0.input.path",
+        "3 streams.0.input.folow",
+        "4 streams.0.output.url",
+        "5 streams.0.pipeline.0.query",
+        "6 logging.format",
+    ]
+
+
+@pytest.mark.parametrize("level", ["INFO", "Warn", "error"])
+def test_a_level_may_be_written_in_capital_letters(level: str) -> None:
+    text = f"streams: [{{input: {{type: memory, messages: []}}, output: drop}}]\nlogging: {{level: {level}}}"
+    assert loads(text).logging.level == level.lower()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080", "localhost:8080"), ("localhost:8080", "127.0.0.1:8080")],
+)
+def test_two_addresses_of_one_port_are_refused(one: str, two: str) -> None:
+    text = """
+streams: [{{id: posts, input: {{type: http, address: "{}", path: /posts}}, output: drop}}]
+health_check: {{address: "{}"}}
+"""
+    with pytest.raises(ConfigError, match=r"'posts' listens at .* which is the same port"):
+        loads(text.format(one, two))
+    for other in ("127.0.0.1:8081", "127.0.0.1:0", one):
+        loads(text.format(one, other))
+    loads(text.format(one, two).replace("health_check: {", "health_check: {enabled: false, "))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1M", 30.44 * 86400), ("2 months", 60.88 * 86400), ("1y", 31557600.0), ("1m", 60.0), ("1year 1M 1m", 34187676.0)],
+)
+def test_months_and_years_are_durations(text: str, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("span", [{"secs": 1, "nanos": 500_000_000}, "1500ms"])
+def test_a_period_of_syncs_may_be_written_within_sync(span: object) -> None:
+    sync = {"periodic": span}
+    assert Durability.model_validate({"sync": sync}).pause == 1.5
+    assert Durability.model_validate({"backend": {"sync": sync}}).pause == 1.5
+    assert Durability.model_validate({"sync": "periodic", "interval": "1500ms"}).pause == 1.5
+
+
+@pytest.mark.parametrize("sync", [{"periodic": {"secs": -1}}, {"often": {}}, {"periodic": {"seconds": 1}}])
+def test_another_period_of_syncs_is_refused(sync: object) -> None:
+    with pytest.raises(ValidationError):
+        Durability.model_validate({"sync": sync})

@@ -196,6 +196,28 @@ def locate(address: str) -> tuple[S3 | Gs | Az | Http, str] | None:
     return Az(container_name=container, account=host.partition(".")[0] or None), path
 
 
+def path_within(store: S3 | Gs | Az | Http, address: str) -> str:
+    """Return the path in ``store`` of an address such as ``s3://bucket/path``, or of a path that it is already.
+
+    Raises ValueError for an address in another store.
+    """
+    if "://" not in address:
+        return address
+    if isinstance(store, Http):
+        within = address.removeprefix(store.url.rstrip("/") + "/")
+        if within == address:
+            raise ValueError(f"{address!r} is not below the url {store.url!r} of the store")
+        return within
+    found = locate(address)
+    if found is None or type(found[0]) is not type(store) or _bucket(found[0]) != _bucket(store):
+        raise ValueError(f"{address!r} is not in the store that is given: {store.type} {_bucket(store)!r}")
+    return found[1]
+
+
+def _bucket(store: S3 | Gs | Az | Http) -> str:
+    return str(getattr(store, "container_name" if isinstance(store, Az) else "bucket_name", ""))
+
+
 @contextmanager
 def translated(action: str) -> Iterator[None]:
     """Raise what an object store raised as one of our errors; ``action`` says what was tried, and on what.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from ..application import Application, Installation
 from ..errors import ConfigError
 from ..extras import require
 from ..options import Options
+from ..serving.listener import split_address
 from ..stream import Stream
 from .document import Document, Path_, parse_document, read_document
 
@@ -22,11 +24,16 @@ class Logging(Options):
     """What is logged, how and where."""
 
     level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
-    """The least severe level that is logged."""
+    """The least severe level that is logged, in small or capital letters."""
     format: Literal["plain", "json"] = "plain"
     """For people or for machines."""
     file_path: Path | None = None
     """A file to append to, instead of standard error."""
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _in_small_letters(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
 
 
 class HealthCheck(Options):
@@ -119,6 +126,8 @@ class Configuration(Options):
         parts = self._parts()
         _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
         _refuse_shared_paths(parts)
+        health = [("`health_check`", self.health_check.address)] if self.health_check.enabled else []
+        _refuse_shared_ports([*((owner, address) for owner, address, _ in _served(parts)), *health])
         self._refuse_owned_tables()
         return self
 
@@ -177,6 +186,9 @@ class Configuration(Options):
         return parts
 
 
+_LOOPBACK = {"localhost": "127.0.0.1"}
+_ALL_HOSTS = {"0.0.0.0", "::", "*"}  # noqa: S104: compared, not listened at
+
 _Part: TypeAlias = tuple[str, Sequence[Stream], Sequence[tuple[str, str]]]
 """Who it is, its streams, and the addresses and paths that it serves beside them."""
 
@@ -194,6 +206,18 @@ def _refuse_shared_paths(parts: Sequence[_Part]) -> None:
         other = owners.setdefault((address, re.sub(r"\{[^/]*\}", "{}", path)), owner)
         if other != owner and not (other.startswith("the stream") and owner.startswith("the stream")):
             raise ValueError(f"{other} and {owner} both serve {path} at {address}")
+
+
+def _refuse_shared_ports(listening: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError if two addresses differ and still cannot be listened at by one process."""
+    for (owner, one), (other, two) in combinations(listening, 2):
+        (host, port), (host_two, port_two) = split_address(one), split_address(two)
+        hosts = {_LOOPBACK.get(host, host), _LOOPBACK.get(host_two, host_two)}
+        if one != two and port == port_two != 0 and (len(hosts) == 1 or hosts & _ALL_HOSTS):
+            raise ValueError(
+                f"{owner} listens at {one} and {other} at {two}, which is the same port: "
+                "write the same address for both, or another port for one"
+            )
 
 
 def _served(parts: Sequence[_Part]) -> Iterator[tuple[str, str, str]]:
@@ -214,13 +238,19 @@ def loads(text: str, suffix: str = ".yaml", environment: Mapping[str, str] = os.
 
 def build(document: Document, environment: Mapping[str, str] = os.environ) -> Configuration:
     """Check a document; raises ConfigError for everything that is wrong, one line for each."""
-    if not isinstance(document.value, dict):
+    found = list(document.faults.values())
+    if isinstance(document.value, dict):
+        try:
+            context = {"environment": environment, "file": document.file}
+            configuration = Configuration.model_validate(document.value, context=context)
+        except ValidationError as invalid:
+            found += _explain(document, invalid)
+    elif not found:
         raise document.error("expected a mapping with `streams` or `applications`")
-    try:
-        return Configuration.model_validate(document.value, context={"environment": environment, "file": document.file})
-    except ValidationError as invalid:
-        found = [_explain(document, error) for error in invalid.errors(include_url=False, include_input=False)]
+    if found:
+        found.sort(key=lambda error: error.line or 0)
         raise _Several(found) if len(found) > 1 else found[0] from None
+    return configuration
 
 
 class _Several(ConfigError):
@@ -233,12 +263,16 @@ class _Several(ConfigError):
         self.args = ("\n".join(map(str, errors)),)
 
 
-def _explain(document: Document, error: Any) -> ConfigError:
-    path: Path_ = _written(document.value, error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "missing":
-        message = "required, but not given"
-    return document.error(message[:1].lower() + message[1:], path)
+def _explain(document: Document, invalid: ValidationError) -> Iterator[ConfigError]:
+    """Yield an error for each thing that is wrong, but for what a variable that is not filled in may have caused."""
+    for error in invalid.errors(include_url=False, include_input=False):
+        path: Path_ = _written(document.value, error["loc"])
+        if any(path[: len(fault)] == fault[: len(path)] for fault in document.faults):
+            continue
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] == "missing":
+            message = "required, but not given"
+        yield document.error(message[:1].lower() + message[1:], path)
 
 
 def _written(value: Any, location: tuple[str | int, ...]) -> Path_:

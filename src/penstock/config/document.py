@@ -35,6 +35,8 @@ class Document:
     value: Any
     file: str = ""
     lines: dict[Path_, int] = field(default_factory=dict)
+    faults: dict[Path_, ConfigError] = field(default_factory=dict)
+    """Texts whose variables could not be filled in; they stand in the value as they were written."""
 
     def line(self, path: Path_) -> int | None:
         """The line of ``path``, or of the nearest part of it that is written down."""
@@ -160,33 +162,39 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def fill_in(text: str, environment: Mapping[str, str], document: Document, path: Path_) -> str:
-    """Replace ``${VAR}``, ``${env:VAR:-default}`` and ``${file:/path}``; ``$${`` stands for ``${``. Done once."""
-    if "${" not in text:
-        return text
+    """Replace ``${VAR}``, ``${env:VAR:-default}`` and ``${file:/path}``; ``$${`` stands for ``${``. Done once.
 
-    def value(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        inner = match[1]
-        if inner.startswith("file:"):
-            try:
-                return Path(inner.removeprefix("file:")).read_text().rstrip("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise document.error(f"${{{inner}}}: the file cannot be read: {error}", path) from error
-        name, has_default, default = inner.removeprefix("env:").partition(":-")
-        if not _NAME.fullmatch(name):
-            raise document.error(
-                f"${{{inner}}}: expected ${{VAR}}, ${{env:VAR:-default}} or ${{file:/path}}; $${{ is a plain ${{",
-                path,
-            )
-        found = environment.get(name)
-        if not found and has_default:
-            return default
-        if found is None:
-            raise document.error(f"the environment variable {name} is not set, and ${{{inner}}} has no default", path)
+    What cannot be replaced is left as it is and noted in ``document.faults``, so that all faults are told at once.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        try:
+            return "${" if match[0] == "$${" else _value(match[1], environment)
+        except ValueError as error:
+            document.faults.setdefault(path, document.error(str(error), path))
+            return match[0]
+
+    return _VARIABLE.sub(replace, text) if "${" in text else text
+
+
+def _value(inner: str, environment: Mapping[str, str]) -> str:
+    """Return what stands for ``${inner}``; raises ValueError where nothing does."""
+    if inner.startswith("file:"):
+        try:
+            return Path(inner.removeprefix("file:")).read_text().rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"${{{inner}}}: the file cannot be read: {error}") from error
+    name, has_default, default = inner.removeprefix("env:").partition(":-")
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"${{{inner}}}: expected ${{VAR}}, ${{env:VAR:-default}} or ${{file:/path}}; $${{ is a plain ${{"
+        )
+    found = environment.get(name)
+    if found or (found is not None and not has_default):
         return found
-
-    return _VARIABLE.sub(value, text)
+    if not has_default:
+        raise ValueError(f"the environment variable {name} is not set, and ${{{inner}}} has no default")
+    return default
 
 
 def _fill_in_all(value: Any, environment: Mapping[str, str], document: Document, path: Path_ = ()) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from ...clients.object_store import S3, Az, Gs, Http, Store, locate
+from ...clients.object_store import S3, Az, Gs, Http, Store, locate, path_within
 from ...component import Input, Reader
 from ...context import Context
 from ...duration import Duration
@@ -172,6 +172,8 @@ class File(Input, type="file"):
             require("fastavro", "format avro")
         if self.store is not None or "://" in self.path:
             require("obstore", "an object store")
+        if self.store is not None:
+            path_within(self.store, self.path)
         return self
 
     @asynccontextmanager
@@ -196,7 +198,7 @@ class File(Input, type="file"):
     def _located(self) -> tuple[S3 | Gs | Az | Http | None, str]:
         """The object store the files are in, None for this machine, and their path there."""
         if self.store is not None:
-            return self.store, self.path
+            return self.store, path_within(self.store, self.path)
         return locate(self.path) or (None, self.path)
 
     async def _open_files(self, listing: Listing, context: Context) -> FilesReader:
