@@ -42,17 +42,17 @@ def classify_error(error: OSError, path: str, *, opening: bool = False) -> Trans
     return kind(f"cannot write {path}: {error.strerror or error}")
 
 
-def make_folder(folder: str) -> None:
-    """Create a folder and its parents, each made durable."""
+def make_folder(folder: str, mode: int = 0o777) -> None:
+    """Create a folder and those of its parents that are missing, each with ``mode`` and made durable."""
     folder = folder or "."
     if os.path.exists(folder):  # asked before what it is: another may be making it at this moment
         if os.path.isdir(folder):
             return
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
     parent = os.path.dirname(folder)
-    make_folder(parent)
+    make_folder(parent, mode)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)
+        os.mkdir(folder, mode)
     sync_folder(parent)
 
 

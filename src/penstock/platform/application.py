@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..application import Application, Installation, Job, Migrations, Routes
 from ..clock import Clock
@@ -18,9 +18,12 @@ from .jobs import Jobs
 from .ownership import database_of
 
 if TYPE_CHECKING:
+    from .archive import Archive, Receipt
     from .database import Database
 
 __all__ = ["Application", "ApplicationService", "Installation", "Job", "Migrations", "Platform", "Routes"]
+
+R = TypeVar("R", bound="Receipt")
 
 log = logging.getLogger("penstock")
 
@@ -59,6 +62,12 @@ class Platform:
         if owner not in self._databases:
             self._databases[owner] = database_of(self.installation, owner, on_wait=self.application.note_wait)
         return self._databases[owner]
+
+    def archive(self, receipt: type[R], url: str | None = None) -> Archive[R]:
+        """Return where the application keeps bodies: a folder of its own, or an object store; raises ConfigError."""
+        from .archive import Archive  # Its packages are needed only by applications that keep bodies.
+
+        return Archive(self.installation.data / self.application.type_name / "raw", receipt, url)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` beside the routes; it is cancelled when the application ends, and ends it if it raises."""

@@ -13,25 +13,19 @@ import msgspec
 import pyarrow as pa
 
 from ...identifiers import new_id
+from ...platform.archive import Receipt
 
 State = Literal["accepted", "processing", "processed", "failed"]
 OTHERS = "(others)"
 """As what the points of further types are counted together, where a body has very many types."""
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Accepted(Receipt, frozen=True, kw_only=True, omit_defaults=True):
     """A body that is durable and will be processed."""
 
-    id: str
-    """A UUID of version 7: later ingests of this process have greater ids."""
     user: int
     key: str | None = None
     received_at: datetime
-    raw: str
-    """Where the body is, as the raw store says."""
-    bytes: int
-    sha256: str
-    """Of the body as it arrived, before decompression."""
     content_type: str = "application/json"
     content_encoding: str = ""
     form: str = "export"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -12,7 +11,6 @@ from typing import ClassVar, cast
 from ...application import Application, Installation, Job, Migrations, Routes
 from ...clients.database import Postgres, Sqlite
 from ...config.configuration import loads
-from ...errors import TransientError
 from ...inputs.feed import feed
 from ...platform.access.schema import OWNER
 from ...platform.access.scopes import Scope as AccessScope
@@ -24,7 +22,7 @@ from ...runtime.logfolder import hold
 from ...serving.asgi import Asgi, Receive, Scope, Send
 from ...stream import Stream
 from . import metrics, service
-from .acceptance import batch
+from .acceptance import Accepted, batch
 from .api.app import build
 from .gate import gate_of
 from .raw import Raw
@@ -35,9 +33,8 @@ from .store.migrations import MOVED, SCHEMA, SCRIPTS, VERSION_TABLE, migrate
 
 PATHS = ("/api/v1/*", "/v1/ingest", "/api/data", "/health/live", "/health/ready", "/ready")
 """Where the API is found."""
-_PATIENCE = 600.0
+_OPENING_TIMEOUT = 600.0
 """How long the stream may take to open, in seconds."""
-log = logging.getLogger("penstock.health")
 PAGE = ("/health-data", "/health-data/*")
 
 
@@ -142,19 +139,13 @@ class Health(Application, Settings, type="health"):
             health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
             api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
             page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
-            platform.start(_send_again(raw))
+            unsettled = await asyncio.to_thread(raw.recover)
+            platform.start(raw.replay(unsettled, _hand_over))
             yield dict.fromkeys(PATHS, api) | dict.fromkeys(PAGE, page)
 
 
-async def _send_again(raw: Raw) -> None:
-    """Hand over what a process that died had made durable, and perhaps not handed to the stream."""
-    for accepted in await asyncio.to_thread(lambda: list(raw.unsent())):
-        try:
-            await feed("health").send(batch(accepted), timeout=_PATIENCE)
-        except TransientError as error:
-            log.warning("ingest %s stays for the next start: %s", accepted.id, error)
-        else:
-            await raw.sent(accepted.id)
+async def _hand_over(accepted: Accepted) -> None:
+    await feed("health").send(batch(accepted), timeout=_OPENING_TIMEOUT)
 
 
 def _at_the_root(app: Asgi) -> Asgi:

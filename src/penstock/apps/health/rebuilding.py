@@ -27,7 +27,7 @@ def rebuild(database: Database, installation: Installation, confirm: Callable[[]
     stream = next(one for one in Health().streams(installation) if one.id == "health")
     with hold(data / "wal" / stream.id):
         confirm()
-        accepted = list(Raw.of(Health().settings(installation)).list())
+        accepted = list(Raw.of(Health().settings(installation)).receipts())
         database.call(forget, changes=True)
         if accepted:
             # Read from a list, in place of the feed and its log.

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from penstock.apps.health import acceptance
-from penstock.apps.health import raw as raw_module
 from penstock.apps.health.api import ingest as module
-from penstock.apps.health.application import _send_again
+from penstock.apps.health.application import _hand_over
 from penstock.errors import TransientError
+from penstock.platform.archive import reception
+from penstock.platform.archive.folder import Folder
 
 
 def raw_files(folder: Path) -> list[str]:
@@ -26,13 +27,14 @@ def raw_files(folder: Path) -> list[str]:
 async def send_again(served: Any) -> int:
     """What the service does when it starts; returns how many ingests the stream was handed."""
     before = len(served.stream.taken)
-    await _send_again(served.health.raw)
+    raw = served.health.raw
+    await raw.replay(await asyncio.to_thread(raw.recover), _hand_over)
     return len(served.stream.taken) - before
 
 
 async def body_of(served: Any, ingest: str) -> bytes:
     def read() -> bytes:
-        with served.health.raw.open(served.health.raw.accepted(ingest).raw) as file:
+        with served.health.raw.open(served.health.raw.receipt(ingest).raw) as file:
             return bytes(file.read())
 
     return await asyncio.to_thread(read)
@@ -53,8 +55,13 @@ async def test_the_body_is_durable_before_the_stream_is_told(
     served: Any, export: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = []
-    real_sync, real_batch = raw_module.sync_folder, acceptance.batch
-    monkeypatch.setattr(raw_module, "sync_folder", lambda path: (order.append("durable"), real_sync(path)))
+    real_write, real_batch = Folder.write, acceptance.batch
+
+    def write(self: Folder, *given: Any) -> None:
+        real_write(self, *given)
+        order.append("durable")
+
+    monkeypatch.setattr(Folder, "write", write)
     monkeypatch.setattr(acceptance, "batch", lambda accepted: (order.append("sent"), real_batch(accepted))[1])
     assert (await served.client.post("/api/v1/ingest", json=export)).status_code == 200
     assert order == ["durable", "sent"]
@@ -311,7 +318,7 @@ async def test_a_full_disk_is_507(served: Any, export: Any, tmp_path: Path, monk
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(raw_module, "write_all", full)
+    monkeypatch.setattr(reception, "write_all", full)
     answer = await served.client.post("/api/v1/ingest", json=export)
     assert (answer.status_code, answer.json()["error"]) == (507, "storage_full")
     assert raw_files(tmp_path) == []

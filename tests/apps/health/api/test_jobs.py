@@ -118,7 +118,7 @@ async def test_an_attempt_that_the_stream_refuses_is_taken_back(served: Any, exp
     assert answer.status_code == 503
     status = (await served.client.get(f"/api/v1/ingest/{ingest}")).json()
     assert (status["state"], status["attempt"]) == ("processed", 1)
-    assert await asyncio.to_thread(lambda: list(served.health.raw.unsent())) == []
+    assert await asyncio.to_thread(served.health.raw.recover) == []
 
 
 async def test_a_key_that_may_only_read_changes_nothing(served: Any, export: Any) -> None:

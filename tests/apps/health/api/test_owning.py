@@ -102,8 +102,8 @@ async def test_everything_of_a_person_is_deleted_and_nothing_of_another(reader: 
     kept = await reader.served.health.database.run(lambda c: list(c.scalars(select(ingests.c.id))))
     assert kept == [theirs["id"]]
     raw = reader.served.health.raw
-    assert await asyncio.to_thread(raw.accepted, sent["id"]) is None
-    assert await asyncio.to_thread(raw.accepted, theirs["id"]) is not None
+    assert await asyncio.to_thread(raw.receipt, sent["id"]) is None
+    assert await asyncio.to_thread(raw.receipt, theirs["id"]) is not None
 
 
 @pytest.mark.parametrize("method", ["get", "delete"])

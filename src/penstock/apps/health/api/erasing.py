@@ -74,7 +74,7 @@ async def erase(request: Asked, kind: Id) -> Response[Any]:
 
 async def _kept(health: Health, ingests: Sequence[str]) -> list[Accepted]:
     """Those of which the bodies are still kept."""
-    found = [await asyncio.to_thread(health.raw.accepted, ingest) for ingest in ingests]
+    found = [await asyncio.to_thread(health.raw.receipt, ingest) for ingest in ingests]
     return [accepted for accepted in found if accepted is not None]
 
 

@@ -193,7 +193,7 @@ async def outcome_of(health: Health, user: int, ingest: str) -> Outcome:
 
 
 async def _accepted(health: Health, user: int, ingest: str) -> Accepted | None:
-    accepted = await asyncio.to_thread(health.raw.accepted, ingest)
+    accepted = await asyncio.to_thread(health.raw.receipt, ingest)
     return accepted if accepted is not None and accepted.user == user else None
 
 
@@ -297,7 +297,7 @@ async def hand_over(health: Health, accepted: Accepted) -> None:
     except PenstockError:
         acceptance.outcomes().end(accepted.id)
         raise
-    await health.raw.sent(accepted.id)
+    await health.raw.settle(accepted.id)
 
 
 async def _handed_over(health: Health, accepted: Accepted) -> None:

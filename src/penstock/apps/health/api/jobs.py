@@ -18,6 +18,7 @@ from litestar.response import Stream
 from sqlalchemy import Connection, Row, func, select
 
 from ....errors import PenstockError, PermanentError
+from ....identifiers import parse_id
 from ....platform.web import cursors
 from ....platform.web.answers import AS_IT_IS, attachment, documented, reads
 from ....platform.web.errors import ApiError
@@ -25,7 +26,6 @@ from ....platform.web.paging import Question
 from ....platform.web.parameters import wrong
 from .. import metrics
 from ..acceptance import OTHERS, Accepted, Counts, Outcome, State
-from ..raw import identified
 from ..schema import ingests, quarantine
 from ..service import Health
 from . import answers
@@ -137,7 +137,7 @@ def _largest(types: dict[str, Counts]) -> dict[str, Counts]:
 def is_identifier(text: str) -> bool:
     """Whether ``text`` is the id of an ingest, and not only of its type."""
     try:
-        return identified(text) == text
+        return parse_id(text) == text
     except ValueError:
         return False
 
@@ -292,8 +292,8 @@ async def _again(request: Asked, ingest: str) -> Response[answers.Answer]:
     except (PenstockError, TimeoutError) as error:
         log.error("ingest %s is not processed again: %s", accepted.id, error)
         if not isinstance(error, TimeoutError):  # else it may be processed nevertheless
-            await parts.raw.again(accepted)
-            await parts.raw.sent(accepted.id)
+            await parts.raw.renew(accepted)
+            await parts.raw.settle(accepted.id)
         message = "the stream takes nothing now; try again"
         raise ApiError(503, "unavailable", message, headers={"retry-after": "5"}) from error
     await parts.gate.audit.record("ingest_reprocessed", caller=request.user, resource=again.id)
@@ -310,7 +310,7 @@ async def _again(request: Asked, ingest: str) -> Response[answers.Answer]:
 async def noted(health: Health, accepted: Accepted) -> Accepted:
     """Note that ``accepted`` will be processed once more, and return it as it is to be handed over."""
     again = msgspec.structs.replace(accepted, attempt=accepted.attempt + 1)
-    await health.raw.again(again)
+    await health.raw.renew(again)
     return again
 
 
