@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from .component import Component
+from .observe.http import Answered
 from .serving.asgi import Asgi
 from .stream import Stream
 
@@ -126,6 +127,9 @@ class Application(Component, package="applications"):
 
     def note_wait(self, seconds: float) -> None:
         """Take note of how long a use of its database waited for a connection."""
+
+    def note_request(self, answered: Answered) -> None:
+        """Take note of a request that was answered; the metrics `penstock_http_*` count it already."""
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return what a person can do first, by a word for it, to be printed once it is up."""

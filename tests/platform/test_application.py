@@ -15,6 +15,7 @@ from penstock.config.configuration import loads
 from penstock.config.schema import json_schema
 from penstock.engine import Engine
 from penstock.errors import ConfigError, ConnectionLost
+from penstock.observe.metrics import registry
 from penstock.platform.application import Platform, prepare, services_of
 from penstock.platform.ownership import own, rows_database
 from penstock.serving.listener import answer
@@ -160,6 +161,8 @@ async def test_it_is_served_at_its_paths_and_does_its_jobs(tmp_path: Path) -> No
     for path in ("/greeter/say", "/old/say"):
         with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{ports[0]}{path}") as found:
             assert found.read() == b'{"said":"hello"}'
+        labels = {"application": "greeter", "method": "GET", "route": path, "status": "200"}
+        assert registry.get_sample_value("penstock_http_requests_total", labels) == 1
     stop.set()
     await running
 

@@ -14,6 +14,7 @@ from ..clock import Clock
 from ..config.configuration import Configuration
 from ..context import Context
 from ..errors import ConnectionLost, TransientError
+from ..observe.http import Measured
 from .jobs import Jobs
 from .ownership import database_of
 
@@ -101,8 +102,9 @@ class ApplicationService:
                 async with AsyncExitStack() as stack:
                     routes = await stack.enter_async_context(self._application.open(platform))
                     for path, answer in routes.items():
+                        measured = Measured(self.name, path, answer, self._application.note_request)
                         await stack.enter_async_context(
-                            context.listeners.mount(self._installation.address, path, answer)
+                            context.listeners.mount(self._installation.address, path, measured)
                         )
                     jobs = Jobs(platform, self._application.jobs(platform))
                     await jobs.serve()

@@ -12,6 +12,7 @@ from ...application import Application, Installation, Job, Migrations, Routes
 from ...clients.database import Postgres, Sqlite
 from ...config.configuration import loads
 from ...inputs.feed import feed
+from ...observe.http import Answered
 from ...platform.access.schema import OWNER
 from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
@@ -127,6 +128,19 @@ class Health(Application, Settings, type="health"):
         """Count the wait for a connection."""
         metrics.waited(seconds)
 
+    def note_request(self, answered: Answered) -> None:
+        """Count a request to the API under the names that its dashboards know."""
+        if answered.path not in PAGE:
+            endpoint = answered.template or metrics.OTHER
+            metrics.request(
+                answered.method,
+                endpoint,
+                answered.status,
+                answered.seconds,
+                received=answered.received,
+                sent=answered.sent,
+            )
+
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
         """Yield the API and the page; the data is looked after meanwhile."""
@@ -137,7 +151,7 @@ class Health(Application, Settings, type="health"):
         async with gate.open():
             raw = await asyncio.to_thread(Raw.of, settings)
             health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
-            api = metrics.Measured(_at_the_root(cast(Asgi, build(health))))
+            api = _at_the_root(cast(Asgi, build(health)))
             page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
             unsettled = await asyncio.to_thread(raw.recover)
             platform.start(raw.replay(unsettled, _hand_over))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from ...observe.metrics import registry
-from ...serving.asgi import Asgi, Message, Receive, Scope, Send
 from .acceptance import Counts
 from .export.catalogue import METRICS
 
@@ -23,7 +21,6 @@ LARGE = 10_000_000
 _SHORT = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1e3, 1e4, 1e5, 1e6, 1e7, 5e7, 1e8, 2e8)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def _counter(name: str, help: str, *labels: str) -> Counter:
@@ -241,7 +238,6 @@ _INGEST = frozenset({"/v1/ingest", "/api/v1/sync", "/api/data", "/api/v1/ingest-
 
 def request(method: str, endpoint: str, status: int, seconds: float, *, received: int = 0, sent: int = 0) -> None:
     """Count a request that was answered; ``endpoint`` is the template of its route."""
-    method = _of(method, _METHODS)
     _requests.labels(method, endpoint, status).inc()
     _request_seconds.labels(method, endpoint).observe(seconds)
     _volume.labels("request", "received").inc(received)
@@ -286,37 +282,3 @@ def _begin() -> None:
 
 
 _begin()
-
-
-class Measured:
-    """Counts the requests to an ASGI application, by the template of the route that Litestar found."""
-
-    def __init__(self, app: Asgi) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        received, sent, status = 0, 0, 500
-
-        async def receive_counting() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def send_counting(message: Message) -> None:
-            nonlocal sent, status
-            status = message.get("status", status)
-            sent += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive_counting, send_counting)
-        finally:
-            endpoint = scope.get("path_template") or OTHER
-            seconds = time.perf_counter() - started
-            request(scope["method"], endpoint, status, seconds, received=received, sent=sent)
