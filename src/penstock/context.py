@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
 from .clock import Clock
 from .delivery import Position
 from .serving.listener import Listeners
+
+T = TypeVar("T")
+
+
+class Shared:
+    """What components and services of one engine have in common, each made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is called ``key``, which ``make`` makes the first time."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,8 @@ class Context:
     """Where the component may keep files of its own."""
     listeners: Listeners = field(default_factory=Listeners)
     """The HTTP listeners of this process, one for each address."""
+    shared: Shared = field(default_factory=Shared)
+    """What the components and services of this engine have in common."""
     columns: frozenset[str] | None = None
     """The only columns anything downstream reads; None when all may be read. A hint."""
     limit: int = 1024

@@ -97,7 +97,8 @@ class Engine:
         return max((stream.shutdown_timeout for stream in self._streams), default=SHUTDOWN_TIMEOUT)
 
     def _lend(self, context: Context, store: CheckpointStore) -> Context:
-        return Context("", store, Ledger(store.save), self._data, context.listeners, log=log)
+        ledger = Ledger(store.save)
+        return Context("", store, ledger, self._data, context.listeners, context.shared, log=log)
 
     @property
     def failed(self) -> list[Supervised]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import msgspec
 import pyarrow as pa
 
-from ...identifiers import new_id
+from ...context import Context
 from ...platform.archive import Receipt
+from ...platform.outcomes import Outcomes
 
 State = Literal["accepted", "processing", "processed", "failed"]
 OTHERS = "(others)"
@@ -102,61 +100,9 @@ def unpack(batch: pa.RecordBatch) -> list[Accepted]:
     return [_decode(value) for value in batch.column("accepted").to_pylist()]
 
 
-class Outcomes:
-    """Knows which ingests of this process are under way, and tells those who wait for one what became of it."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
-        self._loop = asyncio.get_running_loop()
-        self._underway: dict[str, int] = {}
-        self._noting = threading.Lock()
-
-    def begin(self, user: int, ingest: str | None = None) -> str:
-        """Note that an ingest of ``user`` is under way, a new one if none is named, and return its id.
-
-        Whoever gets a greater id, gets it after this one is noted. From any thread.
-        """
-        with self._noting:
-            begun = ingest or new_id()
-            self._underway[begun] = user
-            return begun
-
-    def end(self, ingest: str) -> None:
-        """Note that an ingest is stored, or never will be. From any thread."""
-        with self._noting:
-            self._underway.pop(ingest, None)
-
-    def before(self, user: int, ingest: str) -> str | None:
-        """Return the greatest id of an earlier ingest of ``user`` that is under way. From any thread."""
-        with self._noting:
-            return max((one for one, whose in self._underway.items() if whose == user and one < ingest), default=None)
-
-    def expect(self, ingest: str) -> asyncio.Future[Outcome]:
-        """Return the outcome to come of ``ingest``; cancel it when it is not awaited any more."""
-        future = self._waiting[ingest] = self._loop.create_future()
-        future.add_done_callback(lambda _: self._waiting.pop(ingest, None))
-        return future
-
-    def settle(self, outcome: Outcome) -> None:
-        """Tell who waits, from any thread; the ingest is under way no more."""
-        self.end(outcome.id)
-        self._loop.call_soon_threadsafe(self._settle, outcome)
-
-    def _settle(self, outcome: Outcome) -> None:
-        future = self._waiting.get(outcome.id)
-        if future is not None and not future.done():
-            future.set_result(outcome)
-
-
-_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Outcomes] = WeakKeyDictionary()
-
-
-def outcomes() -> Outcomes:
-    """Return the one of the running loop: the store and the API of a process share it."""
-    loop = asyncio.get_running_loop()
-    if loop not in _of_loop:
-        _of_loop[loop] = Outcomes()
-    return _of_loop[loop]
+def outcomes_of(context: Context) -> Outcomes[Outcome]:
+    """Return the ingests that are under way: the store and the API of an engine share them."""
+    return Outcomes.of(context, "health")
 
 
 def counted(types: Mapping[str, Counts]) -> Counts:

@@ -23,7 +23,7 @@ from ...runtime.logfolder import hold
 from ...serving.asgi import Asgi, Receive, Scope, Send
 from ...stream import Stream
 from . import metrics, service
-from .acceptance import Accepted, batch
+from .acceptance import Accepted, batch, outcomes_of
 from .api.app import build
 from .gate import gate_of
 from .raw import Raw
@@ -150,7 +150,7 @@ class Health(Application, Settings, type="health"):
         metrics.watch(database)
         async with gate.open():
             raw = await asyncio.to_thread(Raw.of, settings)
-            health = service.Health(settings=settings, database=database, access=access, raw=raw, gate=gate)
+            health = service.Health(settings, database, access, raw, gate, outcomes_of(platform.context))
             api = _at_the_root(cast(Asgi, build(health)))
             page = await asyncio.to_thread(StaticPages, "penstock.apps.health.page", "/health-data")
             unsettled = await asyncio.to_thread(raw.recover)

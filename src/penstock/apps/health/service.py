@@ -10,6 +10,8 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
+    from ...platform.outcomes import Outcomes
+    from .acceptance import Outcome
     from .raw import Raw
 
 
@@ -23,3 +25,5 @@ class Health:
     """Where keys and the audit are."""
     raw: Raw
     gate: Gate
+    outcomes: Outcomes[Outcome]
+    """Which ingests are under way, and what became of them."""

@@ -127,13 +127,30 @@ class Audit:
         """Write what ``caller`` did; returns when the row is durable, or logged because it could not be."""
         await self.write(entry(action, outcome, caller=caller, resource=resource, details=details))
 
+    async def begin(
+        self,
+        action: str,
+        outcome: Outcome = "success",
+        *,
+        caller: Caller | None = None,
+        resource: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> asyncio.Future[None]:
+        """Begin to write what ``caller`` did; what is returned is done once ``record`` would return."""
+        return await self._queue(entry(action, outcome, caller=caller, resource=resource, details=details))
+
     async def write(self, row: Entry) -> None:
         """Write a row; returns when it is durable, or logged because it could not be."""
-        async with self._room:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((row, done))
-            self._sending.start("rows", self._send_all)
-            await done
+        await (await self._queue(row))
+
+    async def _queue(self, row: Entry) -> asyncio.Future[None]:
+        """Queue a row, once there is room for it."""
+        await self._room.acquire()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(lambda _: self._room.release())
+        self._waiting.append((row, done))
+        self._sending.start("rows", self._send_all)
+        return done
 
     async def write_rarely(self, row: Entry) -> None:
         """Write something that a client may repeat without limit: once a minute for each address, key and action.

@@ -28,6 +28,7 @@ from penstock.platform.access import keys
 from penstock.platform.access import schema as access
 from penstock.platform.access.audit import FEED
 from penstock.platform.database import Database
+from penstock.platform.outcomes import Outcomes
 from penstock.testing.contexts import lend_context
 
 SCOPES = ("ingest", "read", "export", "admin")
@@ -59,7 +60,8 @@ class Played:
             await delivery.ack()
             if not self.lazy:
                 for accepted in taken:
-                    acceptance.outcomes().settle(await asyncio.to_thread(self.process, accepted))
+                    outcome = await asyncio.to_thread(self.process, accepted)
+                    self.health.outcomes.settle(outcome.id, outcome)
 
     def process(self, accepted: Accepted) -> Outcome:
         """Count the points of a body; one that says ``bad`` is quarantined."""
@@ -174,7 +176,7 @@ async def serving(
     await database.run(access.metadata.create_all)
     gate = gate_of(settings, database)
     raw = await asyncio.to_thread(Raw.of, settings)
-    health = Health(settings=settings, database=database, access=database, raw=raw, gate=gate)
+    health = Health(settings, database, database, raw, gate, Outcomes())
     app = build(health, modules)
     stream = Played(health)
     async with (

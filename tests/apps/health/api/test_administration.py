@@ -79,7 +79,8 @@ async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[C
     made = await database.run(lambda c: create(c, name="administrator", scopes=["admin", "read", "operator"]))
     settings = Settings(failures=Limit(requests=5, bytes=1))
     gate = gate_of(settings, database)
-    app = build(Health(settings=settings, database=database, access=database, raw=None, gate=gate), ["administration"])  # type: ignore[arg-type]
+    health = Health(settings=settings, database=database, access=database, raw=None, gate=gate, outcomes=None)  # type: ignore[arg-type]
+    app = build(health, ["administration"])
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://penstock")
     async with gate.open(), http, written_down(database, tmp_path):
         yield Client(database, http, made)

@@ -328,10 +328,11 @@ async def test_a_full_disk_is_507(served: Any, export: Any, tmp_path: Path, monk
 async def test_an_ingest_is_audited(served: Any, export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
 
-    async def record(action: str, *_: Any, **details: Any) -> None:
+    async def begin(action: str, *_: Any, **details: Any) -> Any:
         rows.append((action, details["resource"], details["caller"].user))
+        return asyncio.sleep(0)
 
-    monkeypatch.setattr(served.health.gate.audit, "record", record)
+    monkeypatch.setattr(served.health.gate.audit, "begin", begin)
     answer = await served.client.post("/api/v1/ingest", json=export)
     assert ("ingest_accepted", answer.json()["id"], 1) in rows
 

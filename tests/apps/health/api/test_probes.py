@@ -37,7 +37,7 @@ async def served(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The routes, with or without a stream behind the feed."""
     settings = Settings.model_validate({"redis_url": redis})
-    health = Health(settings=settings, database=database, access=database, raw=None, gate=None)  # type: ignore[arg-type]
+    health = Health(settings=settings, database=database, access=database, raw=None, gate=None, outcomes=None)  # type: ignore[arg-type]
     handlers: Any = HANDLERS
     app = Litestar(
         probes.ROUTES,

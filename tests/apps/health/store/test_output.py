@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import func, select, text
 
-from penstock.apps.health.acceptance import OTHERS, Counts, Outcome, outcomes
+from penstock.apps.health.acceptance import OTHERS, Counts, Outcome, outcomes_of
 from penstock.apps.health.rows import ROWS
 from penstock.apps.health.schema import history, ingests, parts, points, quarantine, quarters, routes, series, workouts
 from penstock.apps.health.store import accounting
@@ -168,10 +168,12 @@ async def test_l3_a_session_that_is_cut_while_a_part_is_written_leaves_nothing_a
                 await writing
         rows, states = await asyncio.to_thread(_left, postgis_database)
         assert (rows, states) == (0, [])
-        expected = outcomes().expect(of.id)
-        async with output.open(context) as writer:
-            await writer.write(batches)
-        assert (await expected).counts == Counts(received=20_000, stored=20_000)
+        with outcomes_of(context).expect(of.id) as expected:
+            async with output.open(context) as writer:
+                await writer.write(batches)
+            outcome = await expected.wait(20)
+        assert outcome is not None
+        assert outcome.counts == Counts(received=20_000, stored=20_000)
 
 
 def _cut(url: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -225,22 +225,19 @@ async def _take(
 ) -> Response[Answer]:
     began = time.perf_counter()
     parts = health(request)
-    ingest = acceptance.outcomes().begin(request.user.user)
+    ingest = parts.outcomes.begin(request.user.user)
     try:
         accepted = await _kept(request, parts, form, ingest, zone)
     except BaseException:
-        acceptance.outcomes().end(ingest)
+        parts.outcomes.end(ingest)
         raise
     preferences = request.headers.get("prefer", "")
     patience = wait if wait is not None else bodies.patience(preferences, accepted.bytes, parts.settings)
-    expected = acceptance.outcomes().expect(accepted.id)
-    try:
+    with parts.outcomes.expect(accepted.id) as expected:
         await _handed_over(parts, accepted)
-        noted = asyncio.create_task(_audited(request, parts, accepted))
-        outcome = await _outcome(expected, patience) or answers.waiting(accepted)
+        noted = await _note(request, parts, accepted)
+        outcome = await expected.wait(patience) or answers.waiting(accepted)
         await noted
-    finally:
-        expected.cancel()
     code = {"processed": 200, "failed": 400}.get(outcome.state, 202)
     headers = {"location": answers.status_url(accepted.id)} if code == 202 else {}
     answer = answers.answer(outcome, time.perf_counter() - began)
@@ -290,12 +287,12 @@ async def hand_over(health: Health, accepted: Accepted) -> None:
 
     Raises TimeoutError if that is unknown, PenstockError if it was refused.
     """
-    acceptance.outcomes().begin(accepted.user, accepted.id)
+    health.outcomes.begin(accepted.user, accepted.id)
     try:
         async with asyncio.timeout(TAKEN_WITHIN):
             await feed("health").send(acceptance.batch(accepted), timeout=2 * TAKEN_WITHIN)
     except PenstockError:
-        acceptance.outcomes().end(accepted.id)
+        health.outcomes.end(accepted.id)
         raise
     await health.raw.settle(accepted.id)
 
@@ -317,16 +314,9 @@ async def _handed_over(health: Health, accepted: Accepted) -> None:
         raise ApiError(503, "unavailable", message, headers=again) from error
 
 
-async def _outcome(expected: asyncio.Future[Outcome], patience: float) -> Outcome | None:
-    if patience <= 0:  # who does not want to wait is told the same, however fast it was
-        return None
-    await asyncio.wait([expected], timeout=patience)
-    return expected.result() if expected.done() else None
-
-
-async def _audited(request: Asked, health: Health, accepted: Accepted) -> None:
+async def _note(request: Asked, health: Health, accepted: Accepted) -> Awaitable[None]:
     details = {"bytes": accepted.bytes, "form": accepted.form, **accepted.headers}
-    await health.gate.audit.record("ingest_accepted", caller=request.user, resource=accepted.id, details=details)
+    return await health.gate.audit.begin("ingest_accepted", caller=request.user, resource=accepted.id, details=details)
 
 
 async def announce(health: Health, accepted: Accepted) -> None:

@@ -19,9 +19,10 @@ from ....context import Context
 from ....delivery import Batch
 from ....errors import PermanentError, RowsRejected
 from ....platform.database import Database
+from ....platform.outcomes import Outcomes
 from ....runtime.threads import OwnThread
 from .. import metrics
-from ..acceptance import Counts, Outcome, Outcomes, outcomes
+from ..acceptance import Counts, Outcome, outcomes_of
 from ..rows import QUARANTINED
 from ..schema import PARTITIONED, TRACKED
 from . import accounting, doubt, identity, partitions
@@ -66,7 +67,7 @@ class Health(Output, type="health"):
         """Bring the tables up to date and connect."""
         database = Database.of(self.url.get_secret_value(), schema=self.schema_name)
         async with OwnThread(f"{context.name}-health") as thread:
-            waiting = outcomes()
+            waiting = outcomes_of(context)
             store = await thread.run(_connect, database, waiting)
             try:
                 yield _Writer(store, thread, waiting)
@@ -74,7 +75,7 @@ class Health(Output, type="health"):
                 await thread.run(_close, store, context)
 
 
-def _connect(database: Database, waiting: Outcomes) -> Store:
+def _connect(database: Database, waiting: Outcomes[Outcome]) -> Store:
     try:
         migrate(database)
         count_older(database)
@@ -94,7 +95,7 @@ def _close(store: Store, context: Context) -> None:
 
 
 class _Writer:
-    def __init__(self, store: Store, thread: OwnThread, waiting: Outcomes) -> None:
+    def __init__(self, store: Store, thread: OwnThread, waiting: Outcomes[Outcome]) -> None:
         self._store, self._thread, self._waiting = store, thread, waiting
 
     async def write(self, batches: Sequence[Batch]) -> None:
@@ -111,13 +112,13 @@ class _Writer:
             raise RowsRejected(dict.fromkeys(range(batches[0].num_rows), str(error))) from error
         finally:
             for outcome in settled:
-                self._waiting.settle(outcome)
+                self._waiting.settle(outcome.id, outcome)
 
 
 class Store:
     """The tables, as parts are written to them: by one thread, one call at a time."""
 
-    def __init__(self, session: Session, waiting: Outcomes | None = None) -> None:
+    def __init__(self, session: Session, waiting: Outcomes[Outcome] | None = None) -> None:
         self._session, self._waiting = session, waiting
         self._partitions = partitions.Partitions()
         with session.transaction():
