@@ -9,11 +9,14 @@ from typing import Any
 import jsonschema
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from penstock.errors import PermanentError
 from penstock.options import Options
 from penstock.sql.expression import Expr
+from penstock.sql.query import PreparedQuery
 
 
 class Publish(Options):
@@ -152,3 +155,25 @@ def test_it_is_a_value() -> None:
 
 def test_columns_read() -> None:
     assert Expr(sql='concat(sensor, "Room")').columns_read() >= {"sensor", "Room", "room"}
+
+
+KEYS = st.sampled_from(["table", "a b", "", "Table", "x"])
+
+
+@given(rows=st.lists(st.none() | st.lists(st.tuples(KEYS, st.none() | st.text(max_size=3)), max_size=4)), key=KEYS)
+@settings(max_examples=50)
+def test_an_entry_of_the_metadata_is_looked_up_as_the_query_engine_would(
+    rows: list[list[tuple[str, str | None]] | None], key: str
+) -> None:
+    sql = f"__meta_ext [ '{key}' ]"
+    batch = pa.record_batch([pa.array(rows, pa.map_(pa.string(), pa.string()))], ["__meta_ext"])
+    planned = [value for part in PreparedQuery(f"SELECT {sql} FROM flow").run(batch) for value in part[0].to_pylist()]
+    assert Expr(sql=sql).evaluate(batch).to_pylist() == planned
+    assert Expr(sql=sql).columns_read() == {"__meta_ext"}
+
+
+def test_an_entry_of_the_metadata_without_metadata_is_refused() -> None:
+    with pytest.raises(PermanentError, match="column '__meta_ext', which is not among sensor, n"):
+        Expr(sql="__meta_ext['table']").evaluate(BATCH)
+    other = pa.record_batch({"__meta_ext": [{"table": "a"}, {"table": None}]})
+    assert Expr(sql="__meta_ext['table']").evaluate(other).to_pylist() == ["a", None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +12,14 @@ from pydantic_core import core_schema
 
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
-from .query import PreparedQuery
-from .statement import check_expression
+from ..metadata import EXT, SCHEMA
 
+if TYPE_CHECKING:
+    from .query import PreparedQuery
+
+_EXT_ENTRY = re.compile(rf"\s*{EXT}\s*\[\s*'([^'\\]*)'\s*\]\s*")
+"""An entry of the metadata, as in ``__meta_ext['table']``: looked up by Arrow, so that it needs no query engine."""
+_EXT_TYPE = SCHEMA.field(EXT).type
 _SCHEMA = {
     "anyOf": [
         {"type": "string"},
@@ -43,25 +49,31 @@ class Expr:
     no SQL expression of one row.
     """
 
-    __slots__ = ("constant", "sql")
+    __slots__ = ("_ext_key", "constant", "sql")
 
     constant: str | None
     """The text of all rows, if it is the same for all."""
     sql: str | None
     """The SQL expression, if the text differs."""
+    _ext_key: str | None
 
     def __init__(self, constant: str | int | float | None = None, *, sql: str | None = None) -> None:
         if (constant is None) == (sql is None):
             raise ValueError("expected either a constant or an SQL expression")
         object.__setattr__(self, "constant", None if constant is None else str(constant))
         object.__setattr__(self, "sql", sql)
-        if sql is not None:
+        entry = _EXT_ENTRY.fullmatch(sql or "")
+        object.__setattr__(self, "_ext_key", entry and entry[1])
+        if sql is not None and entry is None:
             _prepared(sql)
 
     def evaluate(self, batch: Batch) -> pa.StringArray:
         """Return one text for each row, null where it is null; raises PermanentError if it cannot be computed."""
         if self.sql is None:
             return pa.repeat(pa.scalar(self.constant, pa.string()), batch.num_rows)
+        ext = batch.schema.get_field_index(EXT)
+        if self._ext_key is not None and ext >= 0 and batch.schema.field(ext).type == _EXT_TYPE:
+            return pc.map_lookup(batch.column(ext), pa.scalar(self._ext_key), "first")
         found = [part.column(0) for part in _prepared(self.sql).run(batch)]
         texts = found[0] if len(found) == 1 else pa.concat_arrays(found) if found else pa.nulls(0, pa.string())
         if len(texts) != batch.num_rows:
@@ -70,6 +82,8 @@ class Expr:
 
     def columns_read(self) -> frozenset[str] | None:
         """Return a superset of the columns it reads; None if that cannot be told."""
+        if self._ext_key is not None:
+            return frozenset({EXT})
         return frozenset() if self.sql is None else _prepared(self.sql).columns_read()
 
     @classmethod
@@ -134,6 +148,9 @@ def _is_text(value: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _prepared(sql: str) -> PreparedQuery:
+    from .query import PreparedQuery  # DataFusion takes 50 MB, and most options are constants
+    from .statement import check_expression
+
     check_expression(sql)
     try:
         return PreparedQuery(f"SELECT CAST(({sql}\n) AS VARCHAR) AS value FROM flow")  # noqa: S608

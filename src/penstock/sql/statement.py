@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from datafusion import SessionContext
-
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+|--[^\n]*|/\*.*?\*/)
@@ -60,6 +58,8 @@ class Token:
 @lru_cache(maxsize=1)
 def aggregate_names() -> frozenset[str]:
     """Names of the functions that look at more than one row."""
+    from datafusion import SessionContext
+
     session = SessionContext()
     return frozenset(session.udafs()) | frozenset(session.udwfs())
 
