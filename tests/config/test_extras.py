@@ -15,7 +15,7 @@ from penstock.extras import extra_of
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 PACKAGES = {
-    "cli": ["typer", "rich", "structlog", "uvloop"],
+    "cli": ["typer", "rich", "uvloop"],
     "http": ["uvicorn", "httptools", "aiohttp"],
     "object-store": ["obstore"],
     "avro": ["fastavro"],
