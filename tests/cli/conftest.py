@@ -68,10 +68,16 @@ class Running:
     """A command that runs on: it can be signalled, killed and asked over HTTP."""
 
     def __init__(
-        self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], *, umask: int = -1
+        self,
+        folder: Path,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        *,
+        umask: int = -1,
+        program: tuple[str, str] = ("-m", "penstock"),
     ) -> None:
         self._log = folder / f"stderr-{time.monotonic_ns()}"
-        command = [sys.executable, "-m", "penstock", *arguments]
+        command = [sys.executable, *program, *arguments]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 command,
@@ -114,8 +120,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start a command that runs on."""
     started: list[Running] = []
 
-    def run(*arguments: str, **environment: str) -> Running:
-        started.append(Running(tmp_path, arguments, environment))
+    def run(*arguments: str, program: tuple[str, str] = ("-m", "penstock"), **environment: str) -> Running:
+        started.append(Running(tmp_path, arguments, environment, program=program))
         return started[-1]
 
     yield run

@@ -14,7 +14,7 @@ from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from ..clients import postgres, sqlite
+from ..clients import sqlite
 from ..clients.database import Duckdb, Postgres, Sqlite, from_url
 from ..errors import ConfigError, PenstockError
 
@@ -135,6 +135,8 @@ class Database:
         """Open a connection of psycopg or sqlite3; raises their errors."""
         if isinstance(self.where, Sqlite):
             return sqlite.connect(self.where.path)
+        from ..clients import postgres
+
         connection = postgres.connect(self.where, purpose)
         if self.schema is not None:  # Extensions such as PostGIS are in "public".
             name = self.schema.replace('"', '""')
@@ -151,6 +153,8 @@ class Database:
         if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
             error = error.orig
         if isinstance(self.where, Postgres):
+            from ..clients import postgres
+
             return postgres.classify_error(error, self.where, writing=True)
         return sqlite.classify_error(error, self.where.path, writing=True)
 

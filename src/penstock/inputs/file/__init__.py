@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,11 +22,13 @@ from .listing import Found, Listing
 from .local import LocalListing
 from .opening import COLUMNAR, Opening
 from .pattern import Pattern
-from .query import QueryReader, Tables, start, version_of
 from .reader import FilesReader
 from .scan import Scan
 from .stored import StoredListing
 from .table import RecordDecoders
+
+if TYPE_CHECKING:
+    from .query import QueryReader
 
 Format: TypeAlias = Literal["auto", "json", "csv", "parquet", "avro", "arrow", "text"]
 _Listed = TypeVar("_Listed")
@@ -222,6 +224,8 @@ class File(Input, type="file"):
         return FilesReader(scan, buckets, self.poll_interval, self.follow)
 
     async def _open_query(self, listing: Listing, query: Query, context: Context) -> QueryReader:
+        from .query import QueryReader, Tables, start, version_of  # imports DataFusion, which takes 50 MB
+
         files = [found for found in await asyncio.to_thread(_first_listing, listing.find) if found.size]
         if not files:
             reason = await asyncio.to_thread(listing.absent)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .content import Content, ContentFile, Damaged, Rewritten
 from .part import Part
@@ -124,8 +123,10 @@ class RowGroups:
     """A Parquet file."""
 
     def __init__(self, file: ContentFile, columns: frozenset[str] | None, batch_rows: int) -> None:
+        from pyarrow import parquet
+
         self._batch_rows = batch_rows
-        self._file = pq.ParquetFile(pa.PythonFile(file, mode="r"))
+        self._file = parquet.ParquetFile(pa.PythonFile(file, mode="r"))
         self.count: int | None = self._file.num_row_groups
         names = self._file.schema_arrow.names
         # of a file none of whose columns are read, the rows still count

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet
 
 from ...component import Codec
 from ...delivery import Batch
@@ -197,7 +196,9 @@ def _csv(body: bytes, limit: int) -> pa.Table:
 
 
 def _parquet(body: bytes, limit: int) -> pa.Table:
-    file = pa.parquet.ParquetFile(pa.BufferReader(body))
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(pa.BufferReader(body))
     groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
     size = sum(max(group.total_byte_size, group.num_rows) for group in groups)
     batches = []

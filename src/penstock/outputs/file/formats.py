@@ -7,9 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.feather
-import pyarrow.parquet
 
 from ... import iso8601
 from ...component import Codec
@@ -96,11 +93,13 @@ def packed(data: pa.Buffer, compression: Compression) -> pa.Buffer:
 
 def csv(batch: Batch, *, header: bool) -> pa.Buffer:
     """Write rows as CSV: texts quoted, so that null and empty differ; lists and structs as JSON, durations as texts."""
+    from pyarrow import csv as writing
+
     sink = pa.BufferOutputStream()
     columns = [_flat(column) for column in batch.columns]
     batch = pa.RecordBatch.from_arrays(columns, batch.schema.names)
     try:
-        pyarrow.csv.write_csv(batch, sink, pyarrow.csv.WriteOptions(include_header=header))
+        writing.write_csv(batch, sink, writing.WriteOptions(include_header=header))
     except pa.ArrowException as error:
         raise PermanentError(f"csv cannot hold the rows: {error}") from error
     return sink.getvalue()
@@ -124,7 +123,9 @@ def encode(table: pa.Table, format: Format, compression: Compression) -> pa.Buff
     sink = pa.BufferOutputStream()
     try:
         if format is Format.PARQUET:
-            pyarrow.parquet.write_table(table, sink, compression=compression.value)
+            from pyarrow import parquet
+
+            parquet.write_table(table, sink, compression=compression.value)
         elif format is Format.ARROW:
             name = "zstd" if compression is Compression.ZSTD else None
             with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=name)) as writer:

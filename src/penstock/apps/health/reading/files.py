@@ -10,8 +10,6 @@ from typing import Any, Protocol
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from sqlalchemy import Row, Text, type_coerce
 
 from ....platform.columns import Moment
@@ -110,8 +108,10 @@ class Csv:
     media_type, extension, text_times = "text/csv", "csv", True
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._options = pyarrow.csv.WriteOptions(include_header=False)
+        from pyarrow import csv
+
+        self._schema, self._write_csv = schema, csv.write_csv
+        self._options = csv.WriteOptions(include_header=False)
         self._head = (",".join(f'"{name}"' for name in schema.names) + "\n").encode()
 
     def write(self, part: Part) -> bytes:
@@ -120,7 +120,7 @@ class Csv:
         arrays = [_harmless(array) if pa.types.is_string(array.type) else array for array in batch.columns]
         sink = io.BytesIO(self._head)
         sink.seek(0, io.SEEK_END)
-        pyarrow.csv.write_csv(pa.RecordBatch.from_arrays(arrays, schema=self._schema), sink, self._options)
+        self._write_csv(pa.RecordBatch.from_arrays(arrays, schema=self._schema), sink, self._options)
         self._head = b""
         return sink.getvalue()
 
@@ -140,9 +140,11 @@ class Parquet:
     media_type, extension, text_times = "application/vnd.apache.parquet", "parquet", True
 
     def __init__(self, schema: pa.Schema) -> None:
+        from pyarrow import parquet
+
         self._schema = schema
         self._sink = _Sink()
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, schema, compression="zstd")
+        self._writer = parquet.ParquetWriter(self._sink, schema, compression="zstd")
 
     def write(self, part: Part) -> bytes:
         """Write ``part`` as a group of rows."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-from psycopg import sql
 from sqlalchemy import Connection, Table, text
 
 from ....errors import TransientError
@@ -96,6 +95,8 @@ def _make_missing(connection: Connection, table: Table, wanted: list[int]) -> se
 
 def _make(connection: Connection, table: Table, month: int) -> None:
     """Make the partition of a month, with the rows of it that are in the default partition."""
+    from psycopg import sql  # only PostgreSQL has partitions
+
     begin, end = begin_of(month), begin_of(month + 1)
     names = {"partition": sql.Identifier(name_of(table, month)), "parent": sql.Identifier(table.name)}
     ranged = {"begin": begin, "end": end}

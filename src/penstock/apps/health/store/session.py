@@ -10,7 +10,6 @@ from typing import Any, LiteralString
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as csv
 import pyarrow.types as is_
 from sqlalchemy import Connection, text
 
@@ -25,7 +24,6 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
     CASE current_setting('idle_in_transaction_session_timeout') WHEN '0'
         THEN set_config('idle_in_transaction_session_timeout', '60s', false) END
 """
-_CSV = csv.WriteOptions(include_header=False, quoting_style="needed")
 _USERS = 0x6865616C << 32
 """Where in the space of advisory locks those of the users are."""
 
@@ -65,9 +63,12 @@ class Session:
         """Put rows into ``table``, whose name and columns are ours: nothing of it comes from data."""
         names = ", ".join(f'"{name}"' for name in rows.schema.names)
         if self.is_postgres:
+            from pyarrow import csv
+
             buffer = io.BytesIO()
             printable = [_printable(values) for values in rows.columns]
-            csv.write_csv(pa.record_batch(printable, rows.schema.names), buffer, _CSV)
+            options = csv.WriteOptions(include_header=False, quoting_style="needed")
+            csv.write_csv(pa.record_batch(printable, rows.schema.names), buffer, options)
             with (
                 self._driver.cursor() as cursor,
                 cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)") as copy,
