@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
 from .clock import Clock
 from .delivery import Position
 from .serving.listener import Listeners
+
+if TYPE_CHECKING:
+    from .supervision import SupervisedStream
 
 T = TypeVar("T")
 
@@ -65,6 +68,8 @@ class Context:
     clock: Clock = field(default_factory=Clock)
     """What time it is, and waiting; a test moves its time."""
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
+    streams: Callable[[], Sequence[SupervisedStream]] = tuple
+    """The streams of this process, for services that show them or pause them."""
     note_gap: Callable[[str], None] = lambda reason: None
     """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
 

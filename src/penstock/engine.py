@@ -72,7 +72,9 @@ class Engine:
             for held in await asyncio.to_thread(self._hold_streams):
                 stack.callback(held.close)
             store = await self._open_store(stack)
-            context = Context("", store, Ledger(store.save), self._data, Listeners(), log=log)
+            context = Context(
+                "", store, Ledger(store.save), self._data, Listeners(), log=log, streams=lambda: self.supervised
+            )
             ending, stopping = asyncio.Event(), Stop()
             self.supervised = [SupervisedStream(one, self._lend(context, store), stopping) for one in self._streams]
             self.services = [SupervisedService(one, self._restart, context, ending) for one in self._services]

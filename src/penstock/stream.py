@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
@@ -36,6 +36,16 @@ class Restart(Backoff):
     """The wait before the first restart; it doubles with each further one."""
     maximum: Duration = 60.0
     """The longest wait; a stream that ran that long starts counting anew."""
+
+
+class Source(NamedTuple):
+    """Where a stream is written down."""
+
+    file: str = ""
+    """The file; empty for one that an application brings along, or that was made in Python."""
+    line: int | None = None
+    application: str = ""
+    """The application that brings it along."""
 
 
 def _pipeline(value: Any) -> Any:
@@ -82,6 +92,17 @@ class Stream(Options):
     """How long a stop may take to write what is in flight; what is not written by then is read again next time."""
 
     _identity: str = PrivateAttr("")
+    _source: Source = PrivateAttr(Source())
+
+    @property
+    def source(self) -> Source:
+        """Where it is written down."""
+        return self._source
+
+    def written_at(self, source: Source) -> Stream:
+        """Note where it is written down, and return it."""
+        self._source = source
+        return self
 
     @property
     def identity(self) -> str:

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from .backoff import Stopped, pause
+from .backoff import Stop, Stopped, pause
 from .context import Context
-from .errors import ConfigError, ConnectionLost, PenstockError, TransientError
+from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
 from .observe.health import Status
 from .observe.logs import correlation_id, stream_name
 from .observe.metrics import StreamMetrics
@@ -23,7 +23,7 @@ log = logging.getLogger("penstock")
 FAILURE_SHOWN_FOR = 2.0
 """Seconds for which a failure is shown once the thing that failed is running again."""
 
-State: TypeAlias = Literal["created", "starting", "running", "restarting", "finished", "stopped", "failed"]
+State: TypeAlias = Literal["created", "starting", "running", "restarting", "paused", "finished", "stopped", "failed"]
 
 
 class Service(Protocol):
@@ -48,6 +48,8 @@ class Supervised:
 
     def __init__(self, name: str, restart: Restart, context: Context, stop: asyncio.Event) -> None:
         self.name, self._restart, self._context, self._stop = name, restart, context, stop
+        self._halt = stop
+        """What ends the run that is under way."""
         self.state: State = "created"
         self.failure: str | None = None
         self.restarts = 0
@@ -63,7 +65,7 @@ class Supervised:
             correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
             try:
                 await self._attempt()
-                self.state, self.failure = "stopped" if self._stop.is_set() else "finished", None
+                self.state, self.failure = "stopped" if self._halt.is_set() else "finished", None
                 return
             except Stopped as stopped:
                 log.warning("%s: stopped while %s", self.name, stopped)
@@ -76,7 +78,7 @@ class Supervised:
                     log.exception("%s: %s", self.name, self.failure)
                 if time.monotonic() - started > self._restart.maximum:
                     attempt = 0
-                if self._stop.is_set() or self._is_final(error, attempt):
+                if self._halt.is_set() or self._is_final(error, attempt):
                     self.state = "failed"
                     log.error("%s failed: %s", self.name, self.failure)
                     return
@@ -84,7 +86,7 @@ class Supervised:
             attempt, self.restarts, self.state = attempt + 1, self.restarts + 1, "restarting"
             log.error("%s failed, starting again in %.1f s: %s", self.name, delay, self.failure)
             self._restarting()
-            if await pause(delay, self._stop):
+            if await pause(delay, self._halt):
                 self.state = "stopped"
                 return
 
@@ -121,14 +123,77 @@ class SupervisedStream(Supervised):
         self.stream = stream
         self.metrics = StreamMetrics(stream.id, stream.stall_timeout)
         self.flow: Flow | None = None
+        self._is_paused = False
+        self._resumed = asyncio.Event()
 
     async def run(self) -> None:
-        """Run to the end, the stop, or the last failure; never raises an Exception."""
-        await super().run()
-        self.metrics.down()
+        """Run to the end, the stop, or the last failure, with the pauses asked for; never raises an Exception."""
+        while True:
+            self._halt = Stop()
+            following = asyncio.ensure_future(self._follow_stop(self._halt))
+            try:
+                await super().run()
+            finally:
+                following.cancel()
+            self.metrics.down()
+            if self._stop.is_set() or not self._halt.is_set() or self.state == "finished":
+                return
+            if self._is_paused and await self._is_stopped_while_paused():
+                return
+
+    def pause(self) -> None:
+        """Read nothing more, write what is in flight, and stay so until ``resume``; raises PermanentError.
+
+        Returns at once: the state says "paused" when all is written. What is not written in time is read again later. A
+        pause does not outlive the process.
+        """
+        self._refuse_change()
+        self._is_paused = True
+        self._resumed.clear()
+        self._halt.set()
+
+    def resume(self) -> None:
+        """Go on after a pause, where it ended; raises PermanentError."""
+        if not self._is_paused or self._stop.is_set():
+            raise PermanentError(f"{self.name} is not paused: it is {self.state}")
+        self._is_paused = False
+        self._resumed.set()
+
+    def restart(self) -> None:
+        """Read nothing more, write what is in flight, and open everything anew; raises PermanentError."""
+        self._refuse_change()
+        self._halt.set()
+
+    def _refuse_change(self) -> None:
+        if self._is_paused:
+            raise PermanentError(f"{self.name} is paused already: resume it")
+        if self._stop.is_set() or self.state in ("finished", "stopped", "failed"):
+            raise PermanentError(f"{self.name} has ended: it is {self.state}, and starts with the next start of all")
+
+    async def _follow_stop(self, halt: Stop) -> None:
+        await self._stop.wait()
+        halt.asked_at = self._stop.asked_at if isinstance(self._stop, Stop) else None
+        halt.set()
+
+    async def _is_stopped_while_paused(self) -> bool:
+        """Wait until it is to go on; return whether all is to stop instead."""
+        self.state, self.failure = "paused", None
+        self.metrics.condition.clear_all()
+        log.info("%s is paused", self.name)
+        either = [asyncio.ensure_future(event.wait()) for event in (self._resumed, self._stop)]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in either:
+                waiting.cancel()
+        if self._stop.is_set():
+            self.state = "stopped"
+            return True
+        log.info("%s goes on", self.name)
+        return False
 
     async def _attempt(self) -> None:
-        self.flow = Flow(self.stream, self._context, self._stop, self.metrics)
+        self.flow = Flow(self.stream, self._context, self._halt, self.metrics)
         self.flow.when_open = self._opened
         await self.flow.run()
 

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..extras import require
 from ..options import Options
 from ..serving.listener import split_address
-from ..stream import Stream
+from ..stream import Source, Stream
 from .document import Document, Path_, parse_document, read_document
 
 
@@ -136,7 +136,8 @@ class Configuration(Options):
         """Where the applications keep their data and listen."""
         pages = {path: title for application in self.applications for path, title in application.pages().items()}
         database = self.database.get_secret_value() if self.database is not None else ""
-        return Installation(self.data, self.health_check.address, database, pages, self._environment)
+        scopes = [scope for application in self.all_applications() for scope in application.scopes()]
+        return Installation(self.data, self.health_check.address, database, pages, self._environment, scopes)
 
     def all_applications(self) -> list[Application]:
         """Return the applications of the file, after those that they need."""
@@ -180,6 +181,8 @@ class Configuration(Options):
             owner = f"the application {application.type_name!r}"
             try:
                 streams = application.streams(self.installation)
+                for stream in streams:
+                    stream.written_at(stream.source._replace(application=application.type_name))
             except ConfigError as error:
                 raise ValueError(f"{owner}: {error}") from error
             parts.append((owner, streams, [(self.health_check.address, path) for path in application.paths()]))
@@ -250,6 +253,8 @@ def build(document: Document, environment: Mapping[str, str] = os.environ) -> Co
     if found:
         found.sort(key=lambda error: error.line or 0)
         raise _Several(found) if len(found) > 1 else found[0] from None
+    for index, stream in enumerate(configuration.streams):
+        stream.written_at(Source(document.file, document.line(("streams", index))))
     return configuration
 
 

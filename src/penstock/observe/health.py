@@ -83,7 +83,7 @@ class Pages:
 
     def _readiness(self, scope: Scope) -> tuple[int, Any]:
         everything = (*self._statuses(), *self._services())
-        ready = all(status.state in ("running", "finished", "stopped") for status in everything)
+        ready = all(status.state in ("running", "paused", "finished", "stopped") for status in everything)
         return (200 if ready else 503), {"status": "ready" if ready else "not ready"}
 
     def _streams(self, scope: Scope) -> tuple[int, Any]:

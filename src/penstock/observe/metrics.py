@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -44,6 +46,18 @@ _latency = Histogram(
 )
 
 
+RATE_WINDOW = 10
+"""Over how many looks, about a second apart, a rate is taken."""
+
+
+class Rates(NamedTuple):
+    """Rows a second, lately."""
+
+    rows_in: float = 0.0
+    rows_out: float = 0.0
+    rows_refused: float = 0.0
+
+
 class StreamMetrics:
     """What one stream counts. Children are looked up once, since every delivery counts."""
 
@@ -56,6 +70,13 @@ class StreamMetrics:
         self._lag, self._wal_bytes, self._up = _lag.labels(stream), _wal_bytes.labels(stream), _up.labels(stream)
         self._latency, self._gaps = _latency.labels(stream), _gaps.labels(stream)
         self.rows_in = self.rows_out = self.refused = 0
+        self.left: int | None = None
+        """What is left to read, in the unit of the input; None where that is not known."""
+        self.unsettled = 0
+        """How many deliveries are read and not yet settled."""
+        self.wal_size: int | None = None
+        """Bytes held by the write-ahead log; None without one."""
+        self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_WINDOW + 1)
         self._is_running = False
         self.condition = Condition(stream, self._show, stall_timeout)
 
@@ -78,6 +99,7 @@ class StreamMetrics:
 
     def in_flight(self, deliveries: int) -> None:
         """So many deliveries are read and not yet settled."""
+        self.unsettled = deliveries
         self._in_flight.set(deliveries)
 
     def refuse(self, stage: str, rows: int, reason: str) -> None:
@@ -136,11 +158,26 @@ class StreamMetrics:
 
     def lag(self, left: int) -> None:
         """How much there is left to read."""
+        self.left = left
         self._lag.set(left)
 
     def wal(self, size: int) -> None:
         """How many bytes the write-ahead log holds."""
+        self.wal_size = size
         self._wal_bytes.set(size)
+
+    def sample(self) -> None:
+        """Note how many rows there were by now; to be called about once a second."""
+        self._samples.append((time.monotonic(), self.rows_in, self.rows_out, self.refused))
+
+    def rates(self) -> Rates:
+        """Return the rates between the oldest look and now."""
+        if not self._samples or not self._is_running:
+            return Rates()
+        began, *before = self._samples[0]
+        seconds = max(1.0, time.monotonic() - began)
+        counts = (self.rows_in, self.rows_out, self.refused)
+        return Rates(*(round((now - then) / seconds, 2) for now, then in zip(counts, before, strict=True)))
 
 
 def exposition() -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ..backoff import Stopped
-from ..checkpoint import CheckpointStore, Ledger
+from ..checkpoint import Checkpoint, CheckpointStore, Ledger
 from ..component import Buffer, Progress, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
@@ -40,8 +40,13 @@ class Flow:
         self._ledgers: list[Ledger] = []
         self._durable: DurableInput | None = None
         self._round = Round(stream, stop)
+        self._followed: Context | None = None
         self.intake: Intake | None = None
         self.when_open: Callable[[], None] = lambda: None
+
+    def positions(self) -> dict[str, Checkpoint]:
+        """Return how far each partition is, by its key."""
+        return dict(self._followed.checkpoints) if self._followed is not None else {}
 
     @property
     def progress(self) -> Progress | None:
@@ -63,6 +68,7 @@ class Flow:
         while True:
             await asyncio.sleep(interval)
             self._metrics.condition.look()
+            self._metrics.sample()
             if self._wal is not None:
                 self._metrics.lag(self._wal.unwritten)
             elif self.intake is not None:
@@ -82,7 +88,7 @@ class Flow:
             errors = await self._open_errors(stack)
             context = self._lend(output)
             store = self._input_store(context)
-            context = await self._round.begin(context, store)
+            context = self._followed = await self._round.begin(context, store)
             log_context = context
             self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
