@@ -78,21 +78,29 @@ def documented(
     limit: str | None = None,
     envelope: Any = Answer,
     files: Sequence[str] = (),
+    status: int = 200,
 ) -> Payload:
     """Return the options of a handler: who may call it, and how its answers look.
 
-    ``files`` are the media types in which it answers besides JSON.
+    ``files`` are the media types in which it answers besides JSON; ``status`` is that of success.
     """
     answer = ResponseSpec(envelope[data], generate_examples=False, description=description)
     failures = {
-        status: ResponseSpec(Failure, generate_examples=False, description=text) for status, text in _FAILURES.items()
+        refused: ResponseSpec(Failure, generate_examples=False, description=text) for refused, text in _FAILURES.items()
     }
     return {
         "opt": {"scope": scope, "limit": limit or scope, AS_IT_IS: scope == "export"},
         "before_request": known_parameters,
-        "responses": {200: answer} | failures,
+        "responses": {status: answer} | failures,
         "operation_class": _offering(tuple(files)),
     }
+
+
+def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None, **more: Any) -> Response[Any]:
+    """Return ``data``, and what stands beside it, in an envelope."""
+    now = datetime.now(UTC).isoformat()
+    body = {"success": True, "data": data, "error": None, "timestamp": now, **more}
+    return Response(body, status_code=status, headers=dict(headers or {}))
 
 
 @lru_cache

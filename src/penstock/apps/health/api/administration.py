@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from litestar import Response, delete, get, post, put
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, Parameter
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
-from ....duration import seconds
-from ....errors import ConfigError
 from ....platform.access import gate, keys
+from ....platform.access.administration import Administration, Authority
+from ....platform.access.administration import read_audit as read_page
 from ....platform.access.gate import Admission
 from ....platform.access.schema import audit
 from ....platform.access.scopes import OPERATOR, local
 from ....platform.web import cursors
-from ....platform.web.answers import Answer, answer_with, documented
-from ....platform.web.errors import ApiError
-from ....platform.web.parameters import Cursor, Limit, wrong
+from ....platform.web.answers import answer, answer_with, documented
+from ....platform.web.parameters import Cursor, Limit
 from ..schema import characteristics
 from ..scopes import NAME
 from .administered import (
@@ -42,8 +39,6 @@ from .administered import (
 )
 from .queries import Asked, health
 
-T = TypeVar("T")
-
 log = logging.getLogger("penstock.health")
 
 LARGEST_BODY = 64_000
@@ -57,41 +52,19 @@ Id = Annotated[
 
 def _documented(status: int, data: Any, description: str, scope: str = "admin") -> dict[str, Any]:
     """Return the options of a handler whose success has ``status``."""
-    options = documented(data, description, scope=scope, limit="read" if scope == "any" else "admin")
-    success = ResponseSpec(Answer[data], generate_examples=False, description=description)
-    options["responses"] = {status: success} | {
-        other: spec for other, spec in options["responses"].items() if other != 200
-    }
+    limit = "read" if scope == "any" else "admin"
+    options = documented(data, description, scope=scope, limit=limit, status=status)
     return options | {"status_code": status, "request_max_body_size": LARGEST_BODY}
 
 
-def _answer(data: Any, status: int = 200) -> Response[Any]:
-    now = datetime.now(UTC).isoformat()
-    return Response({"success": True, "data": data, "error": None, "timestamp": now}, status_code=status)
-
-
-async def _changed(request: Asked, action: str, resource: str | None, change: Callable[[Connection], T]) -> T:
-    """Run a change of keys; raises ApiError for what is wrong with it, and writes that down too."""
+def _keys(request: Asked) -> Administration:
     of = health(request)
-    try:
-        return await of.access.run(change, changes=True)
-    except keys.NoSuchKey as error:
-        await of.gate.audit.record(f"{action}_failed", "refused", caller=request.user, resource=resource)
-        raise ApiError(404, "not_found", str(error)) from None
-    except ConfigError as error:
-        details = {"reason": str(error)}
-        await of.gate.audit.record(
-            f"{action}_failed", "refused", caller=request.user, resource=resource, details=details
-        )
-        raise ApiError(400, "validation_error", str(error)) from None
+    return Administration(of.access, of.gate.scopes, of.gate.audit)
 
 
-def _refuse_foreign(request: Asked, scopes: Iterable[str]) -> None:
-    """Raise ConfigError unless the caller may hand out keys with ``scopes``: those of health, and an operator all."""
-    own = health(request).gate.scopes.of_application(NAME)
-    foreign = [name for name in scopes if name not in own]
-    if foreign and OPERATOR.name not in request.user.scopes:
-        raise ConfigError(f"keys with the scope {foreign[0]!r} are for operators: penstock keys")
+def _authority(request: Asked) -> Authority:
+    """Return what the caller may do here: this API shows the keys of its own user alone, also to an operator."""
+    return Authority.of(request.user, health(request).gate.scopes)._replace(user=request.user.user)
 
 
 def _shown(key: keys.Key) -> dict[str, Any]:
@@ -107,73 +80,36 @@ def _made(made: keys.Made) -> dict[str, Any]:
 @post("/api/v1/auth/keys", **_documented(201, KeyMade, "The key, shown this once."))
 async def create_key(request: Asked, data: JSONBody[NewKey]) -> Response[Any]:
     """Make a key for the caller's user. What it reads is shown in this answer, and nowhere ever again."""
-    user, scopes = request.user.user, health(request).gate.scopes
-
-    def change(connection: Connection) -> keys.Made:
-        granted = scopes.asked(data.scopes, NAME)
-        _refuse_foreign(request, granted)
-        return keys.create(
-            connection,
-            name=data.name,
-            user=user,
-            scopes=granted,
-            expires_at=keys.expiry_of(data.expires or data.expires_at),
-            limits=scopes.limits(data.limits),
-        )
-
-    made = await _changed(request, "api_key_creation", None, change)
-    details = {"name": made.key.name, "scopes": made.key.scopes, "expires_at": made.key.expires_at}
-    await health(request).gate.audit.record(
-        "api_key_created", caller=request.user, resource=made.key.id, details=details
+    made = await _keys(request).create_key(
+        request.user,
+        _authority(request),
+        name=data.name,
+        user=request.user.user,
+        scopes=data.scopes,
+        application=NAME,
+        expires=data.expires or data.expires_at,
+        limits=data.limits,
     )
-    return _answer(_made(made), 201)
+    return answer(_made(made), 201)
 
 
 @get("/api/v1/auth/keys", **_documented(200, list[KeyShown], "The keys of the caller's user, the newest first."))
 async def list_keys(request: Asked) -> Response[Any]:
     """List the keys of the caller's user, those that do not work any more too."""
-    found = await health(request).access.run(lambda connection: keys.listed(connection, user=request.user.user))
-    return _answer([_shown(key) for key in found])
+    return answer([_shown(key) for key in await _keys(request).list_keys(request.user.user)])
 
 
 @post("/api/v1/auth/keys/{key:str}/rotate", **_documented(201, KeyMade, "The key in its place, shown this once."))
 async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = None) -> Response[Any]:
     """Make a key in place of another one, which goes on to work for the time of the overlap."""
-    user = request.user.user
-    try:
-        overlap = seconds(data.overlap) if data is not None else 0.0
-    except ValueError as error:
-        raise wrong("overlap", str(error)) from None
-
-    def change(connection: Connection) -> keys.Made:
-        _refuse_foreign(request, keys.find(connection, key, user=user).scopes)  # The new key is shown to the caller.
-        return keys.rotate(connection, key, overlap=overlap, user=user)
-
-    made = await _changed(request, "api_key_rotation", _public(key), change)
-    details = {"replaces": _public(key), "overlap": overlap}
-    await health(request).gate.audit.record(
-        "api_key_rotated", caller=request.user, resource=made.key.id, details=details
-    )
-    return _answer(_made(made), 201)
+    overlap = data.overlap if data is not None else "0s"
+    return answer(_made(await _keys(request).rotate_key(request.user, _authority(request), key, overlap)), 201)
 
 
 @delete("/api/v1/auth/keys/{key:str}", **_documented(200, KeyShown, "The key, which works no more."))
 async def revoke_key(request: Asked, key: Id) -> Response[Any]:
     """Revoke a key of the caller's user: the next request with it is refused, by every replica."""
-    user = request.user.user
-
-    def change(connection: Connection) -> keys.Key:
-        _refuse_foreign(request, keys.find(connection, key, user=user).scopes)
-        return keys.revoke(connection, key, user=user)
-
-    found = await _changed(request, "api_key_revoke", _public(key), change)
-    await health(request).gate.audit.record("api_key_revoked", caller=request.user, resource=found.id)
-    return _answer(_shown(found))
-
-
-def _public(key: str) -> str:
-    """Return what may be written down of what was given as the id of a key, for it could be the whole key."""
-    return key[:12] if key.startswith(("pen_", "hea_")) else key
+    return answer(_shown(await _keys(request).revoke_key(request.user, _authority(request), key)))
 
 
 @get(
@@ -184,26 +120,19 @@ async def rate_limit(request: Asked) -> Response[Any]:
     """Tell what the caller's key has left of its limits; `reset` is in seconds since 1970."""
     admission: Admission = request.auth
     usage = await health(request).gate.usage(admission, NAME)
-    return _answer({local(name, NAME): gate.limit_body(found) for name, found in usage.items()})
+    return answer({local(name, NAME): gate.limit_body(found) for name, found in usage.items()})
 
 
 @get("/api/v1/me", **_documented(200, Me, "The user and the key of this request.", "any"))
 async def me(request: Asked) -> Response[Any]:
     """Tell the caller who it is."""
     caller = request.user
+    scopes = [local(scope, NAME) for scope in caller.scopes]
+    if caller.session:
+        return answer(Me(caller.user, caller.user_name, caller.key, "a session", sorted(scopes), None))
     key = await health(request).access.run(lambda connection: keys.find(connection, caller.key))
-    found = Me(
-        user=caller.user,
-        user_name=caller.user_name,
-        key=key.id,
-        key_name=key.name,
-        scopes=[local(scope, NAME) for scope in key.scopes],
-        expires_at=key.expires_at,
-    )
-    return _answer(found)
-
-
-_AUDITED = [column for column in audit.c if column.name != "user_id"]
+    scopes = [local(scope, NAME) for scope in key.scopes]
+    return answer(Me(caller.user, caller.user_name, key.id, key.name, scopes, key.expires_at))
 
 
 @get(
@@ -217,20 +146,11 @@ async def read_audit(
 ) -> Response[Any]:
     """List what was done with the keys of the caller's user, and what was tried with them, the newest first."""
     user = request.user.user
-    ordered = [audit.c.time, audit.c.id]
-    after = cursors.read(cursor, ordered, "audit", action)
+    after = cursors.read(cursor, [audit.c.time, audit.c.id], "audit", action)
 
     def read(connection: Connection) -> dict[str, Any]:
-        query = select(*_AUDITED).where(audit.c.user_id == user).order_by(*(column.desc() for column in ordered))
-        if action is not None:
-            query = query.where(audit.c.action == action)
-        if after is not None:
-            query = query.where(tuple_(*ordered) < tuple_(*after))
-        rows = [dict(row) for row in connection.execute(query.limit(limit + 1)).mappings()]
-        page = rows[:limit]
-        last = (page[-1]["time"], page[-1]["id"]) if len(rows) > limit else None
-        for row in page:
-            row["details"] = json.loads(row["details"]) if row["details"] else None
+        rows, last = read_page(connection, user=user, action=action, after=after, limit=limit)
+        page = [{name: value for name, value in row.items() if name != "user_id"} for row in rows]
         return {"data": page, "next_cursor": cursors.written(last, "audit", action)}
 
     return await answer_with(request, health(request).access, read)
@@ -270,7 +190,7 @@ def _named(level: int) -> Level:
 @get("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level.", OPERATOR.name))
 async def log_level(request: Asked) -> Response[Any]:
     """Tell from which level on this process logs."""
-    return _answer(LevelShown(_named(logging.getLogger(_LOGGER).getEffectiveLevel())))
+    return answer(LevelShown(_named(logging.getLogger(_LOGGER).getEffectiveLevel())))
 
 
 @put("/api/v1/admin/logging/level", **_documented(200, LevelShown, "The level that holds now.", OPERATOR.name))
@@ -281,7 +201,7 @@ async def set_log_level(request: Asked, data: JSONBody[LevelShown]) -> Response[
     logger.setLevel(data.level.upper())
     details = {"from": before, "to": data.level}
     await health(request).gate.audit.record("log_level_changed", caller=request.user, details=details)
-    return _answer(data)
+    return answer(data)
 
 
 @get("/api/v1/admin/logging/stats", **_documented(200, LogStatistics, "Lines by level.", OPERATOR.name))
@@ -289,7 +209,7 @@ async def log_statistics(request: Asked) -> Response[Any]:
     """Tell how many lines this process has logged, by level."""
     counts = _count_lines()
     level = _named(logging.getLogger(_LOGGER).getEffectiveLevel())
-    return _answer(LogStatistics(since=counts.since, level=level, lines=dict(counts.lines)))
+    return answer(LogStatistics(since=counts.since, level=level, lines=dict(counts.lines)))
 
 
 @post("/api/v1/admin/logging/test", **_documented(200, Logged, "Whether the line is in the log.", OPERATOR.name))
@@ -299,7 +219,7 @@ async def try_log(request: Asked, data: JSONBody[LogLine | None] = None) -> Resp
     number = logging.getLevelNamesMapping()[line.level.upper()]
     log.log(number, "test line by user %d: %r", request.user.user, line.message)
     await health(request).gate.audit.record("log_tested", caller=request.user, details={"level": line.level})
-    return _answer(Logged(level=line.level, logged=log.isEnabledFor(number)))
+    return answer(Logged(level=line.level, logged=log.isEnabledFor(number)))
 
 
 @get(
@@ -312,9 +232,9 @@ async def characteristics_statistics(request: Asked) -> Response[Any]:
     query = select(characteristics).where(characteristics.c.user_id == user)
     row = await health(request).database.run(lambda connection: connection.execute(query).mappings().first())
     if row is None:
-        return _answer(CharacteristicsStatistics(0, None, None))
+        return answer(CharacteristicsStatistics(0, None, None))
     given = [value for value in json.loads(row["values"]).values() if value is not None]
-    return _answer(CharacteristicsStatistics(len(given), row["updated_at"], row["verified_at"]))
+    return answer(CharacteristicsStatistics(len(given), row["updated_at"], row["verified_at"]))
 
 
 ROUTES = [
