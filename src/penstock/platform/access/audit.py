@@ -92,8 +92,12 @@ def entry(
         address=caller.address if caller else None,
         user_agent=(caller.user_agent[:MAX_USER_AGENT] or None) if caller else None,
         request_id=(caller.request_id or None) if caller else None,
-        details=json.dumps(details, default=str) if details else None,
+        details=_encode({"session": caller.session, **(details or {})} if caller and caller.session else details),
     )
+
+
+def _encode(details: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(details, default=str) if details else None
 
 
 def batch(entries: list[Entry]) -> pa.RecordBatch:
@@ -157,7 +161,8 @@ class Audit:
 
         The row then says how many there were since the last (``details.times``).
         """
-        times = self._repeated.count((row.action, row.key_id, row.address))
+        session = json.loads(row.details or "{}").get("session")
+        times = self._repeated.count((row.action, row.key_id, session, row.address))
         if times:
             details = json.loads(row.details or "{}") | {"times": times}
             await self.write(msgspec.structs.replace(row, details=json.dumps(details)))

@@ -1,4 +1,4 @@
-"""Admit requests: check the key, its scope and its limits, and write all of it down."""
+"""Admit requests: check the key or session, its scope and its limits, and write all of it down."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from ...clock import Clock
 from ...errors import PenstockError
+from ..cache import Cache
 from ..database import Database
 from ..web.errors import ApiError
-from . import addresses
+from . import addresses, sessions
 from .audit import Audit, Outcome, entry
 from .caller import Caller
 from .hashing import DUMMY_HASH, Verifier
@@ -32,6 +34,9 @@ from .usage import LastUse
 __all__ = ["Admission", "Gate", "GateMiddleware"]
 
 log = logging.getLogger("penstock.access")
+
+CACHE_SIZE = 10_000
+"""Of how many sessions it is remembered that their use was written down."""
 
 _CHALLENGE = {"www-authenticate": 'Bearer realm="penstock"'}
 
@@ -83,6 +88,7 @@ class Gate:
         self._observer = observer or Observer()
         self._lookup = Lookup(database, clock)
         self._used = LastUse(database, clock)
+        self._seen: Cache[str, bool] = Cache(ttl=sessions.SEEN_INTERVAL, size=CACHE_SIZE, clock=clock)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Gate]:
@@ -100,7 +106,7 @@ class Gate:
     async def admit(self, request: AuthRequest, *, is_frequent: bool = False) -> Admission:
         """Admit a request, or raise ApiError: 401, 403 or 429. Raises TransientError if keys cannot be checked.
 
-        Of requests that come many times a second, the admissions are written down once a minute for each key.
+        Of requests that come many times a second, and of sessions, admissions are written down once a minute for each.
         """
         state = await self._authenticate(request)
         caller = request.caller(state)
@@ -111,12 +117,16 @@ class Gate:
         if request.scope != ANY and request.scope not in state.scopes:
             self._observer.authenticated("forbidden")
             await self._write(request, caller, "access_refused", "refused", missing=request.scope)
-            message = f"this key lacks the scope {request.scope!r}; it has {', '.join(sorted(state.scopes)) or 'none'}"
+            shown = "session" if state.session else "key"
+            message = (
+                f"this {shown} lacks the scope {request.scope!r}; it has {', '.join(sorted(state.scopes)) or 'none'}"
+            )
             headers, details = limit_headers(usages[0]), {"scope": request.named}
             raise ApiError(403, "forbidden", message, headers=headers, details=details)
-        self._used.note(state.key)
+        if not state.session:
+            self._used.note(state.key)
         self._observer.authenticated("success")
-        if is_frequent:
+        if is_frequent or state.session:
             audited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             audited.set_result(None)
             row = entry("authentication_success", "success", caller=caller, resource=request.route)
@@ -124,6 +134,15 @@ class Gate:
         else:
             audited = asyncio.ensure_future(self._write(request, caller, "authentication_success", "success"))
         return Admission(caller=caller, own=state.limits, limit=request.limit, usages=usages, audited=audited)
+
+    async def redeem(self, request: AuthRequest, token: str, lifetime: sessions.Lifetime) -> sessions.Begun:
+        """Begin a session by a link; raises ApiError: 401 for a wrong one, 429 for too many of them."""
+        await self._refuse_guessing(request)
+        begin = partial(sessions.redeem, token=token, caller=request.caller(), lifetime=lifetime)
+        try:
+            return await self.database.run(begin, changes=True)
+        except sessions.NoSuchSession as error:
+            raise await self._unknown(request, "unknown", str(error)) from None
 
     async def spend(self, admission: Admission, bytes: int) -> None:
         """Count the bytes of a body whose length was not known when it was admitted."""
@@ -142,19 +161,20 @@ class Gate:
         granted = self.scopes.limit(limit)
         if own.get(limit):
             granted = narrowed(granted, own[limit], limit)
-        demands = [Demand(f"key:{caller.key}:{limit}", granted, requests, bytes)]
+        subject = f"session:{caller.session}" if caller.session else f"key:{caller.key}"
+        demands = [Demand(f"{subject}:{limit}", granted, requests, bytes)]
         if not self.scopes.is_of_things(limit):
             address = f"address:{addresses.group(caller.address)}"
             demands.append(Demand(address, self.options.by_address, requests, bytes))
         return demands
 
     async def _authenticate(self, request: AuthRequest) -> State:
-        """Return the state of the key; raises ApiError unless it is a right one that works.
+        """Return the state of the key, or of the session where no key is shown; raises ApiError unless it works.
 
         An unknown key is verified like a wrong one: the time of a refusal does not tell which prefixes exist.
         """
         if request.key is None:
-            raise await self._unknown(request, "missing", "this needs a key: Authorization: Bearer pen_...")
+            return await self._authenticate_session(request)
         wrong = "this key is not known; penstock keys list shows those that are"
         prefix = prefix_of(request.key)
         if prefix is None:
@@ -174,6 +194,23 @@ class Gate:
         assert state is not None
         if refusal := state.refusal():
             raise await self._unknown(request, refusal, f"this key is {refusal}; make a new one", state)
+        return state
+
+    async def _authenticate_session(self, request: AuthRequest) -> State:
+        """Return the state of the session; raises ApiError unless there is one that works and a page of ours uses it.
+
+        A session that is not known counts like a missing key: browsers show old ones, and nobody guesses one.
+        """
+        if not request.sessions:
+            raise await self._unknown(request, "missing", "this needs a key: Authorization: Bearer pen_...")
+        if request.foreign is not None:
+            raise ApiError(403, "forbidden", request.foreign)
+        state = await self.database.run(partial(sessions.find, tokens=request.sessions))
+        if state is None:
+            raise await self._unknown(request, "missing", "this session has ended; sign in again")
+        if not self._seen.get(state.session):
+            self._seen.put(state.session, True)
+            await self.database.run(partial(sessions.touch, id=state.session), changes=True)
         return state
 
     async def _refuse_guessing(self, request: AuthRequest) -> None:

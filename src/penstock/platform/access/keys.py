@@ -47,7 +47,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is ``active``, ``expired`` or ``revoked``."""
         if self.revoked_at is not None:
             return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "active"
+        return "active" if works(self.expires_at, self.revoked_at) else "expired"
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
@@ -66,6 +66,11 @@ class Made(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Made({self.key!r})"
+
+
+def works(expires_at: datetime | None, revoked_at: datetime | None) -> bool:
+    """Tell whether a key is neither revoked nor expired."""
+    return revoked_at is None and (expires_at is None or expires_at > datetime.now(UTC))
 
 
 def prefix_of(text: str) -> str | None:
@@ -124,7 +129,7 @@ def create(
         "expires_at": expires_at,
         "limits": json.dumps(limits) if limits else None,
     }
-    owner = named if isinstance(named, int) else _user(connection, named)
+    owner = named if isinstance(named, int) else find_user(connection, named)
     connection.execute(insert(keys).values(user_id=owner, **row))
     return Made(find(connection, row["id"]), written)
 
@@ -228,7 +233,8 @@ def _key(row: RowMapping) -> Key:
     return Key(user=values.pop("user_id"), scopes=tuple(json.loads(values.pop("scopes"))), **values)
 
 
-def _user(connection: Connection, name: str) -> int:
+def find_user(connection: Connection, name: str) -> int:
+    """Return the id of the user of this name, who is made on demand."""
     known = update(users).where(users.c.name == name).values(name=name)  # to write first takes the lock
     if not connection.execute(known).rowcount:
         with suppress(IntegrityError), connection.begin_nested():  # unless somebody has just made the same user

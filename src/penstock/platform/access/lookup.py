@@ -39,6 +39,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a key by which it is admitted or refused."""
 
     key: str
+    """The id of the key; of a session, of the key that began it, or empty."""
     user: int
     user_name: str
     hash: str
@@ -46,6 +47,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     limits: Mapping[str, Mapping[str, int]]
     expires_at: datetime | None
     revoked_at: datetime | None
+    session: str = ""
+    """The id of the session, where one is admitted rather than a key."""
 
     def refusal(self) -> str | None:
         """Return why the key does not work, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,19 @@ if TYPE_CHECKING:
 
     from .lookup import State
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""The methods that change nothing."""
+HEADER = b"x-penstock"
+"""The header that a page of ours sends with each request that changes something: a page of another origin cannot."""
+COOKIE = "penstock_session"
+"""How the names of cookies begin; the port follows, as browsers do not tell ports apart."""
+SECURE = "__Host-"
+"""What stands before the name of a cookie that browsers keep from plain HTTP and from other names of the host."""
+MAX_COOKIES = 4
+"""How many sessions of one request are looked at: installations on other ports of a host share its cookies."""
+_COOKIE = re.compile(rf"(?:{SECURE})?{COOKIE}_\d{{1,5}}=(pes_[0-9a-f]{{64}})", re.ASCII)
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
-_SECRET = re.compile(r"((?:pen|hea)_[0-9a-f]{8})[0-9a-f]+", re.IGNORECASE)
+_SECRET = re.compile(r"((?:pen|hea|pel|pes)_[0-9a-f]{8})[0-9a-f]+", re.IGNORECASE)
 _BEARER = re.compile(r"bearer\s+(\S+)\s*|((?:pen|hea)_\S+)\s*", re.IGNORECASE)
 
 
@@ -29,6 +40,10 @@ class AuthRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str | None
     """The text that was given as a key; it must never be written anywhere."""
+    sessions: Sequence[str] = ()
+    """The tokens of sessions among its cookies, as secret as keys."""
+    foreign: str | None = None
+    """Why no session may be used, as a page of another origin could have had it sent; None if none could."""
     scope: str
     """The scope that the key must have; ``any`` for a key of any scope."""
     named: str
@@ -73,6 +88,8 @@ class AuthRequest(msgspec.Struct, frozen=True, kw_only=True):
         peer = scope.get("client")
         return cls(
             key=_key(headers),
+            sessions=tokens_of(_texts(headers, b"cookie")),
+            foreign=_foreign(str(scope["method"]), headers),
             scope=needs,
             named=local(needs, application),
             limit=limit or needs,
@@ -93,6 +110,7 @@ class AuthRequest(msgspec.Struct, frozen=True, kw_only=True):
             address=self.address,
             user_agent=self.user_agent,
             request_id=self.request_id,
+            session=state.session if state else "",
         )
 
 
@@ -107,6 +125,12 @@ def redact(text: str) -> str:
     return _SECRET.sub(r"\1...", text)
 
 
+def tokens_of(cookies: Iterable[str]) -> list[str]:
+    """Return the tokens of sessions among the values of Cookie headers."""
+    parts = (part.strip() for value in cookies for part in value.split(";"))
+    return [match[1] for part in parts if (match := _COOKIE.fullmatch(part))][:MAX_COOKIES]
+
+
 def _key(headers: dict[bytes, list[bytes]]) -> str | None:
     for text in _texts(headers, b"authorization"):
         if bearer := _BEARER.fullmatch(text):
@@ -115,6 +139,15 @@ def _key(headers: dict[bytes, list[bytes]]) -> str | None:
         for text in _texts(headers, name):
             if text:
                 return text
+    return None
+
+
+def _foreign(method: str, headers: dict[bytes, list[bytes]]) -> str | None:
+    """Return why a session may not be used; browsers send cookies also for other ports of the same host."""
+    if any(site not in ("same-origin", "none") for site in _texts(headers, b"sec-fetch-site")):
+        return "pages of other origins may not use a session"
+    if method not in SAFE_METHODS and HEADER not in headers:
+        return f"with a session, whatever changes something needs the header {HEADER.decode()}: 1"
     return None
 
 

@@ -1,10 +1,10 @@
-"""The tables of users, keys and the audit."""
+"""The tables of users, keys, sessions and the audit."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, Table, Text
 
 from ..columns import SERIAL, Moment
 
@@ -37,6 +37,34 @@ keys = Table(
     Column("last_used_at", Moment),
     Column("replaced_by", Text),  # the key that a rotation made
     Column("limits", Text),  # JSON: {"health.ingest": {"requests": ..}, ..}, in place of those of the scopes
+)
+
+sessions = Table(
+    "penstock_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", ForeignKey("penstock_users.id"), nullable=False),
+    Column("hash", Text, nullable=False, unique=True),  # SHA-256 of the token
+    Column("key_id", ForeignKey("penstock_keys.id")),  # the key it was begun with, and ends with
+    Column("scopes", Text, nullable=False),  # JSON list
+    Column("created_at", Moment, nullable=False),
+    Column("last_seen_at", Moment, nullable=False),
+    Column("idle_ttl", Integer, nullable=False),  # seconds
+    Column("expires_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    Column("address", Text, nullable=False),
+    Column("user_agent", Text, nullable=False),
+)
+
+links = Table(
+    "penstock_links",
+    metadata,
+    Column("hash", Text, primary_key=True),  # SHA-256 of the token
+    Column("user_id", ForeignKey("penstock_users.id"), nullable=False),
+    Column("scopes", Text, nullable=False),  # JSON list
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("used_at", Moment),
 )
 
 audit = Table(

@@ -46,7 +46,11 @@ class Scope(NamedTuple):
     """Shorter names by which it may be asked for, and was stored by older versions."""
 
 
-OPERATOR = Scope("operator", "Change the whole process: its log level, jobs, streams, and the keys of all users.")
+OPERATOR = Scope(
+    "operator",
+    "Change the whole process: its log level, jobs, streams, and the keys of all users.",
+    Limit(requests=10_000, bytes=100 * MEGABYTE, allowance_requests=50_000),
+)
 """The scope of the platform itself."""
 
 
@@ -61,6 +65,11 @@ class Scopes:
     def names(self) -> tuple[str, ...]:
         """All names, in the order in which they were declared."""
         return tuple(self._declared)
+
+    @property
+    def declared(self) -> tuple[Scope, ...]:
+        """All scopes, in the order in which they were declared."""
+        return tuple(self._declared.values())
 
     def of_application(self, application: str) -> tuple[str, ...]:
         """Return the names of the scopes of one application."""
