@@ -37,6 +37,8 @@ class Installation:
     """The title of each page that an application serves, by its path."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     """The variables from which applications may take options."""
+    scopes: Sequence[Any] = ()
+    """What a key may be good for in all applications that run here, as `Scope` of `platform/access`."""
 
     @property
     def rows_url(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -136,14 +136,7 @@ class RequestScope:
             yield b"access-control-expose-headers", _EXPOSED_HEADERS
 
     def _is_tls(self) -> bool:
-        """Whether the client uses TLS, to this server or to a trusted proxy."""
-        if self._scope.get("scheme") == "https":
-            return True
-        if self._request_headers.get(b"x-forwarded-proto", b"").strip().lower() == b"https":
-            with suppress(ValueError):
-                peer = ip_address((self._scope.get("client") or ("",))[0])
-                return any(peer in network for network in self._policy.trusted_proxies)
-        return False
+        return is_tls(self._scope, self._policy.trusted_proxies)
 
     def finish(self) -> None:
         """Log the request without its query and headers, which may hold personal data and keys."""
@@ -162,3 +155,14 @@ class RequestScope:
             self._sent,
             user.user if isinstance(user, Caller) else "-",
         )
+
+
+def is_tls(scope: Mapping[str, Any], trusted_proxies: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Tell whether the client uses TLS, to this server or to a trusted proxy."""
+    if scope.get("scheme") == "https":
+        return True
+    if dict(scope["headers"]).get(b"x-forwarded-proto", b"").strip().lower() == b"https":
+        with suppress(ValueError):
+            peer = ip_address((scope.get("client") or ("",))[0])
+            return any(peer in network for network in trusted_proxies)
+    return False

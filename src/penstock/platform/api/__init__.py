@@ -1,0 +1,1 @@
+"""The API of the platform: streams and their state, users, keys, sessions, the audit and dead letters."""

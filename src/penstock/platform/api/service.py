@@ -1,0 +1,82 @@
+"""The parts of the platform, as its routes find them in ``request.app.state.platform``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from litestar import Request
+
+from ...application import Installation
+from ...clock import Clock
+from ...errors import PermanentError
+from ...serving.listener import split_address
+from ..access.administration import Administration, Authority
+from ..access.caller import Caller
+from ..access.sessions import Lifetime
+from ..database import Database
+from ..web.errors import ApiError
+
+if TYPE_CHECKING:
+    from ...supervision import SupervisedStream
+    from ..access.gate import Gate
+
+Asked = Request[Caller, Any, Any]
+
+ROOT = "/api/platform/v1"
+"""The path below which the routes are."""
+MAX_BODY_BYTES = 64_000
+"""Bytes of a body of these routes."""
+
+
+@dataclass(frozen=True)
+class PlatformService:
+    """What the routes work with."""
+
+    installation: Installation
+    gate: Gate
+    database: Database
+    """Where keys, sessions and the audit are."""
+    streams: Callable[[], Sequence[SupervisedStream]]
+    """The streams of this process."""
+    lifetime: Lifetime
+    """How long sessions live."""
+    clock: Clock
+
+    @property
+    def administration(self) -> Administration:
+        """What looks after keys."""
+        return Administration(self.database, self.gate.scopes, self.gate.audit)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened at, as it is configured."""
+        return split_address(self.installation.address)[1]
+
+    def stream(self, id: str) -> SupervisedStream:
+        """Return the stream of this id; raises ApiError."""
+        for one in self.streams():
+            if one.stream.id == id:
+                return one
+        raise ApiError(404, "not_found", f"there is no stream {id[:100]!r}")
+
+
+def platform(request: Request[Any, Any, Any]) -> PlatformService:
+    """Return the parts of the platform."""
+    return cast(PlatformService, request.app.state.platform)
+
+
+def authority(request: Asked) -> Authority:
+    """Return what the caller may do with keys; raises ApiError for one that may do nothing with any."""
+    found = Authority.of(request.user, platform(request).gate.scopes)
+    if found.scopes is not None and not found.scopes:
+        raise ApiError(
+            403, "forbidden", "keys are looked after with the scope operator, or that of an application's administrator"
+        )
+    return found
+
+
+def conflict(error: PermanentError) -> ApiError:
+    """Return the refusal of what does not fit the state something is in."""
+    return ApiError(409, "conflict", str(error))

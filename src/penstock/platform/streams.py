@@ -1,0 +1,200 @@
+"""Describe the streams of this process: how they are, where they are, and what they promise."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..clients.database import redact_url
+from ..stream import Stream, regroups
+
+if TYPE_CHECKING:
+    from ..supervision import SupervisedStream
+
+MAX_POSITION_SIZE = 2000
+"""Characters of a position, or of the text of an option, that are shown."""
+REDACTED = "**********"
+
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)|secret|token|authori[sz]ation|credential|api[-_]?key|access[-_]?key|cookie|signature", re.I
+)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+
+
+class StreamRates(msgspec.Struct, frozen=True):
+    """Rows a second, over the last seconds."""
+
+    rows_in: float
+    rows_out: float
+    rows_refused: float
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream is."""
+
+    id: str
+    application: str
+    """The application that brings it along; empty for a stream of the configuration."""
+    state: str
+    """``created``, ``starting``, ``running``, ``restarting``, ``paused``, ``finished``, ``stopped`` or ``failed``."""
+    is_well: bool
+    trouble: str | None
+    note: str | None
+    rows_in: int
+    rows_out: int
+    rows_refused: int
+    restarts: int
+    rates: StreamRates
+    lag: int | None
+    """What is left to read, in the unit of the input, or in the log; null where that is not known."""
+    in_flight: int
+    """Deliveries that are read and not yet settled."""
+    max_in_flight: int
+    log_bytes: int | None
+    """Bytes in the write-ahead log; null without one."""
+
+
+class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """Where reading is in one partition of an input."""
+
+    partition: str
+    read: Any
+    """Behind what was last read."""
+    settled: Any
+    """Below it everything is settled."""
+    durable: Any
+    """What is saved of that: after a crash, reading resumes there or later."""
+    rows: int
+    """Rows read, across restarts."""
+
+
+class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stream is written down."""
+
+    file: str
+    line: int | None
+    application: str
+
+
+class StreamDetail(StreamState, frozen=True, kw_only=True):
+    """All that is known of a stream."""
+
+    guarantees: list[str]
+    positions: list[PartitionPosition]
+    progress: dict[str, Any] | None
+    """How far the input says it is."""
+    configuration: dict[str, Any]
+    """Its options, without secrets."""
+    source: StreamSource
+
+
+def describe(supervised: SupervisedStream) -> StreamState:
+    """Return how a stream is."""
+    return StreamState(**_state(supervised))
+
+
+def detail(supervised: SupervisedStream) -> StreamDetail:
+    """Return all that is known of a stream."""
+    stream, flow = supervised.stream, supervised.flow
+    progress = flow.progress if flow is not None else None
+    return StreamDetail(
+        **_state(supervised),
+        guarantees=list(guarantees(stream)),
+        positions=_positions(supervised),
+        progress={"done": progress.done, "total": progress.total, "unit": progress.unit} if progress else None,
+        configuration=configuration(stream),
+        source=StreamSource(**stream.source._asdict()),
+    )
+
+
+def guarantees(stream: Stream) -> Sequence[str]:
+    """Say in words what a stream promises."""
+    said = ["Rows are written in the order in which they are read, and acknowledged once the output has them."]
+    if stream.durability is not None and stream.durability.enabled:
+        said.append("What is accepted is on disk, in the write-ahead log, before its sender is told so.")
+    if stream.checkpoint == "output":
+        said.append("Positions are saved in the transaction of the rows: each row is written once, also after a crash.")
+    else:
+        said.append("Positions are saved behind the rows: after a crash the last rows may be written a second time.")
+    if stream.error_output is not None:
+        said.append("A row that cannot be decoded, processed or written goes to the error output, with its reason.")
+    elif stream.input.tells_sender():
+        said.append("A row that cannot be decoded, processed or written is refused to its sender, with the reason.")
+    else:
+        said.append("A row that cannot be decoded, processed or written stops the stream: nothing is dropped.")
+    if has_groups(stream):
+        said.append("Rows are held and grouped on their way; what is held is read again after a crash.")
+    return said
+
+
+def has_groups(stream: Stream) -> bool:
+    """Tell whether a stream holds rows back, or groups them, on their way."""
+    return stream.buffer is not None or any(regroups(one) is not None for one in stream.pipeline.processors)
+
+
+def configuration(stream: Stream) -> dict[str, Any]:
+    """Return the options of a stream, without secrets."""
+    dumped = json.loads(json.dumps(stream.model_dump(mode="json", exclude_unset=True, fallback=str), default=str))
+    found: dict[str, Any] = redact(dumped)
+    return found
+
+
+def redact(value: Any) -> Any:
+    """Return a value of JSON without what is secret in it: by the name of an option, or in a URL."""
+    if isinstance(value, dict):
+        return {name: REDACTED if _is_secret(name, item) else redact(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [redact(item) for item in value]
+    if isinstance(value, str):
+        return _URL.sub(lambda url: redact_url(url[0]), value)[:MAX_POSITION_SIZE]
+    return value
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return bool(_SECRET_NAME.search(name)) and isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _state(supervised: SupervisedStream) -> dict[str, Any]:
+    status, metrics, stream = supervised.status(), supervised.metrics, supervised.stream
+    return {
+        "id": stream.id,
+        "application": stream.source.application,
+        "state": status.state,
+        "is_well": status.is_well,
+        "trouble": status.trouble,
+        "note": status.note,
+        "rows_in": status.rows_in,
+        "rows_out": status.rows_out,
+        "rows_refused": status.rows_refused,
+        "restarts": status.restarts,
+        "rates": StreamRates(*metrics.rates()),
+        "lag": metrics.left,
+        "in_flight": metrics.unsettled,
+        "max_in_flight": stream.max_in_flight,
+        "log_bytes": metrics.wal_size,
+    }
+
+
+def _positions(supervised: SupervisedStream) -> list[PartitionPosition]:
+    found = supervised.flow.positions() if supervised.flow is not None else {}
+    start = f"{supervised.stream.id}{supervised.stream.identity}"
+    return [
+        PartitionPosition(
+            partition=key.removeprefix(start).removeprefix("/"),
+            read=_shorten(one.position),
+            settled=_shorten(one.committed),
+            durable=_shorten(one.durable),
+            rows=one.rows,
+        )
+        for key, one in found.items()
+    ]
+
+
+def _shorten(position: Any) -> Any:
+    """Return a position, or the beginning of its text where that is long."""
+    text = json.dumps(position, default=str)
+    return redact(json.loads(text)) if len(text) <= MAX_POSITION_SIZE else f"{text[:MAX_POSITION_SIZE]}..."
