@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from itertools import groupby
 from operator import attrgetter
@@ -92,8 +92,11 @@ def nights(
     if source is not None:
         segments = [segment for segment in segments if source == segment.source or source in split(segment.source)]
     measured, summed = _by_night(segments, zone)
-    every = {night: _added_up(night, of, zone) for night, of in summed.items()}
-    every |= {night: _measured(night, of, zone, priority) for night, of in measured.items()}
+    every = {night: _measured(night, of, zone, priority) for night, of in measured.items()}
+    for night, of in summed.items():
+        if _knows_more(of, measured.get(night, [])):
+            every[night] = _added_up(night, of, zone, priority)
+            every[night]["stages"] = _stages(measured[night], zone) if night in measured else []
     return [every[night] for night in sorted(every) if first <= night < after]
 
 
@@ -102,12 +105,13 @@ def shares_asleep(segments: Sequence[Segment], priority: Priority) -> list[float
     ordered = sorted(segments, key=attrgetter("start", "end"))
     measured, summed = _by_night(ordered, None)
     credited: dict[int, float] = {}
-    for of in measured.values():
+    fuller = {night for night, of in summed.items() if _knows_more(of, measured.get(night, []))}
+    for of in (of for night, of in measured.items() if night not in fuller):
         for segment, spans in _credit(of, priority):
             if segment.stage in ASLEEP and segment.minutes and segment.minutes > 0:
                 credited[id(segment)] = _minutes(spans) / segment.minutes
-    for night in summed.keys() - measured.keys():
-        for segment in _fullest(summed[night]):
+    for night in fuller:
+        for segment in _fullest(summed[night], priority):
             if segment.minutes is not None and 0 <= segment.minutes <= _MAX_MINUTES:
                 credited[id(segment)] = 1.0
     return [credited.get(id(segment), 0.0) for segment in segments]
@@ -159,42 +163,64 @@ def _collect(sleeps: Iterable[Night]) -> dict[date, list[Segment]]:
 
 
 def _measured(night: date, segments: list[Segment], zone: tzinfo | None, priority: Priority) -> dict[str, Any]:
+    stages, totals = _stages(segments, zone), _totals(segments, priority)
+    return _frame(night, segments, _zone(segments, zone)) | {"stages": stages, "totals": totals}
+
+
+def _stages(segments: list[Segment], zone: tzinfo | None) -> list[dict[str, Any]]:
     local = _zone(segments, zone)
-    return _frame(night, segments, local) | {
-        "stages": [
-            {
-                "stage": segment.stage,
-                "start": segment.start.astimezone(local),
-                "end": segment.end.astimezone(local),
-                "minutes": _minutes([(segment.start, segment.end)]),
-                "source": segment.source,
-            }
-            for segment in segments
-        ],
-        "totals": _totals(segments, priority),
-    }
+    return [
+        {
+            "stage": segment.stage,
+            "start": segment.start.astimezone(local),
+            "end": segment.end.astimezone(local),
+            "minutes": _minutes([(segment.start, segment.end)]),
+            "source": segment.source,
+        }
+        for segment in segments
+    ]
 
 
-def _added_up(night: date, segments: list[Segment], zone: tzinfo | None) -> dict[str, Any]:
+def _knows_more(summed: Sequence[Segment], measured: Sequence[Segment]) -> bool:
+    """Tell whether nights as the phone added them up know sources that no stage is of, and all that stages are of."""
+    if not measured:
+        return True
+    known = frozenset().union(*(split(segment.source) for segment in measured))
+    return any(known < split(segment.source) for segment in summed if _possible(segment.minutes))
+
+
+def _added_up(night: date, segments: list[Segment], zone: tzinfo | None, priority: Priority) -> dict[str, Any]:
     """Return a night of which only the sums are known; what is longer than a day is left out."""
     totals = dict.fromkeys((*TOTALS, "asleep"), 0.0)
-    for segment in _fullest(segments):
+    for segment in _fullest(segments, priority):
         fields: dict[str, Any] = msgspec.json.decode(segment.fields) if segment.fields else {}
         parts = {name: _possible(fields.get(name)) for name in TOTALS}
         asleep = _possible(segment.minutes) or _possible(fields.get("asleep"))
         parts["asleep"] = asleep or sum(parts[name] for name in (*STAGED, "unspecified"))
         totals = {name: totals[name] + parts[name] for name in totals}
-    return _frame(night, segments, _zone(segments, zone)) | {"stages": [], "totals": totals}
+    return _frame(night, segments, _zone(segments, zone)) | {"totals": totals}
 
 
-def _fullest(segments: Sequence[Segment]) -> list[Segment]:
-    """Return of the nights that overlap the one with most sources and most sleep, and each that is apart."""
+def _fullest(segments: Sequence[Segment], priority: Priority) -> list[Segment]:
+    """Return of the nights that overlap the one that is believed, and each that is apart."""
     kept: list[Segment] = []
-    fullness: Callable[[Segment], Any] = lambda s: (_possible(s.minutes), len(split(s.source)))  # noqa: E731
-    for segment in sorted(segments, key=fullness, reverse=True):
-        if all(segment.start > other.end or segment.end < other.start for other in kept):
+    believed = [segment for segment in segments if not any(_outdoes(other, segment) for other in segments)]
+    for segment in sorted(believed, key=lambda s: (_chosen(s.source, priority), -_possible(s.minutes))):
+        if not any(_overlap(segment, other) for other in kept):
             kept.append(segment)
     return kept
+
+
+def _outdoes(one: Segment, other: Segment) -> bool:
+    """Tell whether a night as it was added up knows more sources of the same night, or was received later."""
+    if not _overlap(one, other) or not _possible(one.minutes):
+        return False
+    more, fewer = split(one.source), split(other.source)
+    return fewer < more or (fewer == more and (one.received, one.minutes) > (other.received, other.minutes or 0))
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return one.start <= other.end and other.start <= one.end
 
 
 def _frame(night: date, segments: list[Segment], zone: tzinfo) -> dict[str, Any]:

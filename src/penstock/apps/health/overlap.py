@@ -32,6 +32,7 @@ _PARTS, _DENSE = 24, 6
 _NOISE = 1e-9
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
+_Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Points(NamedTuple):
@@ -78,13 +79,10 @@ def count_shares(points: Points, sources: Sequence[str], priority: Priority, *, 
     names = [split(source) for source in sources]
     shares = np.ones(len(points.start))
     shares[_repeated(points, names, priority)] = 0.0
-    counting = np.flatnonzero(shares > 0)
-    own = points.take(counting)
-    masks = _masks(names)[own.source]
     if adds_up:
-        shares[counting] = _add_up(own, masks, names, priority)
-    else:
-        _choose_for_mean(own, shares, counting)
+        return _add_up(points, shares > 0, _masks(names)[points.source], names, priority)
+    counting = np.flatnonzero(shares > 0)
+    _choose_for_mean(points.take(counting), shares, counting)
     return shares
 
 
@@ -130,12 +128,17 @@ def _losers(points: Points, group: list[int], names: Sequence[frozenset[str]], p
     return [row for row in group if (points.source[row], points.start[row]) != same]
 
 
-def _add_up(points: Points, masks: _Ints, names: Sequence[frozenset[str]], priority: Priority) -> _Floats:
+def _add_up(
+    points: Points, counting: _Bools, masks: _Ints, names: Sequence[frozenset[str]], priority: Priority
+) -> _Floats:
+    """Return the shares of amounts; those of ``points`` that are not ``counting`` only tell which sources are known."""
     value = np.nan_to_num(points.value)
     pieces = _samples(points, names, priority)
     for period, rows in _levels(points):
-        buckets = _Buckets(points, value, masks, rows, period)
-        pieces = buckets.reconcile(pieces, points, value, masks)
+        counted = rows[counting[rows]]
+        pieces = _Buckets(points, value, masks, counted, period).reconcile(pieces, points, value, masks)
+        others = rows[~counting[rows]]
+        pieces = pieces.plus(_Pieces(others, points.start[others], points.end[others], np.zeros(len(others))))
     shares: _Floats = np.bincount(pieces.owner, pieces.share, minlength=len(points.start)).astype(np.float64)
     return shares
 
@@ -148,7 +151,7 @@ def _levels(points: Points) -> Iterator[tuple[int, _Ints]]:
 
 
 def _samples(points: Points, names: Sequence[frozenset[str]], priority: Priority) -> _Pieces:
-    """Return what counts of samples: of each the time that no source of a higher priority covers."""
+    """Return the pieces of samples; those which a source of a higher priority covers have no share."""
     samples = np.flatnonzero(points.period == 0)
     present = np.unique(points.source[samples]).tolist()
     whole = _Pieces(samples, points.start[samples], points.end[samples], np.ones(len(samples)))
@@ -162,10 +165,10 @@ def _samples(points: Points, names: Sequence[frozenset[str]], priority: Priority
         rows = points.source[samples] == code
         mine = whole.of(rows)
         lasting = mine.end > mine.start
-        found.append(_uncovered(mine.of(lasting), covered))
+        found.append(_cover(mine.of(lasting), covered))
         moments = mine.of(~lasting)
         free = ~np.isin(moments.start, instants) & ~_is_within(moments.start, covered)
-        found.append(moments.of(free))
+        found.append(moments._replace(share=np.where(free, moments.share, 0.0)))
         instants = np.union1d(instants, moments.start)
         spans = np.stack([mine.start[lasting], mine.end[lasting]], axis=1)
         covered = _union(np.concatenate([covered, spans]))
@@ -182,19 +185,19 @@ def _union(spans: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dty
     return np.stack([spans[first, 0], reach[np.append(first[1:] - 1, len(spans) - 1)]], axis=1)
 
 
-def _is_within(moments: _Ints, covered: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _is_within(moments: _Ints, covered: np.ndarray[Any, np.dtype[np.int64]]) -> _Bools:
     if not len(covered):
         return np.zeros(len(moments), np.bool_)
     place = np.searchsorted(covered[:, 0], moments, "right") - 1
-    within: np.ndarray[Any, np.dtype[np.bool_]] = (place >= 0) & (moments < covered[np.maximum(place, 0), 1])
+    within: _Bools = (place >= 0) & (moments < covered[np.maximum(place, 0), 1])
     return within
 
 
-def _uncovered(pieces: _Pieces, covered: np.ndarray[Any, np.dtype[np.int64]]) -> _Pieces:
+def _cover(pieces: _Pieces, covered: np.ndarray[Any, np.dtype[np.int64]]) -> _Pieces:
     if not len(covered) or not len(pieces.owner):
         return pieces
     parts = _split(pieces, np.unique(covered))
-    return parts.of(~_is_within(parts.start, covered))
+    return parts._replace(share=np.where(_is_within(parts.start, covered), 0.0, parts.share))
 
 
 def _split(pieces: _Pieces, edges: _Ints) -> _Pieces:
@@ -229,22 +232,30 @@ class _Buckets:
         self.offset = points.offset[rows][first]
         self.date = local_dates(points.take(rows[first]))
         self.kept = np.ones(len(first))
-        """The share of the time of each that no neighbour takes."""
-        self._part_neighbours()
-        open = (self.received > self.start) & (self.received < self.end)
-        self.end = np.where(open, self.received, self.end)
-
-    def _part_neighbours(self) -> None:
-        """Where two overlap, let the one that was received later have the time; days may be of 23 or 25 hours."""
-        over = self.end[:-1] - self.start[1:]
-        if self._days:
+        """The share of the value of each that no neighbour takes."""
+        self._parted: _Bools = np.zeros(len(first), np.bool_)
+        if self._days:  # A day may be of 23 or 25 hours.
+            over = self.end[:-1] - self.start[1:]
             near = np.flatnonzero((over != 0) & (np.abs(over) <= _DST))
             self.end[near] = self.start[near + 1]
-            over = self.end[:-1] - self.start[1:]
+        self.open = (self.received > self.start) & (self.received < self.end)
+        """Which were received before they ended, and say nothing about the time after."""
+        self.end = np.where(self.open, self.received, self.end)
+        self._whole = self.start.copy(), self.end.copy()
+        self._part_neighbours()
+
+    def _part_neighbours(self) -> None:
+        """Where two overlap, let the one that was received later have the time.
+
+        The value goes with the time, but not that of days: what is near midnight is little of it.
+        """
+        over = self.end[:-1] - self.start[1:]
         for place in np.flatnonzero(over > 0).tolist():
             length = float(self.end[place] - self.start[place])
             loser = place if self.received[place] <= self.received[place + 1] else place + 1
-            self.kept[loser] = max(0.0, self.kept[loser] - float(over[place]) / max(length, 1.0))
+            self._parted[loser] = True
+            if not self._days:
+                self.kept[loser] = max(0.0, self.kept[loser] - float(over[place]) / max(length, 1.0))
             if loser == place:
                 self.end[place] = self.start[place + 1]
             else:
@@ -252,18 +263,23 @@ class _Buckets:
 
     def reconcile(self, pieces: _Pieces, points: Points, value: _Floats, masks: _Ints) -> _Pieces:
         """Return the pieces of shorter points, and those of these buckets, so that their sums agree."""
-        edges = np.unique(self.start if self._days else np.concatenate([self.start, self.end]))
+        edges = np.unique(self.start if self._days else np.concatenate([self.start, self.end[~self.open]]))
         pieces = _split(pieces, edges)
         within = self._places(pieces, points)
         inside = np.flatnonzero(within >= 0)
         place = within[inside]
         amount = pieces.share[inside] * value[pieces.owner[inside]]
         size = len(self.start)
-        total, number = np.bincount(place, amount, minlength=size), np.bincount(place, minlength=size)
+        number = np.bincount(place, minlength=size)
+        total = self._within_whole(np.bincount(place, amount, minlength=size).astype(np.float64), pieces, value)
         known: _Ints = np.zeros(size, np.int64)
         np.bitwise_or.at(known, place, masks[pieces.owner[inside]])
-        wanted = self.value * self.kept
+        wanted = self.value
         rest = wanted - total
+        # How much of what goes on after a bucket was received is before that, nobody knows: as much as makes it right.
+        going_on = self.open[place] & (pieces.end[inside] > self.end[place])
+        before = np.bincount(place[going_on], amount[going_on], minlength=size)
+        rest = np.where(rest < 0, np.minimum(rest + before, 0.0), rest)
         rest[np.abs(rest) <= _NOISE * np.maximum(np.abs(wanted), np.abs(total))] = 0.0
         knows_all, knows_less = known & ~self.mask == 0, (known & self.mask == self.mask) & (known != self.mask)
         scale = np.ones(size)
@@ -271,9 +287,18 @@ class _Buckets:
         scale[too_much] = wanted[too_much] / total[too_much]
         pieces.share[inside] *= scale[place]
         rest[knows_less & (number > 0) & (total * 2 >= wanted)] = 0.0
-        left = np.where(number == 0, self.kept, np.maximum(rest, 0.0) / np.where(self.value == 0, 1.0, self.value))
+        left = self.kept * np.where(number == 0, 1.0, np.maximum(rest, 0.0) / np.where(wanted == 0, 1.0, wanted))
         owners = _Pieces(self._rows, self.start[self._which], self.end[self._which], left[self._which])
         return pieces.plus(owners)
+
+    def _within_whole(self, total: _Floats, pieces: _Pieces, value: _Floats) -> _Floats:
+        """Return what there is in each bucket; in those that a neighbour takes time of, in all of their time."""
+        if not self._parted.any():
+            return total
+        order = np.argsort(pieces.start, kind="stable")
+        sums = np.append(0.0, np.cumsum((pieces.share * value[pieces.owner])[order]))
+        first, after = (sums[np.searchsorted(pieces.start[order], edge, "left")] for edge in self._whole)
+        return np.where(self._parted, after - first, total)
 
     def _places(self, pieces: _Pieces, points: Points) -> _Ints:
         """Return in which bucket each piece is, -1 if in none."""
@@ -291,11 +316,11 @@ class _Buckets:
         open = (self.received[same] > self.start[same]) & (self.received[same] <= pieces.start)
         return np.where(self._is_turned(offset, same) & (self.date[same] == date) & ~open, same, place)
 
-    def _is_turned(self, offset: _Ints, place: _Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _is_turned(self, offset: _Ints, place: _Ints) -> _Bools:
         """Tell whether an offset is that of a bucket after, or before, the clock was changed."""
         turned = np.abs(offset - self.offset[place])
         known = (offset != UNKNOWN) & (self.offset[place] != UNKNOWN)
-        is_turned: np.ndarray[Any, np.dtype[np.bool_]] = known & (turned > 0) & (turned <= _DST)
+        is_turned: _Bools = known & (turned > 0) & (turned <= _DST)
         return is_turned
 
 
