@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 from .errors import ConfigError
 
+_DISTRIBUTIONS = {"google": "protobuf", "grpc-tools": "grpcio-tools"}
+"""Packages that are imported by another name than they are installed by."""
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+).*;.*\bextra == ['\"](?P<extra>[\w.-]+)['\"]")
 
 
@@ -32,6 +34,7 @@ def require(package: str, needed_by: str) -> None:
 def extra_of(package: str, distribution: str = "penstock") -> str | None:
     """Return the smallest extra of ``distribution`` that brings an importable package; None if no extra does."""
     wanted = _normalize(package)
+    wanted = _DISTRIBUTIONS.get(wanted, wanted)
     try:
         found = [match for line in requires(distribution) or () if (match := _REQUIREMENT.fullmatch(line))]
     except PackageNotFoundError:

@@ -19,6 +19,7 @@ PACKAGES = {
     "http": ["uvicorn", "httptools", "aiohttp"],
     "object-store": ["obstore"],
     "avro": ["fastavro"],
+    "protobuf": ["google", "grpc_tools"],
     "postgres": ["psycopg"],
     "duckdb": ["duckdb"],
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2", "redis"],

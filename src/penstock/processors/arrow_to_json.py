@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
 from pydantic import Field
 
 from ..component import Codec, Processor
 from ..delivery import Batch
-from ..errors import PermanentError
-from ..metadata import VALUE, without_metadata
+from ..metadata import VALUE
+from ._payloads import add_payloads, select_written
 
 
 class ArrowToJson(Processor, type="arrow_to_json"):
@@ -32,22 +31,9 @@ class ArrowToJson(Processor, type="arrow_to_json"):
 
     def process(self, batch: Batch) -> Sequence[Batch]:
         """Return the batch with the JSON of each row in ``value_field``."""
-        payloads = Codec.find("json")().encode(self._written(batch))
-        others = [name for name in batch.schema.names if name != self.value_field]
-        fields = [*(batch.schema.field(name) for name in others), pa.field(self.value_field, pa.binary())]
-        arrays = [*(batch.column(name) for name in others), payloads]
-        return [pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))]
+        rows = select_written(batch, self.value_field, self.fields_to_include, "JSON")
+        return [add_payloads(batch, self.value_field, Codec.find("json")().encode(rows))]
 
     def row_wise(self) -> bool:
         """Whether a batch may be halved to find a row that cannot be written: it may."""
         return True
-
-    def _written(self, batch: Batch) -> Batch:
-        if self.fields_to_include is None:
-            rows = without_metadata(batch)
-            return rows.select([name for name in rows.schema.names if name != self.value_field])
-        missing = [name for name in self.fields_to_include if name not in batch.schema.names]
-        if missing:
-            present = ", ".join(f"`{name}`" for name in batch.schema.names) or "no columns"
-            raise PermanentError(f"there is no column `{missing[0]}` to write as JSON: the batch has {present}")
-        return batch.select(self.fields_to_include)

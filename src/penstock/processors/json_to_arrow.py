@@ -13,9 +13,9 @@ from pydantic import Field
 from ..component import Codec, Process, Processor
 from ..context import Context
 from ..delivery import Batch, Decoder, Learning
-from ..errors import PermanentError
-from ..metadata import EXT, PREFIX, VALUE
+from ..metadata import EXT, VALUE
 from ..runtime.decoding import destinations
+from ._payloads import replace_payloads, take_payloads
 
 
 class JsonToArrow(Processor, type="json_to_arrow"):
@@ -67,35 +67,14 @@ class JsonToArrow(Processor, type="json_to_arrow"):
         return frozenset(name.lower() for name in self.fields_to_include)
 
     def _decoded(self, batch: Batch, decoder: Decoder) -> Batch:
-        payloads = self._payloads(batch)
+        payloads = take_payloads(batch, self.value_field, "JSON")
         rows = decoder(payloads)
         each = _rows_each(payloads, rows.num_rows, decoder)
         if each is not None:
             batch = batch.take(pa.array(np.repeat(np.arange(len(each)), each)))
-        return self._merged(batch, rows)
-
-    def _payloads(self, batch: Batch) -> pa.BinaryArray:
-        if self.value_field not in batch.schema.names:
-            present = ", ".join(f"`{name}`" for name in batch.schema.names) or "no columns"
-            raise PermanentError(f"there is no column `{self.value_field}` to read as JSON: the batch has {present}")
-        column = batch.column(self.value_field)
-        try:
-            payloads = column.cast(pa.binary())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            kind = column.type
-            raise PermanentError(f"column `{self.value_field}` is {kind}: expected Binary or text") from error
-        if payloads.null_count:
-            raise PermanentError(f"column `{self.value_field}` is null in {payloads.null_count} rows: expected JSON")
-        return payloads
-
-    def _merged(self, batch: Batch, rows: Batch) -> Batch:
         if self.fields_to_include is not None:
             rows = _select(rows, self.fields_to_include)
-        rows = rows.select([name for name in rows.schema.names if not _is_metadata(name, batch)])
-        kept = [name for name in batch.schema.names if name != self.value_field and name not in rows.schema.names]
-        fields = [*rows.schema, *(batch.schema.field(name) for name in kept)]
-        arrays = [*rows.columns, *(batch.column(name) for name in kept)]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else rows
+        return replace_payloads(batch, self.value_field, rows)
 
 
 def _select(rows: Batch, names: Sequence[str]) -> Batch:
@@ -103,10 +82,6 @@ def _select(rows: Batch, names: Sequence[str]) -> Batch:
     present = rows.schema.names
     arrays = [rows.column(name) if name in present else pa.nulls(rows.num_rows) for name in names]
     return pa.RecordBatch.from_arrays(arrays, names=list(names))
-
-
-def _is_metadata(name: str, batch: Batch) -> bool:
-    return name.startswith(PREFIX) and name in batch.schema.names
 
 
 def _rows_each(payloads: pa.BinaryArray, rows: int, decoder: Decoder) -> list[int] | None:

@@ -112,7 +112,7 @@ def _operation(
     return options | {"status_code": status, "request_max_body_size": MAX_BODY_BYTES}
 
 
-def _shown(key: Key) -> dict[str, Any]:
+def _describe(key: Key) -> dict[str, Any]:
     return key.describe()
 
 
@@ -123,7 +123,7 @@ def _made(made: Made) -> dict[str, Any]:
 @get(f"{ROOT}/keys", **_operation(list[KeyShown], "The keys, the newest first: all for an operator, else one's own."))
 async def list_keys(request: Asked) -> Response[Any]:
     """List keys, those that do not work any more too."""
-    return answer([_shown(key) for key in await platform(request).administration.list_keys(authority(request).user)])
+    return answer([_describe(key) for key in await platform(request).administration.list_keys(authority(request).user)])
 
 
 @post(f"{ROOT}/keys", **_operation(KeyMade, "The key, shown this once.", status=201))
@@ -154,7 +154,7 @@ async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = 
 @delete(f"{ROOT}/keys/{{key:str}}", **_operation(KeyShown, "The key, which works no more."))
 async def revoke_key(request: Asked, key: Id) -> Response[Any]:
     """Revoke a key: the next request with it is refused, and sessions that it began have ended."""
-    return answer(_shown(await platform(request).administration.revoke_key(request.user, authority(request), key)))
+    return answer(_describe(await platform(request).administration.revoke_key(request.user, authority(request), key)))
 
 
 @get(f"{ROOT}/users", **_operation(list[UserShown], "The users, by name.", scope=OPERATOR.name))

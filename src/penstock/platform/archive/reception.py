@@ -44,7 +44,7 @@ class Reception(Generic[R]):
         """How many bytes have come."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises TransientError if there is no room for them."""
+        """Take the next bytes. Raises TransientError if the disk is full."""
         self._waiting.append(chunk)
         self._held += len(chunk)
         self.bytes += len(chunk)
