@@ -9,13 +9,19 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from penstock.errors import ConfigError
+from penstock.inputs.file import local
+from penstock.inputs.file.place import GONE
 from penstock.inputs.file.rotation import RotatedNames, is_newer
 
 from .files import Reading, followed
@@ -111,12 +117,6 @@ def once(log: Path) -> None:
     log.write_text(rows(200, 300))
 
 
-def under_another_name(log: Path) -> None:
-    append(log, rows(100, 200))
-    log.rename(log.with_name("kept by hand"))
-    log.write_text(rows(200, 300))
-
-
 ROTATIONS = [
     twice,
     four_times,
@@ -127,7 +127,6 @@ ROTATIONS = [
     copied_and_truncated,
     copied_and_packed,
     once,
-    under_another_name,
 ]
 ALL = Counter(rows(0, 300).encode().splitlines())
 
@@ -189,6 +188,12 @@ def to_another_folder(log: Path) -> None:
     log.write_text(rows(200, 300))
 
 
+def under_another_name(log: Path) -> None:
+    append(log, rows(100, 200))
+    log.rename(log.with_name("kept by hand"))
+    log.write_text(rows(200, 300))
+
+
 def deleted(log: Path) -> None:
     append(log, rows(100, 200))
     log.unlink()
@@ -212,6 +217,63 @@ async def test_what_cannot_be_found_is_told(
     assert "rows may be missing" in caplog.text
 
 
+@pytest.mark.parametrize("rotate", [to_another_folder, under_another_name, deleted])
+async def test_a_file_that_is_replaced_while_it_is_read_is_read_to_its_end_and_told(
+    folder: Path, rotate: Callable[[Path], None]
+) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+        rotate(log)
+        await follower.when(lambda: len(follower.rows) == 300)
+    (gap,) = gaps
+    assert "what came after it may not have been read" in gap
+
+
+async def test_what_a_renamed_file_and_its_successors_held_is_read_after_a_start(folder: Path) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+    under_another_name(log)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(100, 300).encode().splitlines())
+    assert len(gaps) == 1
+
+
+async def test_a_truncation_without_a_copy_is_told(folder: Path) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log), **FAST}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await follower.until(rows(0, 100).encode().splitlines())
+        log.write_text("new\n")
+        await follower.when(lambda: follower.rows[-1] == b"new")
+    (gap,) = gaps
+    assert f"{log} was truncated or replaced" in gap
+
+
+async def test_a_gap_is_not_told_again(folder: Path) -> None:
+    log, gaps = folder / "app.log", list[str]()
+    log.write_text(rows(0, 100))
+    reading = Reading({"path": str(log)}, folder.parent)
+    await reading.all(note_gap=gaps.append)
+    log.unlink()
+    waiting = Reading({"path": str(log), **FAST}, folder.parent, reading.store)
+    async with followed(waiting, note_gap=gaps.append):
+        await asyncio.to_thread(until, lambda: GONE in str(reading.store.positions))
+    Path(f"{log}.1").write_text(rows(100, 110))
+    log.write_text(rows(110, 120))
+    assert len(gaps) == 1
+    assert await reading.all(note_gap=gaps.append) == rows(100, 120).encode().splitlines()
+    told = len(gaps)
+    assert await reading.all(note_gap=gaps.append) == []
+    assert len(gaps) == told
+
+
 @pytest.mark.parametrize("interval", ["20ms", "200ms"])
 async def test_a_path_that_is_rotated_again_and_again_is_read_once(folder: Path, interval: str) -> None:
     log = folder / "app.log"
@@ -231,6 +293,71 @@ async def test_a_path_that_is_rotated_again_and_again_is_read_once(folder: Path,
         append(log, "end\n")
         await follower.when(lambda: len(set(follower.rows)) > 1000)
     assert Counter(follower.rows) == Counter([*rows(0, 1000).encode().splitlines(), b"end"])
+
+
+@pytest.mark.parametrize("most", [2, 40, 10_000])
+async def test_rotations_faster_than_looks_are_read_once_or_told(folder: Path, most: int) -> None:
+    log, gaps, written = folder / "app.log", list[str](), 0
+    log.touch()
+
+    def write() -> None:
+        nonlocal written
+        for number in range(200):
+            append(log, rows(5 * number, 5 * number + 5))
+            written += 5
+            shift(log, most=min(number, most))
+            log.rename(f"{log}.1")
+            log.touch()
+
+    reading = Reading({"path": str(log), "follow": True, "poll_interval": "300ms"}, folder.parent)
+    async with followed(reading, note_gap=gaps.append) as follower:
+        await asyncio.to_thread(write)
+        append(log, "end\n")
+        await follower.when(lambda: b"end" in follower.rows)
+        if most > written:
+            await follower.when(lambda: len(follower.rows) > written)
+    found = Counter(follower.rows)
+    assert max(found.values()) == 1
+    if most > written:
+        assert gaps == []
+        assert found.total() == written + 1
+    assert gaps or found.total() == written + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(2, 12), st.lists(st.integers(0, 20), min_size=1, max_size=30))
+def test_files_renamed_during_a_look_are_read_once_or_told(
+    tmp_path_factory: pytest.TempPathFactory, rounds: int, most: int, pace: list[int]
+) -> None:
+    log, gaps = tmp_path_factory.mktemp("races") / "app.log", list[str]()
+    reading = Reading({"path": str(log), "chunk_size": 64}, log.parent.parent)
+    append(log, "first\n")
+    found = Counter(asyncio.run(reading.all()))
+
+    def rotate() -> Iterator[None]:
+        for number in range(rounds):
+            append(log, f"line {number}\n")
+            for old in range(most, 0, -1):
+                if os.path.exists(f"{log}.{old}"):
+                    os.rename(f"{log}.{old}", f"{log}.{old + 1}") if old < most else os.unlink(f"{log}.{old}")
+                    yield
+            log.rename(f"{log}.1")
+            yield
+            append(log, f"more {number}\n")
+            yield
+
+    renames, stat, paces = rotate(), local._stat, cycle(pace)
+
+    def stat_while_renamed(path: str) -> os.stat_result | None:
+        list(islice(renames, next(paces)))
+        return stat(path)
+
+    with patch.object(local, "_stat", stat_while_renamed), suppress(ConfigError):  # nothing may be there for a moment
+        found.update(asyncio.run(reading.all(note_gap=gaps.append)))
+    list(renames)
+    found.update(asyncio.run(reading.all(note_gap=gaps.append)))
+    assert max(found.values()) == 1
+    assert gaps or found.total() == 2 * rounds + 1
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -316,6 +443,7 @@ class Model:
         self._halves, self._again = Counter[bytes](), set[bytes]()
         self._open: bytes | None = None
         self._number, self._is_looked_at, self._is_read = 0, False, False
+        self._told, self._lost, self._is_unread_copied = 0, Counter[bytes](), False
 
     def append(self) -> None:
         if self._open is not None:  # it may have been delivered as it was
@@ -339,8 +467,11 @@ class Model:
         return line.encode()
 
     def read(self) -> None:
-        self._is_looked_at, self._is_read = True, bool(self.log.stat().st_size)
+        self._is_looked_at, self._is_unread_copied, self._is_read = True, False, bool(self.log.stat().st_size)
         self.found.update(asyncio.run(self.reading.all(note_gap=self.gaps.append)))
+        lost = self.lost - self._lost
+        assert not lost or len(self.gaps) > self._told, f"no gap is told of {sorted(lost)}"
+        self._lost, self._told = self.lost, len(self.gaps)
 
     def stop(self) -> None:
         """Stop before anything is acked."""
@@ -362,6 +493,25 @@ class Model:
         self.rotate()
         Path(f"{self.log}.1").unlink()
 
+    def delete_oldest(self) -> None:
+        """Delete a file that was rotated; of a copy of a file of which nothing was read, nothing would tell."""
+        for number in range(31 if not self._is_unread_copied else 0, 0, -1):
+            for packed in ("", ".gz"):
+                if os.path.exists(f"{self.log}.{number}{packed}"):
+                    os.unlink(f"{self.log}.{number}{packed}")
+                    return
+
+    def move(self) -> None:
+        self.rotate()
+        os.rename(f"{self.log}.1", self.log.parent / f"moved {self._number}")
+
+    def truncate(self) -> None:
+        """Truncate without a copy; of a file of which nothing was read, nothing tells."""
+        if not self._is_read:
+            return
+        os.truncate(self.log, 0)
+        self._open, self._is_read = None, False
+
     def pack(self) -> None:
         self.rotate()
         pack(Path(f"{self.log}.1"), Path(f"{self.log}.1.gz"))
@@ -371,6 +521,7 @@ class Model:
         if not self._is_looked_at:
             self.rotate()
             return
+        self._is_unread_copied = not self._is_read
         self._truncate(Path(f"{self.log}.1"), lambda data: data)
 
     def pack_copy(self) -> None:
@@ -396,7 +547,8 @@ class Model:
         return +self.written - self.found
 
 
-STEPS = ["append", "append", "half", "read", "read", "stop", "kill", "rotate", "pack", "copy", "pack_copy", "delete"]
+STEPS = ["append", "append", "half", "read", "read", "stop", "kill", "rotate", "rotate", "pack", "copy", "pack_copy"]
+STEPS += ["delete", "delete_oldest", "move", "truncate"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -413,6 +565,11 @@ def test_each_line_comes_once_unless_a_gap_is_told(tmp_path_factory: pytest.Temp
         getattr(model, step)()
     assert not model.doubled, steps
     assert model.gaps or not model.lost, steps
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
 
 
 def shift(log: Path, most: int = 30) -> None:

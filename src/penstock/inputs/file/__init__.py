@@ -86,11 +86,13 @@ class File(Input, type="file"):
     to a rotated file later, too: files in the same folder named as ``app.log.1``, ``app.log-20260101`` or
     ``app-20260101.log``, packed or not, also if there were several rotations since the last look or while nothing
     ran. A copy (copy and truncate, or packed) is known by its contents and read on where its original was left.
-    What is moved to another folder, renamed otherwise and then made anew, or deleted while nothing ran, and a number
-    that is missing among the rotated files, is a gap: a warning in the log, on the health page and in the metric
-    ``penstock_gaps_total``. Nothing tells of a file that came and was deleted between two looks when its name had a
-    date instead of a number, of what was written between the last look and a truncation without a copy, nor that a
-    file is the copy of one of which nothing was read yet, if it is packed or its original was never looked at.
+    That holds while files are being renamed, too, and however fast. What cannot be known to have been read is a gap: a
+    warning in the log, on the health page and in the metric ``penstock_gaps_total``. There is one if the file that was
+    last seen at the path is not among those rotated away from it (it was deleted, moved to another folder or named
+    otherwise), if a number is missing among them, if a file was deleted before it was read to its end, and if the file
+    was truncated and no copy of it is found. Nothing tells of a file that came and was deleted between two looks when
+    its name had a date instead of a number, of a truncation of a file of which nothing was read yet, nor that a file
+    is the copy of one of which nothing was read yet, if it is packed or its original was never looked at.
     A pattern such as ``app.log*`` reads every file that it matches, copies included: let it match no copies.
 
     Hidden files and those whose names end as unfinished ones do (``.part``, ``.tmp``, ``~`` and the like) are left

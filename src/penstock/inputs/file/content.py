@@ -17,11 +17,7 @@ _WINDOW = 8 << 20
 
 
 class Rewritten(Exception):
-    """The file does not hold any more what was read of it: begin it anew."""
-
-
-class Replaced(Rewritten):
-    """The file was made after the one that was read, which had the same inode."""
+    """The file does not hold any more what was read of it, or is another one with its inode: begin it anew."""
 
 
 class Removed(Exception):

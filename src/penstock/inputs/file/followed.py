@@ -41,6 +41,11 @@ class Followed:
     is_retired: bool = False
 
     @property
+    def born(self) -> int:
+        """When the file was made, in nanoseconds since 1970; 0 where that is not known."""
+        return self.found.born or self.place.born
+
+    @property
     def is_done(self) -> bool:
         """Whether there is nothing to read until it changes."""
         version = self.found.version
@@ -53,6 +58,11 @@ class Readers:
     def __init__(self, open_reader: Callable[[Found, Place], FileReader]) -> None:
         self._open_reader = open_reader
         self._open: OrderedDict[str, Followed] = OrderedDict()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether opening one more file closes another."""
+        return len(self._open) >= MAX_OPEN
 
     def of(self, file: Followed) -> FileReader:
         """Return the reader of a file, opened if need be."""

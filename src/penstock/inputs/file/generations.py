@@ -6,17 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
+from .chain import newest_first
 from .content import Damaged, Removed, Rewritten, Unreadable
 from .followed import Followed
-from .listing import Changes, Found, Listing
-from .local import MAX_LOOKUPS, follows, newest_first
+from .listing import Found, Listing
 from .part import FileReader
-from .place import HEAD, Place
-from .rotation import number_of
+from .place import GONE, HEAD, Place
 
 
 class Generations:
-    """What is known of the rotations of files, above all of the one path that is followed."""
+    """What is known of the rotations of files, above all of the one path that is followed.
+
+    Of the files that were at the path one after the other, those from one on up to the newest are known: what is not
+    known and newer than any of them was missed.
+    """
 
     def __init__(
         self,
@@ -28,75 +31,112 @@ class Generations:
         self._listing, self._open_reader, self._report_gap = listing, open_reader, report_gap
         self.path = listing.path
         """The one path that is followed; None for a pattern or a folder."""
-        current = [(place.born, key) for key, place in saved.items() if place.path in ("", self.path)]
-        self._current = max(current) if current and self.path is not None else None
-        self._last = saved[self._current[1]] if self._current is not None else Place()
-        self._at_path: tuple[int, str] | None = None
+        at_path = [(place.path in ("", self.path), place.born, key) for key, place in saved.items()]
+        self._newest = max(at_path)[2] if at_path and self.path is not None else None
+        self._last = saved[self._newest] if self._newest is not None else Place()
+        self._older: set[tuple[str, int]] = set()
+        """What had been rotated before the path was first looked at."""
+        self._told = ""
+        """The newest file of which a gap was told."""
 
-    def is_current(self, key: str) -> bool:
-        """Whether a file was at the followed path when it was last listed, so that more may have been written to it."""
-        return self._current is not None and self._current[1] == key
+    def is_newest(self, key: str) -> bool:
+        """Whether a file is the last that was seen at the followed path, so that more may have been written to it."""
+        return self._newest == key
 
-    def unseen(self, changes: Changes, strangers: Sequence[Found], files: Mapping[str, Followed]) -> list[Found]:
-        """Return those of the unknown rotated files that were at the path since it was last listed, the oldest first.
+    def note_gone(self, place: Place, *, is_key_taken: bool = False) -> Place:
+        """Keep where the newest file was left, though it is gone: what came after it is not known yet."""
+        self._newest = GONE if is_key_taken else self._newest
+        self._last = place.finished(f"{GONE}:{place.modified}")
+        return self._last
 
-        If the file that was there is found again, they are those that were rotated after it.
-        """
-        before, self._at_path = self._current, self._now_at_path(changes)
-        if self._at_path is not None:
-            self._current = self._at_path
-        if before is None or self.path is None:
-            return []
-        known = files.get(before[1])
-        known = known if known is not None and _is_same(before, (known.found.born, before[1])) else None
-        strangers = [found for found in strangers if found.key not in files]
-        unseen = [found for found in strangers if known is not None and self._is_emptied_into(known, found)]
-        if not _is_same(before, self._at_path):
-            newest = self._newest_known(known, files)
-            last = known.place if known is not None else self._last
-            unseen += [
-                found
-                for found in strangers
-                if found not in unseen and (follows(found, newest) if newest is not None else _is_later(found, last))
-            ]
-            rotated = [known.found] if known is not None and known.found.slot else []
-            if since := newest_first(rotated + unseen)[-1:]:
-                self.report_deleted(since[0])
-        return newest_first(unseen)[::-1]
+    def note_copy(self, copy: Found) -> None:
+        """Note that the newest file goes on in a copy."""
+        self._newest = copy.key
 
-    def report_deleted(self, since: Found) -> None:
-        """Tell which numbers are missing among the files that were rotated away from the followed path after one."""
-        missing = self._missing(since)
-        for _ in range(MAX_LOOKUPS):
-            before, missing = missing, self._missing(since)
-            if missing == before:
-                break  # no file was being renamed
-        if missing:
+    def report_missed(self, reason: str) -> None:
+        """Tell that what was written to the newest file, and what came after it, may be missing."""
+        self._told = self._newest or ""
+        self._report_gap(reason)
+
+    def begin(self, strangers: Sequence[Found]) -> list[Found]:
+        """Note what is beside the path when it is first looked at; returns the file that is at the path."""
+        self._older = {(found.key, found.born) for found in strangers if found.slot}
+        at_path = [found for found in strangers if not found.slot]
+        self._newest = at_path[0].key if at_path else None
+        return at_path
+
+    def unseen(self, files: Mapping[str, Followed], strangers: Sequence[Found]) -> list[Found]:
+        """Return the files that were at the path since it was last looked at, the oldest first, and tell of gaps."""
+        newest = files.get(self._newest or "")
+        unseen, missing, end = self._walked(files, 0)
+        emptied = [found for found in strangers if newest is not None and self._is_emptied_into(newest, found)]
+        if not unseen:
+            return newest_first(emptied)[::-1]
+        last = newest.place if newest is not None else self._last
+        if end is None and (self._newest is not None or self._older):
+            unseen = [found for found in unseen if not found.slot or _is_later(found, last)]
+        is_open = newest is not None and newest.gone and newest.reader is not None
+        if end is not None and end == (self._newest or end):
+            self._report_missing(missing)
+        elif end is not None and is_open and len(missing) == 1:
+            pass  # it is the newest that is missing, which is read to its end all the same
+        elif (self._newest is not None or self._older) and unseen:
+            self._report_unknown(last, is_open)
+        self._newest = unseen[-1].key if unseen else self._newest
+        return [*newest_first([found for found in emptied if found not in unseen])[::-1], *unseen]
+
+    def unseen_copies(self, files: Mapping[str, Followed], copy: Found | None, last: Place) -> list[Found]:
+        """Return the copies of the newest file that were made since it was last read, and was copied to ``copy``."""
+        unseen, missing, end = self._walked(files, 1)
+        if end is None:
+            unseen = [found for found in unseen if _is_copied_later(found, last)]
+        if copy is not None and end == copy.key:
+            self._report_missing(missing)
+        else:
+            self._report_unknown(last, False)
+        return unseen
+
+    def _walked(self, files: Mapping[str, Followed], first: int) -> tuple[list[Found], list[str], str | None]:
+        """The files, the oldest first, and missing numbers that come before the first that is known; and its key."""
+        unseen, missing = dict[str, Found](), list[str]()
+        for found in self._listing.generations(first):
+            if isinstance(found, int):
+                missing.append(str(found))
+            elif found.key not in unseen and (known := self._known(found, files)) is not None:
+                return list(unseen.values())[::-1], missing, known
+            else:  # one that comes twice was renamed meanwhile, and what is newer came in between
+                unseen.pop(found.key, None)
+                unseen[found.key] = found
+        return list(unseen.values())[::-1], missing, None
+
+    def _known(self, found: Found, files: Mapping[str, Followed]) -> str | None:
+        """Return the key of the known file that this one is, or a copy of; None if it is not known."""
+        file = files.get(found.key)
+        if file is not None and not are_apart(file.born, found.born):
+            return found.key
+        is_last = found.key == self._newest and not are_apart(found.born, self._last.born)
+        if is_last or (found.key, found.born) in self._older:
+            return found.key
+        gone = {key: file.place for key, file in files.items() if file.gone}
+        if self._newest is not None and self._newest not in files:
+            gone[self._newest] = self._last
+        return next((key for key, place in gone.items() if place.behind and self._resumes(found, place)), None)
+
+    def _report_missing(self, numbers: Sequence[str]) -> None:
+        if numbers:
             self._report_gap(
-                f"of the files rotated away from {self.path} since it was last read, number {', '.join(missing)} is "
+                f"of the files rotated away from {self.path} since it was last read, number {', '.join(numbers)} is "
                 "missing: it was deleted before it was read"
             )
 
-    def _missing(self, since: Found) -> list[str]:
-        rotated = self._listing.rotated(self.path) if self.path is not None else []
-        numbers = {number_of(found.slot) for found in rotated}
-        last = next((number_of(found.slot) for found in rotated if found.key == since.key), None)
-        return [str(number) for number in range(1, last or 0) if number not in numbers]
-
-    def _now_at_path(self, changes: Changes) -> tuple[int, str] | None:
-        for found in changes.found:
-            if found.path == self.path:
-                return found.born, found.key
-        elsewhere = {*changes.gone, *(found.key for found in changes.found)}
-        return None if self._at_path is None or self._at_path[1] in elsewhere else self._at_path
-
-    def _newest_known(self, before: Followed | None, files: Mapping[str, Followed]) -> Found | None:
-        """The last rotated file of which we know: one that is followed, or a copy of the one that was at the path."""
-        known = [file.found for file in files.values() if file.found.slot and not file.gone]
-        if before is not None and before.gone and self.path is not None:
-            copy = self.copy_of(before.place, self.path)
-            known += [copy] if copy is not None else []
-        return newest_first(known)[0] if known else None
+    def _report_unknown(self, last: Place, is_open: bool) -> None:
+        if self._told and self._told == self._newest:
+            return
+        rest = "" if is_open else f"what was written behind byte {last.behind}, and "
+        self._report_gap(
+            f"{self.path} was truncated or replaced, and what was last seen there is not among the files rotated away "
+            f"from it: {rest}what came after it may not have been read"
+        )
 
     def copy_of(self, place: Place, path: str) -> Found | None:
         """Return the rotated file of ``path``, packed or not, that goes on where another was left.
@@ -105,26 +145,22 @@ class Generations:
         """
         if not place.behind or not path:
             return None
-        for found in self._listing.rotated(self.path or path):
-            if found.compression is None and found.size < place.behind:
-                continue
-            try:
-                with closing(self._open_reader(found, replace(place, born=0, version=""))) as reader:
-                    if reader.resumes():
-                        return found
-            except (Damaged, Removed, Rewritten, Unreadable):
-                continue
-        return None
+        return next((found for found in self._listing.rotated(self.path or path) if self._resumes(found, place)), None)
 
-    def after(self, copy: Found, files: Mapping[str, Followed]) -> list[Found]:
-        """Return the unknown files that were rotated away from the followed path after ``copy``, the oldest first."""
-        rotated = self._listing.rotated(self.path) if self.path is not None else []
-        return [found for found in rotated[::-1] if found.key not in files and follows(found, copy)]
+    def _resumes(self, found: Found, place: Place) -> bool:
+        """Whether a file goes on where another was left."""
+        if found.compression is None and found.size < place.behind:
+            return False
+        try:
+            with closing(self._open_reader(found, replace(place, born=0, version=""))) as reader:
+                return reader.resumes()
+        except (Damaged, Removed, Rewritten, Unreadable):
+            return False
 
     def _is_emptied_into(self, file: Followed, copy: Found) -> bool:
         """Whether a file of which nothing was read was copied and truncated since it was looked at."""
         seen = file.place.modified
-        if file.place.behind or copy.compression is not None or not 0 < seen < copy.born:
+        if not copy.slot or file.place.behind or copy.compression is not None or not 0 < seen < copy.born:
             return False
         try:
             with closing(self._listing.open(file.found)) as now, closing(self._listing.open(copy)) as before:
@@ -144,9 +180,9 @@ class Generations:
         ]
 
 
-def _is_same(one: tuple[int, str], other: tuple[int, str] | None) -> bool:
-    """Whether two files that were at a path are the same: by their inode and, where it is known, their birth."""
-    return other is not None and one[1] == other[1] and (one[0] == other[0] or not (one[0] and other[0]))
+def are_apart(born: int, other: int) -> bool:
+    """Whether two files of one inode were made at different times, where both are known."""
+    return bool(born and other) and born != other
 
 
 def _is_later(found: Found, last: Place) -> bool:
@@ -156,3 +192,8 @@ def _is_later(found: Found, last: Place) -> bool:
     if found.born and last.born:
         return found.born > last.born
     return bool(last.modified) and found.modified * 1e9 > last.modified
+
+
+def _is_copied_later(found: Found, last: Place) -> bool:
+    """Whether a copy that is not packed was made after its original was last read."""
+    return found.compression is None and 0 < last.modified < found.born

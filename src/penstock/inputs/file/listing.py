@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -89,6 +89,13 @@ class Listing(Protocol):
 
     def find_again(self, found: Found) -> Found | None:
         """Return a file as it is now; None if it cannot be found."""
+        ...
+
+    def generations(self, first: int = 0) -> Iterator[Found | int]:
+        """Yield the files that were at the one path, the newest first, and the numbers that are missing among them.
+
+        They begin with number ``first``; 0 is the path itself.
+        """
         ...
 
     def rotated(self, path: str) -> list[Found]:

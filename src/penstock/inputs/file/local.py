@@ -7,18 +7,16 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import cmp_to_key
 
 from ...errors import TransientError
 from .birth import birth_of
+from .chain import MAX_LOOKUPS, Chain
 from .content import Content, LocalContent, Removed, Unreadable, version_of
 from .folders import Folders, Name
 from .listing import Changes, Found, extensions_of, is_wanted
 from .pattern import Below, Level, Pattern, entries_of
-from .rotation import RotatedNames, is_newer
+from .rotation import RotatedNames, number_of
 
-MAX_LOOKUPS = 5
-"""How often a folder is looked through for a file that is renamed again and again."""
 MAX_CHECKED = 500
 """How many files are looked at in one poll, in turn, beside those that were written lately."""
 RECENT_TIME = 60.0
@@ -191,41 +189,59 @@ class LocalListing:
         other = self.moved([found.key], [found.path]).get(found.key)
         return other and replace(other, placeholders=found.placeholders, slot=found.slot, born=found.born)
 
+    def generations(self, first: int = 0) -> Iterator[Found | int]:
+        """Yield the files that were at the one path, the newest first, and the numbers that are missing among them."""
+        return self._chain(self._pattern.text).walk(first)
+
     def rotated(self, path: str) -> list[Found]:
         """Return the files beside ``path`` that have the name of one that was rotated, the newest first."""
-        names, device = RotatedNames(path), self._device()
-        for _ in range(MAX_LOOKUPS):
-            listed = _rotated(names)
-            found = [_looked_up(path, slot, device) for path, slot, _ in listed]
-            if None not in found and _rotated(names) == listed:
-                break  # nothing was renamed meanwhile
-        return newest_first([one for one in found if one is not None])
+        return self._chain(path).rotated()
+
+    def _chain(self, path: str) -> Chain:
+        device = self._device()
+        names = self._names if self._names is not None and self._names.path == path else RotatedNames(path)
+        return Chain(names, lambda path, slot: _looked_up(path, slot, device))
 
     def moved(self, keys: Collection[str], beside: Collection[str]) -> dict[str, Found]:
         """Return those of the files ``keys`` that were renamed within the folders of ``beside``."""
         device, folders = self._device(), {os.path.dirname(path) for path in (*beside, self._pattern.text)}
         inodes = {int(key.partition("@")[0]) for key in keys}
-        moved = {}
+        moved: dict[str, Found] = {}
         for folder in folders if inodes else ():
             try:
                 entries = entries_of(folder)
             except OSError:
                 continue  # what may not be listed holds nothing that could be read on
             for entry in entries:
-                if entry.inode() in inodes and entry.is_file() and (status := _stat(entry.path)) is not None:
-                    found = _local(entry.path, status, device, {})
-                    moved[found.key] = found
+                if entry.inode() in inodes and entry.is_file():
+                    found = self._looked_up(entry.path, device)
+                    moved |= {found.key: found} if found is not None else {}
         return {key: moved[key] for key in keys if key in moved}
+
+    def _looked_up(self, path: str, device: int | None) -> Found | None:
+        if self._names is not None:
+            return _looked_up(path, self._names.slot_of(os.path.basename(path)) or "", device)
+        return _local(path, status, device, {}) if (status := _stat(path)) is not None else None
 
     def open(self, found: Found) -> Content:
         """Open the file that was found, also when it was renamed since; raises Removed or Unreadable."""
         path = found.path
         for _ in range(MAX_LOOKUPS):
-            if (content := _open(path, found.key)) is not None:
+            if (content := _open(path, found) or self._open_rotated(found)) is not None:
                 return content
             if (moved := self.moved([found.key], [found.path]).get(found.key)) is not None:
                 path = moved.path
         raise Removed
+
+    def _open_rotated(self, found: Found) -> LocalContent | None:
+        """Open a file that is being given one number after the other."""
+        number = number_of(found.slot) if found.slot else 0
+        if self._names is None or number is None:
+            return None
+        for other in self.generations(number):
+            if isinstance(other, Found) and other.key == found.key and (content := _open(other.path, found)):
+                return content
+        return None
 
     def is_readable(self, found: Found) -> bool:
         """Whether we have the permission to read a file."""
@@ -239,34 +255,16 @@ class LocalListing:
         return f"no file matches {self._pattern.text!r} (looked for {place})"
 
 
-def _rotated(names: RotatedNames) -> list[tuple[str, str, int]]:
-    """The path, the slot and the inode of each rotated file."""
-    slots = [(entry, names.slot_of(entry.name)) for entry in entries_of(names.folder)]
-    return sorted((entry.path, slot, entry.inode()) for entry, slot in slots if slot and entry.is_file())
-
-
 def _looked_up(path: str, slot: str, device: int | None) -> Found | None:
-    status = _stat(path)
-    born = birth_of(path, status.st_ino) if status is not None else None
-    return _local(path, status, device, {}, slot, born) if status is not None and born is not None else None
+    """What is at a path; None if nothing is."""
+    while (status := _stat(path)) is not None:
+        if (born := birth_of(path, status.st_ino)) is not None:
+            return _local(path, status, device, {}, slot, born)
+    return None
 
 
-def newest_first(rotated: list[Found]) -> list[Found]:
-    """Sort rotated files, the newest first."""
-
-    def compare(one: Found, other: Found) -> int:
-        return -1 if follows(one, other) else 1
-
-    return sorted(rotated, key=cmp_to_key(compare))
-
-
-def follows(one: Found, other: Found) -> bool:
-    """Whether a rotated file was rotated after another."""
-    return is_newer(one.slot, one.modified, other.slot, other.modified)
-
-
-def _open(path: str, key: str) -> LocalContent | None:
-    """Open the file at a path if it is the one with this key."""
+def _open(path: str, found: Found) -> LocalContent | None:
+    """Open the file at a path if it is the one that was found."""
     try:
         content = LocalContent(path)
     except FileNotFoundError:
@@ -274,7 +272,8 @@ def _open(path: str, key: str) -> LocalContent | None:
     except OSError as error:
         raise Unreadable(f"{path} cannot be opened: {error.strerror}") from error
     inode, device = content.identity()
-    if key not in (str(inode), f"{inode}@{device}"):
+    is_found = found.key in (str(inode), f"{inode}@{device}")
+    if not is_found or (found.born and content.born() not in (0, found.born)):
         content.close()
         return None
     return content

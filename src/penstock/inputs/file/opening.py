@@ -10,7 +10,7 @@ from ...framing import Framing
 from .avro import Blocks
 from .compression import Decompressed
 from .containers import ContainerReader, RecordBatches, RowGroups
-from .content import Damaged, Replaced, Rewritten
+from .content import Damaged, Rewritten
 from .listing import Found, Listing
 from .part import FileReader
 from .payloads import PayloadReader
@@ -53,7 +53,7 @@ class Opening:
         try:
             born = content.born()
             if place.born and born and place.born != born:
-                raise Replaced
+                raise Rewritten
             place = replace(place, born=born, path=found.path)
             if format in _CONTAINERS:
                 kind = _CONTAINERS[format]

@@ -11,6 +11,9 @@ TAIL = 256
 HEAD = 4096
 """How many bytes at the start of a file are remembered by their hash."""
 
+GONE = "gone"
+"""What the version of a file begins with that was read to its end and is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -53,6 +56,11 @@ class Place:
     def is_start(self) -> bool:
         """Whether nothing of the file was taken, nor its end seen."""
         return not (self.behind or self.within or self.version)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file is known to be gone."""
+        return self.version.startswith(GONE)
 
     @property
     def modified(self) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 _SLOT = r"(?:\d[\d.:T_-]*|old)"
 _PACKED = r"(?:\.(?:gz|zst|bz2|xz))?"
+_MAX_NAMES = 4096
 _MAX_NUMBER = 4
 """How many digits a number has at most; what has more is a date."""
 
@@ -15,16 +18,46 @@ class RotatedNames:
     """The names ``app.log.1``, ``app.log-20260101.gz``, ``app-20260101.log`` and the like of one path."""
 
     def __init__(self, path: str) -> None:
-        self.folder, self.name = os.path.dirname(path), os.path.basename(path)
+        self.path, self.folder, self.name = path, os.path.dirname(path), os.path.basename(path)
         stem, extension = os.path.splitext(self.name)
         after = f"{re.escape(self.name)}[._-](?P<after>{_SLOT})"
         within = f"{re.escape(stem)}[._-](?P<within>{_SLOT}){re.escape(extension)}"
         self._expression = re.compile(f"(?:{after}|{within}){_PACKED}")
-
-    def slot_of(self, name: str) -> str | None:
+        self.slot_of = lru_cache(_MAX_NAMES)(self._slot_of)
         """Return what tells a rotated file from others; None for a name that is not that of one."""
+        self.numbering_of = lru_cache(_MAX_NAMES)(self._numbering_of)
+        """Return how the number of a rotated file stands in its name; None if it has a date."""
+
+    def _slot_of(self, name: str) -> str | None:
         found = self._expression.fullmatch(name)
         return None if found is None else found["after"] or found["within"]
+
+    def _numbering_of(self, name: str) -> Numbering | None:
+        found = self._expression.fullmatch(name)
+        if found is None:
+            return None
+        start, end = found.span("after" if found["after"] else "within")
+        slot = name[start:end]
+        if number_of(slot) is None:
+            return None
+        width = 0 if slot == "old" else len(slot) if slot.startswith("0") else 1
+        return Numbering(name[:start], name[end:], width)
+
+
+class Numbering(NamedTuple):
+    """How numbers stand in names."""
+
+    before: str
+    after: str
+    width: int
+    """How many digits a number has at least; 0 if there is only the name ``old``."""
+
+    def named(self, number: int) -> tuple[str, str] | None:
+        """Return the name with a number, and the slot."""
+        if not self.width and number != 1:
+            return None
+        slot = str(number).zfill(self.width) if self.width else "old"
+        return f"{self.before}{slot}{self.after}", slot
 
 
 def is_newer(slot: str, modified: float, than_slot: str, than_modified: float) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ...context import Context
-from ...errors import PermanentError
-from .content import Damaged, Removed, Replaced, Rewritten, Unreadable
+from ...errors import PermanentError, TransientError
+from .content import Damaged, Removed, Rewritten, Unreadable
 from .followed import Followed, Gone, News, Read, Readers, Seen, Step
-from .generations import Generations
+from .generations import Generations, are_apart
 from .listing import Found, Listing
 from .part import FileReader, Part, naming
 from .place import Place
@@ -55,6 +56,8 @@ class Scan:
         self._work: deque[Followed] = deque()
         self._readers = Readers(open_reader)
         self._news: list[News] = []
+        self._gone: str | None = None
+        """The newest file that was at the path, if that is gone."""
         self._polled = float("-inf")
         self.total = 0
         """The bytes of all files there were at first."""
@@ -79,9 +82,9 @@ class Scan:
         changes = self._listing.changes()
         first, now = self._polled == float("-inf"), time.monotonic()
         self._polled = now
-        strangers = []
+        strangers, is_new = [], first and not self._saved
         for found in changes.found:
-            if found.slot and found.key not in self._files and found.key not in self._saved:
+            if self._generations.path is not None and not self._is_known(found, now):
                 strangers.append(found)
             else:
                 self._note(found, now)
@@ -89,38 +92,58 @@ class Scan:
             self._files[key].gone, self._files[key].changed = True, now
             self._waiting[key] = self._files[key]
         self._look_for_gone(first, now)
-        for found in self._generations.unseen(changes, strangers, self._files):
-            self._follow_new(found, Place(), now)
+        if is_new:
+            self._follow_all(self._generations.begin(strangers), now)
+        elif strangers:
+            self._follow_all(self._generations.unseen(self._files, strangers), now)
         if first:
             self.total = sum(file.found.size for file in self._files.values())
         self._queue(now)
 
+    def _is_known(self, found: Found, now: float) -> bool:
+        """Whether a file was there before; one that had its inode is gone if it was made at another time."""
+        if (known := self._files.get(found.key)) is not None:
+            if not are_apart(known.born, found.born):
+                return True
+            self._vanish(found.key, known.place, known.found.path, now, is_key_taken=True)
+        elif (place := self._saved.get(found.key)) is not None:
+            if not are_apart(place.born, found.born):
+                return True
+            del self._saved[found.key]
+            self._vanish(found.key, place, found.path, now, is_key_taken=True)
+        return False
+
     def _note(self, found: Found, now: float) -> None:
-        known = self._files.get(found.key)
-        if known is not None and _are_apart(known.found.born, found.born):
-            self._vanish(found.key, known.place, known.found.path, now)
-            known = None
-        if known is None:
-            place = self._saved.pop(found.key, None)
-            if place is not None and _are_apart(place.born, found.born):
-                self._vanish(found.key, place, found.path, now)
-                place = None
-            self._follow_new(found, place or Place(), now)
-            return
-        if known.found.version != found.version:
-            known.changed = now
-        if known.found.path != found.path:
-            self._see(found, known.place)
-        known.found, known.gone, known.misses = found, False, 0
-        self._waiting[found.key] = known
+        if not self._is_known(found, now):
+            self._follow_new(found, Place(), now)
+        elif (known := self._files.get(found.key)) is None:
+            self._follow_new(found, self._saved.pop(found.key), now)
+        else:
+            if known.found.version != found.version:
+                known.changed = now
+            if known.found.path != found.path:
+                self._see(found, known.place)
+            known.found, known.gone, known.misses = found, False, 0
+            self._waiting[found.key] = known
+
+    def _follow_all(self, unseen: Sequence[Found], now: float) -> None:
+        """Follow files that were at the path, the oldest first, and hold them open: they may be deleted soon."""
+        for found in unseen:
+            file = self._follow_new(found, Place(), now)
+            if self._follow and file.grows and not self._readers.is_full:
+                with contextlib.suppress(PermanentError, TransientError, Removed, Rewritten):
+                    self._readers.of(file)
+        if unseen:
+            self._forget_older()
 
     def _follow_new(
         self, found: Found, place: Place, now: float, *, gone: bool = False, original: str | None = None
-    ) -> None:
+    ) -> Followed:
         age = max(0.0, time.time() - found.modified)
         file = Followed(found, place, self._grows(found), changed=now if gone else now - age, gone=gone)
         self._files[found.key] = self._waiting[found.key] = file
         self._see(found, place, original)
+        return file
 
     def _see(self, found: Found, place: Place, original: str | None = None) -> None:
         """Have a copy, or a file of a followed path, kept at once: also an empty one that is rotated is then missed."""
@@ -140,47 +163,69 @@ class Scan:
         moved = self._listing.moved({*gone, *unlisted}, paths)
         for key in gone.keys() & moved.keys():
             file, version = gone[key], gone[key].found.version
-            file.found = replace(moved[key], placeholders=file.found.placeholders, born=file.found.born)
+            if are_apart(file.born, moved[key].born):
+                continue  # another file was given its inode
+            file.found = replace(moved[key], placeholders=file.found.placeholders, born=file.born)
             file.changed = file.changed if file.found.version == version else now
         for key, place in unlisted.items():
-            if key not in moved:
-                self._vanish(key, place, place.path or self._generations.path or "", now)
+            if key not in moved or are_apart(place.born, moved[key].born):
+                path = place.path or self._generations.path or ""
+                self._vanish(key, place, path, now, is_key_taken=key in moved)
             else:
                 self._follow_new(moved[key], place, now, gone=True)
 
-    def _vanish(self, key: str, place: Place, path: str, now: float, *, is_read: bool | None = None) -> None:
+    def _vanish(
+        self, key: str, place: Place, path: str, now: float, *, is_read: bool | None = None, is_key_taken: bool = False
+    ) -> None:
         """Read a file that is gone on in a copy of it, where it was packed or copied; else tell what may be missing."""
-        was_current = self._generations.is_current(key)
-        is_missed = was_current and key not in self._files
+        was_newest = self._generations.is_newest(key)
         if (known := self._files.pop(key, None)) is not None:
             self._readers.close(known)
             known.is_retired = True
         self._waiting.pop(key, None)
-        is_copied = self._follow_copy(key, place, path, now, was_current)
-        self._news.append(Gone(key))
-        if is_copied:
+        copy = self._follow_copy(key, place, path, now)
+        if copy is not None and was_newest:
+            self._generations.note_copy(copy)
+        self._forget(known.found if known is not None else Found(key, path, 0, "", 0.0), place, is_key_taken)
+        if copy is not None or place.is_gone:
             return
-        if is_missed:
-            self._report_gap(
+        report = self._generations.report_missed if was_newest else self._report_gap
+        if was_newest and known is None:
+            report(
                 f"{path} was replaced while nothing read it, and where it is now is not known: "
                 f"what was written to it behind byte {place.behind} was not read"
             )
-        elif not (is_read if is_read is not None else place.version or place.is_start):
-            self._report_gap(f"{path or key} is gone, and was read only up to byte {place.behind}")
+        elif place.is_start and not is_read:
+            if known is None or known.found.size:
+                report(f"{path or key} is gone, and nothing of it was read")
+        elif not (is_read if is_read is not None else place.version):
+            report(f"{path or key} is gone, and was read only up to byte {place.behind}")
 
-    def _follow_copy(self, key: str, place: Place, path: str, now: float, was_current: bool) -> bool:
-        """Read on in a copy of a file whose contents are no longer where they were; returns whether there is one."""
+    def _forget(self, found: Found, place: Place, is_key_taken: bool = False) -> None:
+        """Keep the place of a file no longer, unless it is the newest that was at the path."""
+        if not self._generations.is_newest(found.key):
+            self._news.append(Gone(found.key))
+            return
+        place = self._generations.note_gone(place, is_key_taken=is_key_taken)
+        if is_key_taken:
+            self._news.append(Gone(found.key))
+        else:
+            self._gone = found.key
+            self._news.append(Read(Followed(found, place, False), Part(place)))
+
+    def _forget_older(self) -> None:
+        """Keep the place of a file that is gone no longer, now that a newer one is known."""
+        if self._gone is not None and not self._generations.is_newest(self._gone):
+            self._news.append(Gone(self._gone))
+            self._gone = None
+
+    def _follow_copy(self, key: str, place: Place, path: str, now: float) -> Found | None:
+        """Read on in a copy of a file whose contents are no longer where they were, if there is one."""
         copy = self._generations.copy_of(place, path)
-        if copy is None:
-            return False
-        if copy.key not in self._files:
+        if copy is not None and copy.key not in self._files:
             outside = self._generations.path is None
             self._follow_new(copy, replace(place, born=0, version=""), now, gone=outside, original=key)
-            for found in self._generations.after(copy, self._files):
-                self._follow_new(found, Place(), now)
-        if was_current:
-            self._generations.report_deleted(copy)
-        return True
+        return copy
 
     def _queue(self, now: float) -> None:
         """Queue the files in which there may be something to read: an old one before its successor."""
@@ -269,8 +314,8 @@ class Scan:
         except Removed:
             self._miss(file, now)
             return None
-        except Rewritten as rewritten:
-            return self._begin_anew(file, isinstance(rewritten, Replaced))
+        except Rewritten:
+            return self._begin_anew(file)
         except PermanentError as error:
             return self._damaged(file, error if isinstance(error, Damaged) else Damaged(str(error)), now)
         except Unreadable as unreadable:
@@ -293,7 +338,7 @@ class Scan:
             self._readers.close(file)
         return None
 
-    def _begin_anew(self, file: Followed, replaced: bool) -> Part | None:
+    def _begin_anew(self, file: Followed) -> Part | None:
         """Read a file from its start whose contents are others by now; those before are looked for in a copy."""
         self._readers.close(file)
         now, place, path = time.monotonic(), file.place, file.found.path
@@ -308,10 +353,13 @@ class Scan:
         if found.version != file.found.version:
             file.changed = now
         file.found, file.place, file.seen, file.seen_whole = found, Place(), "", False
-        if self._follow_copy(found.key, place, path, now, True):
-            self._queue(now)
-        elif not place.version or (replaced and self._generations.is_current(found.key)):
+        copy = self._follow_copy(found.key, place, path, now)
+        if self._generations.is_newest(found.key):
+            self._follow_all(self._generations.unseen_copies(self._files, copy, place), now)
+        elif copy is None and not place.version:
             self._report_gap(f"{path} was truncated or replaced, and had been read only up to byte {place.behind}")
+        if copy is not None:
+            self._queue(now)
         return _REQUEUED if not self._follow or file.grows else None
 
     def _miss(self, file: Followed, now: float) -> None:
@@ -323,6 +371,8 @@ class Scan:
 
     def _lost(self, file: Followed, now: float) -> None:
         is_read = file.seen == file.found.version or file.place.version == file.found.version
+        if file.grows and self._generations.is_newest(file.found.key):
+            is_read = False  # more may have been written to it before it was renamed and deleted
         self._vanish(file.found.key, file.place, file.found.path, now, is_read=is_read)
 
     def _damaged(self, file: Followed, damage: Damaged, now: float) -> Part | None:
@@ -342,16 +392,11 @@ class Scan:
         file.is_retired = True
         self._waiting.pop(file.found.key, None)
         self._files.pop(file.found.key, None)
-        self._news.append(Gone(file.found.key))
+        self._forget(file.found, file.place)
 
     def close(self) -> None:
         """Close all files."""
         self._readers.close_all()
-
-
-def _are_apart(born: int, other: int) -> bool:
-    """Whether two files of one inode were made at different times, where both are known."""
-    return bool(born and other) and born != other
 
 
 def _weight(part: Part) -> int:

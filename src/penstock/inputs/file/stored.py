@@ -61,6 +61,10 @@ class StoredListing:
         """Return an object as it is now; None if it is gone."""
         return next((other for other in self.find() if other.key == found.key), None)
 
+    def generations(self, first: int = 0) -> Iterator[Found | int]:
+        """Nothing: objects are not renamed."""
+        return iter(())
+
     def rotated(self, path: str) -> list[Found]:
         """Nothing: objects are not renamed."""
         return []
