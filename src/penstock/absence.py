@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .metadata import ABSENT, PREFIX
 
@@ -24,6 +26,9 @@ _TYPE = pa.dictionary(pa.int32(), pa.string())
 _FIELD = pa.field(ABSENT, _TYPE)
 _MAX_BITS = 32
 """How many columns one number tells of, beside the rows told apart before."""
+_BITS = 8
+"""How many names have their lists looked up at once."""
+_END = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,11 @@ class Shapes:
     absent: Sequence[Collection[str]]
     """The names of the columns that rows of each shape lack."""
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the columns that any row lacks."""
+        return frozenset().union(*self.absent)
+
     def lacking(self, name: str) -> Mask | None:
         """Return which rows lack the column; None if none does."""
         each = [name in names for names in self.absent]
@@ -43,36 +53,61 @@ class Shapes:
 
 def told_apart(masks: Mapping[str, Mask], rows: int) -> Shapes | None:
     """Return the shapes of rows of which each mask says whether they lack the column of its name."""
-    names = [name for name, mask in masks.items() if mask.any()]
-    if not names:
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks:
         return None
+    codes, each = _shapes(list(masks.values()), rows)
+    names = np.array(list(masks), object)
+    return Shapes(codes, [names[lacks].tolist() for lacks in each])
+
+
+def _shapes(masks: Sequence[Mask], rows: int) -> tuple[Codes, Mask]:
+    """Number the shapes of rows; return the number of each row, and for each number which of the masks it has set."""
     codes: Codes = np.zeros(rows, np.int64)
-    absent: list[list[str]] = [[]]
-    for start in range(0, len(names), _MAX_BITS):
-        some = names[start : start + _MAX_BITS]
-        for name in some:
-            codes = codes << 1 | masks[name]
-        found = pa.array(codes).dictionary_encode()
-        bits = 1 << len(some)
-        absent = [
-            absent[code // bits] + [name for bit, name in enumerate(reversed(some)) if code >> bit & 1]
-            for code in found.dictionary.to_pylist()
-        ]
-        codes = found.indices.to_numpy().astype(np.int64)
-    return Shapes(codes, absent)
+    for start in range(0, len(masks), _MAX_BITS):
+        for mask in masks[start : start + _MAX_BITS]:
+            codes = codes << 1 | mask
+        codes = pa.array(codes).dictionary_encode().indices.to_numpy().astype(np.int64)
+    examples = np.empty(codes.max(initial=-1) + 1, np.int64)
+    examples[codes] = np.arange(rows)
+    return codes, np.stack([mask[examples] for mask in masks], axis=1)
 
 
-def mark(batch: pa.RecordBatch, shapes: Shapes | None) -> pa.RecordBatch:
-    """Return the batch with what its rows lack noted."""
-    if shapes is None or not any(shapes.absent):
+def mark(batch: pa.RecordBatch, masks: Mapping[str, Mask]) -> pa.RecordBatch:
+    """Return the batch with a note of what its rows lack; each mask says which rows lack the column of its name."""
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks:
         return batch
-    texts = [msgspec.json.encode(list(names)).decode() if names else None for names in shapes.absent]
-    codes = pa.array(shapes.codes, pa.int32())
-    if None in texts:
-        column = pa.array(texts, pa.string()).dictionary_encode().cast(_TYPE).take(codes)
+    if len(masks) == 1:
+        ((name, mask),) = masks.items()
+        numbers, texts = pa.array(np.zeros(len(mask), np.int32), mask=~mask), _list_of(name)
     else:
-        column = pa.DictionaryArray.from_arrays(codes, pa.array(texts, pa.string()))
-    return pa.RecordBatch.from_arrays([*batch.columns, column], schema=batch.schema.append(_FIELD))
+        codes, each = _shapes(list(masks.values()), batch.num_rows)
+        lacks_none: Mask = ~np.logical_or.reduce(each, axis=1)
+        numbers, texts = pa.array(codes, pa.int32(), mask=lacks_none[codes]), _lists(tuple(masks), each)
+    return batch.append_column(_FIELD, pa.DictionaryArray.from_arrays(numbers, texts))
+
+
+@lru_cache(maxsize=256)
+def _list_of(name: str) -> pa.StringArray:
+    return _lists((name,), np.ones((1, 1), bool))
+
+
+def _lists(names: tuple[str, ...], each: Mask) -> pa.StringArray:
+    """Return for each row of a table of bits the JSON list of the names whose bits it has set, of which it has some."""
+    parts = []
+    for start in range(0, len(names), _BITS):
+        bits = np.packbits(each[:, start : start + _BITS], axis=1, bitorder="little")[:, 0]
+        parts.append(_joined_names(names[start : start + _BITS]).take(pa.array(bits)))
+    return pc.binary_replace_slice(pc.binary_join_element_wise("[", *parts, ""), -1, _END, "]")
+
+
+@lru_cache(maxsize=256)
+def _joined_names(names: tuple[str, ...]) -> pa.StringArray:
+    """Return for each number the names whose bits it has set, as in JSON, with a comma behind each."""
+    texts = [f"{msgspec.json.encode(name).decode()}," for name in names]
+    numbers = range(1 << len(texts))
+    return pa.array(["".join(text for bit, text in enumerate(texts) if number >> bit & 1) for number in numbers])
 
 
 def mark_all(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
@@ -81,9 +116,10 @@ def mark_all(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
     if not missing:
         return batch
     known = shapes_of(batch)
-    if known is None:
-        return mark(batch, Shapes(np.zeros(batch.num_rows, np.int64), [missing]))
-    return mark(without(batch), Shapes(known.codes, [[*names, *missing] for names in known.absent]))
+    lacking = {name: np.ones(batch.num_rows, bool) for name in missing}
+    if known is not None:
+        lacking |= {name: mask for name in sorted(known.names) if (mask := known.lacking(name)) is not None}
+    return mark(without(batch), lacking)
 
 
 def without(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -106,10 +142,10 @@ def shapes_of(batch: pa.RecordBatch) -> Shapes | None:
     numbers[used] = np.arange(len(used))
     codes, absent = numbers[codes], [frozenset(_names(texts[code])) & there for code in used]
     shapes = Shapes(codes, absent)
-    filled = {name: mask for name in frozenset().union(*absent) if (mask := _filled(batch, shapes, name)) is not None}
+    filled = {name: mask for name in shapes.names if (mask := _filled(batch, shapes, name)) is not None}
     if not filled:
         return shapes if any(absent) else None
-    masks = {name: shapes.lacking(name) for name in frozenset().union(*absent)}
+    masks = {name: shapes.lacking(name) for name in shapes.names}
     left = {n: mask & ~filled[n] if n in filled else mask for n, mask in masks.items() if mask is not None}
     return told_apart(left, batch.num_rows)
 

@@ -113,9 +113,18 @@ def _line_starts(data: pa.Buffer, final: bool) -> np.ndarray:
 
 def _joined_lines(payloads: pa.BinaryArray) -> pa.Buffer:
     ended = ends_in_newline(payloads)
+    if not ended.any() and len(payloads):
+        return contents(_joined(payloads, b"\n"))
     if not ended.all():
         payloads = pc.binary_join_element_wise(payloads, pc.if_else(pa.array(ended), b"", b"\n"), b"")
     return contents(payloads)
+
+
+def _joined(payloads: pa.BinaryArray, between: bytes) -> pa.BinaryArray:
+    """Return one payload: all of them, with ``between`` behind each."""
+    starts, data = offsets(payloads), payloads.buffers()[2]
+    with_end = _payloads(np.append(starts, starts[-1]), data)
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(with_end)], pa.int32()), with_end), between)
 
 
 def ends_in_newline(payloads: pa.BinaryArray) -> np.ndarray:

@@ -10,11 +10,11 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.absence import without
-from penstock.codecs.json import Json, decoding
+from penstock.codecs.json import Json, absent, decoding
 from penstock.component import Codec
 from penstock.errors import PermanentError, RowsRejected
 from penstock.framing import Framing, split
@@ -314,6 +314,33 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal) or (isinstance(value, str) and value.lstrip("-").isdigit() and len(value) > 15):
         return int(value)
     return value
+
+
+NEARLY_NULL = st.sampled_from([None, "null", ":null", ":null,", ": null}", "nullable", '":null', "", ":", "\\"])
+PAIRS = st.lists(st.tuples(st.sampled_from(["a", "b", ":null", ""]), NEARLY_NULL), max_size=4)
+WHOLE = [("a", "x"), ("b", "x")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PAIRS, min_size=1, max_size=6), st.sampled_from([":", ": ", " : ", ":  "]), st.booleans())
+@example([WHOLE, [("a", None), ("a", None)]], ":", False)
+@example([WHOLE, [("a", ":null,")]], ":", True)
+@example([WHOLE, [("a", '":null')]], ":", True)
+@example([[*WHOLE, (":null", "x")], [("a", "x"), (":null", "y")]], ":", True)
+def test_a_written_null_is_told_from_texts_that_look_like_one(rows: list[Any], colon: str, lone: bool) -> None:
+    rows = [list(dict(pairs).items()) for pairs in rows] if lone else rows
+    encoded = [", ".join(json.dumps(key) + colon + json.dumps(value) for key, value in pairs) for pairs in rows]
+    texts = payloads(*[f"{{{text}}}".encode() for text in encoded])
+    for few, small, short in ((400, 4096, 1 << 14), (1, 0, 1 << 14), (1, 0, 0), (400, 4096, 0)):
+        with (
+            patch.object(decoding, "_FEW", few),
+            patch.object(decoding, "_SMALL", small),
+            patch.object(absent, "_SHORT", short),
+            contextlib.suppress(PermanentError),
+        ):
+            decoder = Json().decoder()
+            for _ in range(2):
+                assert present(decoder(texts)) == [dict(pairs) for pairs in rows]
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,80 +1,123 @@
-"""What objects of JSON lack, where the columns that were made of them say no more than null."""
+"""Which columns the objects of JSON lack, where the columns made of them say no more than null."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import repeat
+from operator import attrgetter, is_
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ...absence import Shapes, told_apart
+from ...absence import Mask
 from ...delivery import Batch
+from ...framing import Framing, contents, join, offsets
 from .objects import Object
+from .rows import ESCAPED
 
-_MAX_SEARCHES = 4
-"""How many names are sought in the text of the rows; for more of them the keys of each row are read."""
-_KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
-
-def shapes(objects: Sequence[Object], names: Sequence[str]) -> Shapes | None:
-    """Return which of the names each object lacks; None if none lacks any."""
-    keys = list(map(tuple, objects))
-    ids = {found: number for number, found in enumerate(dict.fromkeys(keys))}
-    absent = [[name for name in names if name not in found] for found in map(frozenset, ids)]
-    return Shapes(np.array([ids[found] for found in keys]), absent) if any(absent) else None
-
-
-def absences(batch: Batch, payloads: pa.BinaryArray, data: pa.Buffer) -> Shapes | None:
-    """Return which columns each payload, an object, lacks; ``data`` is all of them as one text."""
-    masks: dict[str, np.ndarray[Any, Any]] = {}
-    doubtful: dict[str, np.ndarray[Any, Any]] = {}
-    text = b""
-    for name, values in zip(batch.schema.names, batch.columns, strict=True):
-        if values.null_count:
-            text = text or data.to_pybytes()
-            there = b"\\" in text or msgspec.json.encode(name) in text
-            (doubtful if there else masks)[name] = values.is_null().to_numpy(zero_copy_only=False)
-    if doubtful:
-        plain = b"\\" not in text and not any(map(pa.types.is_nested, batch.schema.types))
-        masks |= (_sought if plain and len(doubtful) <= _MAX_SEARCHES else _read)(doubtful, payloads)
-    return told_apart(masks, len(payloads)) if masks else None
+_NULL = b"null"
+_WORD = np.dtype("<u4")
+_NULL_WORD = int.from_bytes(_NULL, "little")
+_SHORT = 1 << 14
+"""Up to so many bytes they are searched as text."""
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ABSENT = msgspec.Raw(b"")
 
 
-def _sought(doubtful: dict[str, np.ndarray[Any, Any]], payloads: pa.BinaryArray) -> dict[str, np.ndarray[Any, Any]]:
-    """Search for the keys themselves: in flat objects without escapes only a key is a text before a colon."""
-    masks = {}
-    for name, mask in doubtful.items():
-        rows = np.flatnonzero(mask)
-        key = msgspec.json.encode(name).decode()
-        some = payloads.take(pa.array(rows))
-        found = pc.match_substring(some, key + ":").to_numpy(zero_copy_only=False)
-        left = np.flatnonzero(~found)
-        if len(left):
-            spaced = pc.match_substring_regex(some.take(pa.array(left)), _escaped(key) + r"\s*:")
-            found[left] = spaced.to_numpy(zero_copy_only=False)
-        masks[name] = np.zeros(len(mask), bool)
-        masks[name][rows[~found]] = True
+def lacking(objects: Sequence[Object], names: Sequence[str]) -> Mapping[str, Mask]:
+    """Return by name which of the objects lack a key."""
+    return {name: np.array([name not in found for found in objects]) for name in names}
+
+
+def absences(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Mapping[str, Mask]:
+    """Return by name which of the payloads, an object each, lack a column of the batch that was made of them.
+
+    ``unique`` says that no object has two equal keys. Raises one of FAULTS if that cannot be told.
+    """
+    masks = {
+        name: values.is_null().to_numpy(zero_copy_only=False)
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        if values.null_count
+    }
+    if not masks:
+        return masks
+    text, starts = contents(payloads), offsets(payloads)
+    places = _find_nulls(text)
+    if not len(places):  # A null that nobody has written is one that was made of nothing.
+        return masks
+    written = np.bincount(np.searchsorted(starts, places + starts[0], "right") - 1, minlength=len(payloads))
+    made = np.add.reduce(list(masks.values()), dtype=np.int64)
+    doubtful = (written > 0) & (made > 0)
+    if unique and _are_values(places, text, batch):
+        for mask in masks.values():
+            mask &= written != made
+        doubtful &= written != made
+    rows = np.flatnonzero(doubtful)
+    if len(rows):
+        _leave_out_written(masks, rows, payloads.take(pa.array(rows)))
     return masks
 
 
-def _escaped(text: str) -> str:
-    return "".join(char if char.isalnum() or char in '_"' else f"\\x{{{ord(char):x}}}" for char in text)
+def _find_nulls(text: pa.Buffer) -> Places:
+    """Return where the letters of ``null`` stand, in no order."""
+    if text.size < _SHORT and _NULL not in text.to_pybytes():
+        return np.zeros(0, np.intp)
+    return np.concatenate([_find(text, at) for at in range(len(_NULL))])
 
 
-def _read(doubtful: dict[str, np.ndarray[Any, Any]], payloads: pa.BinaryArray) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the keys of the rows that have any null."""
-    masks = {name: np.zeros(len(payloads), bool) for name in doubtful}
-    rows = np.flatnonzero(np.logical_or.reduce(list(doubtful.values())))
-    names = frozenset(doubtful)
-    lacking: dict[tuple[str, ...], list[str]] = {}
-    for row, payload in zip(rows.tolist(), payloads.take(pa.array(rows)).to_pylist(), strict=True):
-        keys = tuple(_KEYS.decode(payload))
-        absent = lacking.get(keys)
-        if absent is None:
-            absent = lacking[keys] = sorted(names.difference(keys))
-        for name in absent:
-            masks[name][row] = True
-    return masks
+def _find(text: pa.Buffer, start: int) -> Places:
+    """Return where ``null`` stands at every fourth place: as one number, its letters are compared at once."""
+    words = np.frombuffer(text, np.uint8)[start : text.size - (text.size - start) % 4].view(_WORD)
+    return np.flatnonzero(words == _NULL_WORD) * 4 + start
+
+
+def _are_values(places: Places, text: pa.Buffer, batch: Batch) -> bool:
+    """Whether ``null`` surely stands in all these places as the value of a column."""
+    if any(map(pa.types.is_nested, batch.schema.types)) or any(name.startswith(":") for name in batch.schema.names):
+        return False
+    raw = np.frombuffer(text, np.uint8)
+    colons = places - 1 - (raw[places - 1] == ord(" "))
+    behind_quotes = (raw[colons] == ord(":")) & (raw[colons - 1] == ord('"'))
+    # A quote before a colon ends a key, but for one that is escaped, or that begins a text with a colon.
+    return (
+        bool(behind_quotes.all()) and not (raw == ord("\\")).any() and not any(map(_begins_with_colon, batch.columns))
+    )
+
+
+def _begins_with_colon(values: pa.Array) -> bool:
+    if not pa.types.is_string(values.type) or not (data := values.buffers()[2]):
+        return False
+    firsts = np.frombuffer(values.buffers()[1], np.int32, len(values), values.offset * 4)
+    return bool((np.frombuffer(data, np.uint8)[firsts[firsts < data.size]] == ord(":")).any())
+
+
+def _leave_out_written(masks: Mapping[str, Mask], rows: Places, payloads: pa.BinaryArray) -> None:
+    """Take out of the masks what is null in some rows because that is written there."""
+    names = tuple(name for name, mask in masks.items() if mask[rows].any())
+    found = _read_fields(names, payloads)
+    for name, values in zip(names, found, strict=True):
+        masks[name][rows] &= np.fromiter(map(is_, values, repeat(_ABSENT)), bool, len(rows))
+
+
+def _read_fields(names: tuple[str, ...], payloads: pa.BinaryArray) -> Iterator[Iterable[Any]]:
+    """Yield for each name what the objects have there, ``_ABSENT`` where they lack it."""
+    if any(map(ESCAPED.search, names)):
+        objects = [_OBJECT.decode(payload) for payload in payloads.to_pylist()]
+        yield from ([found.get(name, _ABSENT) for found in objects] for name in names)
+        return
+    rows = _row_decoder(names)(memoryview(join(Framing.LINES, payloads)))
+    if len(rows) != len(payloads):
+        raise msgspec.DecodeError("a payload holds several objects")
+    yield from (map(attrgetter(f"field_{index}"), rows) for index in range(len(names)))
+
+
+@lru_cache(maxsize=64)
+def _row_decoder(names: tuple[str, ...]) -> Callable[[memoryview], list[Any]]:
+    fields = {f"field_{index}": name for index, name in enumerate(names)}
+    row = msgspec.defstruct("Row", [(field, msgspec.Raw, _ABSENT) for field in fields], rename=fields, gc=False)
+    return msgspec.json.Decoder(row).decode_lines

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as pyarrow_json
 
-from ...absence import mark, told_apart
+from ...absence import mark
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError, RowsRejected
 from ...framing import Framing, ends_in_newline, join, offsets
 from ...metadata import ABSENT
-from .absent import absences, shapes
+from .absent import absences, lacking
 from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
 from .rows import FAULTS, RowReader, row_reader
 
@@ -104,13 +104,13 @@ class LearningDecoder:
             return None
         try:
             _check_text(data)
-            arrays, absent = reader(memoryview(data))
+            arrays = reader(memoryview(data))
         except FAULTS:
             return None
         if len(arrays[0]) != len(payloads) or any(map(_doubtful, arrays)):
             return None
         batch = _batch(arrays, learned, len(payloads))
-        return mark(batch, told_apart(absent, len(payloads))) if absent else batch
+        return batch if self._wanted is not None else _marked(batch, payloads, unique=False)
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
         if not _one_object_each(payloads) or any(map(_holds_big, learned.values())):
@@ -132,7 +132,7 @@ class LearningDecoder:
             return None
         if self._wanted is not None:
             return batch.select(list(learned)) if probes else batch
-        return mark(batch, absences(batch, payloads, data))
+        return _marked(batch, payloads, unique=True)  # of two equal keys pyarrow reads none
 
     def _unexpected(self, learned: Types) -> str:
         """What becomes of a field that is not in the schema: what is ignored would be lost within a wanted object."""
@@ -158,7 +158,7 @@ class LearningDecoder:
             except Conflict:
                 arrays.append(build(columns[name], types[name], name))
         batch = _batch(arrays, dict(zip(wide, (array.type for array in arrays), strict=True)), len(found))
-        return mark(batch, shapes(found, list(wide))) if self._wanted is None else batch
+        return mark(batch, lacking(found, list(wide))) if self._wanted is None else batch
 
     def _select(self, names: Iterable[str]) -> list[str]:
         if self._wanted is None:
@@ -185,6 +185,14 @@ class LearningDecoder:
         raw = np.frombuffer(data, np.uint8)
         escaped = (raw == ord("\\")).any() and _ESCAPED_ASCII.search(data)
         return bool(escaped) or _any_quoted(raw, unseen)
+
+
+def _marked(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Batch | None:
+    """Return the batch with a note of what its rows lack; None if that cannot be told."""
+    try:
+        return mark(batch, absences(batch, payloads, unique=unique))
+    except FAULTS:
+        return None
 
 
 def _refuse_nul(found: Sequence[Object], payloads: pa.BinaryArray) -> None:
