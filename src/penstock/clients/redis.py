@@ -78,3 +78,24 @@ def classify_error(error: Exception, url: SecretStr) -> PenstockError:
     if isinstance(error, exceptions.ResponseError) and str(error).startswith(_LATER):
         return TransientError(message)
     return PermanentError(message)
+
+
+def ping(url: SecretStr, *, timeout: float = 1.0) -> None:
+    """Ask a Redis for a sign of life; blocks. Raises PenstockError, without its password, if there is none."""
+    try:
+        from redis import Redis, RedisError
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError:
+        raise MissingPackage("redis", "a Redis URL") from None
+    text = url.get_secret_value()
+    try:
+        client = Redis.from_url(
+            text, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+        with client:
+            client.ping()
+    except ValueError as error:
+        raise ConfigError(f"{redact_url(text)}: {redact(str(error), text)}; {_EXPECTED}") from None
+    except (RedisError, OSError) as error:
+        raise classify_error(error, url) from None

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import Generic, ParamSpec, TypeVar, cast
 
 from ..clock import Clock
 from ..errors import TransientError
 
 K = TypeVar("K")
 V = TypeVar("V")
+P = ParamSpec("P")
+
+
+def memoize(size: int) -> Callable[[Callable[P, V]], Callable[P, V]]:
+    """Remember the ``size`` latest results of a function that depends on its arguments alone, for all threads."""
+    return cast(Callable[[Callable[P, V]], Callable[P, V]], lru_cache(size))
 
 
 class Cache(Generic[K, V]):

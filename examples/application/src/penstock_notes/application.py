@@ -24,6 +24,7 @@ from penstock.platform.application import Platform
 from penstock.platform.columns import Key
 from penstock.platform.ownership import database_of, space_of, url_of
 from penstock.serving.asgi import Receive, Scope, Send
+from penstock.serving.bodies import receive_body
 from penstock.serving.guard import refusal
 from penstock.serving.listener import answer
 from penstock.stream import Stream
@@ -126,13 +127,8 @@ class Page:
 
 
 async def _text(receive: Receive) -> str:
-    body, more = b"", True
     async with asyncio.timeout(BODY_TIMEOUT):
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-            if message["type"] == "http.disconnect" or len(body) > MAX_BODY_BYTES:
-                raise ValueError(f"expected a whole body of at most {MAX_BODY_BYTES} bytes")
+        body = await receive_body(receive, MAX_BODY_BYTES)
     [text, *others] = parse_qs(body.decode(), max_num_fields=1).get("text", [""])
     if others or not text.strip() or "\0" in text:  # PostgreSQL has no text with a NUL
         raise ValueError("expected one form field `text` that is not empty")

@@ -214,7 +214,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(serve: Any, settings
     async with serve(settings.model_copy(update={"max_body_bytes": 1000})) as served:
         answer = await served.client.post("/api/v1/ingest", content=b"x" * 1001)
         assert (answer.status_code, answer.json()["error"], answer.json()["limit"]) == (413, "too_large", 1000)
-        assert served.app.state.accepting.bytes == 0
+        assert served.app.state.in_flight.bytes == 0
         assert (await served.client.post("/api/v1/ingest", content=b"x" * 1000)).status_code == 400
 
 
@@ -227,7 +227,7 @@ async def test_a_body_that_grows_too_large_is_cut_off(serve: Any, settings: Any,
         answer = await served.client.post("/api/v1/ingest", content=chunks())
         assert (answer.status_code, answer.json()["limit"]) == (413, 3_000_000)
         assert raw_files(tmp_path) == []
-        assert served.app.state.accepting.bytes == 0
+        assert served.app.state.in_flight.bytes == 0
 
 
 async def test_too_many_bytes_at_once_are_503(serve: Any, settings: Any, export: Any, tmp_path: Path) -> None:
@@ -242,13 +242,13 @@ async def test_too_many_bytes_at_once_are_503(serve: Any, settings: Any, export:
 
         first = asyncio.create_task(served.client.post("/api/v1/ingest", content=slowly()))
         await arrived.wait()
-        while not served.app.state.accepting.bytes:  # noqa: ASYNC110  (it arrives when the system says so)
+        while not served.app.state.in_flight.bytes:  # noqa: ASYNC110  (it arrives when the system says so)
             await asyncio.sleep(0.01)
         second = await served.client.post("/api/v1/ingest", json=export)
         assert (second.status_code, second.headers["retry-after"]) == (503, "5")
         go_on.set()
         assert (await first).status_code == 200
-        assert served.app.state.accepting.bytes == 0
+        assert served.app.state.in_flight.bytes == 0
         assert (await served.client.post("/api/v1/ingest", json=export)).status_code == 200
 
 
@@ -263,7 +263,7 @@ async def test_a_client_that_goes_away_leaves_nothing(served: Any, tmp_path: Pat
     while not raw_files(tmp_path):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     writer.close()
-    while raw_files(tmp_path) or served.app.state.accepting.bytes:  # noqa: ASYNC110
+    while raw_files(tmp_path) or served.app.state.in_flight.bytes:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert served.stream.taken == []
 

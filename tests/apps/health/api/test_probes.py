@@ -114,7 +114,7 @@ def test_a_database_without_its_tables_is_not_ready(tmp_path: Path) -> None:
 def test_a_database_that_goes_away_and_comes_back(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(probes, "FRESH", 0.0)
+    monkeypatch.setattr(probes, "PROBE_TTL", 0.0)
     database = Database.of(postgres_server.url)
     database.call(lambda connection: metadata.create_all(connection, [ingests]))
     seen = []
@@ -137,8 +137,8 @@ def test_a_database_that_goes_away_and_comes_back(
 def test_without_redis_the_service_is_degraded_but_ready(
     redis_server: RedisServer, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(probes, "FRESH", 0.0)
-    monkeypatch.setattr(probes, "PATIENCE", 1.5)
+    monkeypatch.setattr(probes, "PROBE_TTL", 0.0)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 1.5)
     caplog.set_level(logging.DEBUG, "penstock")
     well, ill = (200, "operational", "connected"), (200, "degraded", "disconnected")
     actions = (None, redis_server.pause, redis_server.resume, redis_server.kill, redis_server.start)
@@ -176,7 +176,7 @@ async def test_many_probes_at_once_ask_once(database: Database, monkeypatch: pyt
 
 
 async def test_a_database_that_hangs_is_down_after_a_while(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "PATIENCE", 0.1)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 0.1)
     monkeypatch.setattr(probes, "_read", lambda _: time.sleep(0.5))
     async with served(database) as client:
         answer = await client.get("/health/ready")

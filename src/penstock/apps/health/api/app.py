@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from ....platform.web import api
+from ....platform.web.bodies import BytesInFlight
 from ....platform.web.exchange import WebPolicy
+from .. import metrics
 from ..scopes import NAME
 from ..service import Health
-from .bodies import Accepting
 
 MODULES = (
     "ingest",
@@ -62,6 +64,6 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
             "health": health,
             "gate": health.gate,
             "application": NAME,
-            "accepting": Accepting(settings.max_accepting_bytes),
+            "in_flight": BytesInFlight(settings.max_accepting_bytes, partial(metrics.refused, "accepting")),
         },
     )

@@ -22,6 +22,7 @@ from litestar.params import FromPath, QueryParameter
 from ....errors import PenstockError
 from ....inputs.feed import feed
 from ....platform.web.answers import Failure
+from ....platform.web.bodies import receive_chunks
 from ....platform.web.errors import ApiError
 from .. import acceptance, metrics
 from ..acceptance import Accepted, Outcome
@@ -45,7 +46,7 @@ Wait = Annotated[
     float | None,
     QueryParameter(
         ge=0,
-        le=bodies.LONGEST_WAIT,
+        le=bodies.MAX_WAIT,
         schema_extra={"minimum": 0},  # Litestar leaves out a minimum of 0
         description="Wait at most so many seconds for the points to be stored, whatever the size of the body.",
     ),
@@ -54,7 +55,7 @@ Wait = Annotated[
 CsvZone = Annotated[
     str | None,
     QueryParameter(
-        max_length=bodies.LONGEST,
+        max_length=bodies.MAX_HEADER,
         description="Of times in CSV that say no offset: `Europe/Berlin`, `+02:00`. The header `Timezone` and a field "
         "`timezone` of a form say the same; without any, it is that of the user's characteristics, or else UTC.",
     ),
@@ -127,7 +128,7 @@ async def ingest(request: Asked, wait: Wait = None, timezone: CsvZone = None) ->
 
     Small bodies are answered with 200 once their points are stored, large ones with 202 once they are durable.
     """
-    form = bodies.form(request.headers.get("content-type", ""))
+    form = bodies.form_of(request.headers.get("content-type", ""))
     zone = await _zone(request, timezone) if form in ("csv", "multipart") else {}
     return await _take(request, form, wait, zone)
 
@@ -147,7 +148,7 @@ async def ingest_domain(request: Asked, wait: Wait = None) -> Response[Answer]:
 async def ingest_unknown(ingest_id: FromPath[str]) -> NoReturn:
     """Say which domains there are."""
     known = ", ".join(DOMAIN_NAMES)
-    message = f"there is no domain {bodies.shown(ingest_id)!r}; expected one of {known}, or none: POST /api/v1/ingest"
+    message = f"there is no domain {bodies.clean(ingest_id)!r}; expected one of {known}, or none: POST /api/v1/ingest"
     raise ApiError(404, "not_found", message)
 
 
@@ -198,7 +199,7 @@ async def _accepted(health: Health, user: int, ingest: str) -> Accepted | None:
 
 
 def _missing(ingest: str) -> ApiError:
-    return ApiError(404, "not_found", f"there is no ingest {bodies.shown(ingest)!r}")
+    return ApiError(404, "not_found", f"there is no ingest {bodies.clean(ingest)!r}")
 
 
 async def _zone(request: Asked, said: str | None) -> dict[str, str]:
@@ -206,11 +207,11 @@ async def _zone(request: Asked, said: str | None) -> dict[str, str]:
 
     Raises ApiError, 400, for one that is not known.
     """
-    said = said or bodies.timezone(request.headers)
+    said = said or bodies.timezone_of(request.headers)
     if said:
         if await asyncio.to_thread(zone_of, said) is None:  # reads a file
             message = (
-                f"the time zone {bodies.shown(said)!r} is not known; expected Europe/Berlin, or +02:00, or the like"
+                f"the time zone {bodies.clean(said)!r} is not known; expected Europe/Berlin, or +02:00, or the like"
             )
             raise ApiError(400, "validation_error", message, details={"parameter": "timezone"})
         return {"timezone": said, "timezone-from": "request"}
@@ -232,7 +233,7 @@ async def _take(
         parts.outcomes.end(ingest)
         raise
     preferences = request.headers.get("prefer", "")
-    patience = wait if wait is not None else bodies.patience(preferences, accepted.bytes, parts.settings)
+    patience = wait if wait is not None else bodies.wait_of(preferences, accepted.bytes, parts.settings)
     with parts.outcomes.expect(accepted.id) as expected:
         await _handed_over(parts, accepted)
         noted = await _note(request, parts, accepted)
@@ -256,14 +257,14 @@ async def _kept(request: Asked, health: Health, form: str, ingest: str, zone: Ma
         raw="",
         bytes=0,
         sha256="",
-        content_type=bodies.shown(headers.get("content-type", "application/json")),
-        content_encoding=bodies.encoding(headers.get("content-encoding", "")),
+        content_type=bodies.clean(headers.get("content-type", "application/json")),
+        content_encoding=bodies.encoding_of(headers.get("content-encoding", "")),
         form=form,
-        headers={**bodies.told(headers), **zone},
+        headers={**bodies.run_of(headers), **zone},
     )
     try:
         async with health.raw.receive(promise.id) as writing:
-            async with aclosing(bodies.chunks(request, request.app.state.accepting, limit)) as chunks:
+            async with aclosing(receive_chunks(request, request.app.state.in_flight, limit)) as chunks:
                 async for chunk in chunks:
                     await writing.write(chunk)
             if not writing.bytes:

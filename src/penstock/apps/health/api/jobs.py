@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, PathParameter, QueryParameter
-from litestar.response import Stream
 from sqlalchemy import Connection, Row, func, select
 
 from ....errors import PenstockError, PermanentError
 from ....identifiers import parse_id
 from ....platform.web import cursors
-from ....platform.web.answers import AS_IT_IS, attachment, documented, reads
+from ....platform.web.answers import AS_IT_IS, attachment, documented, file_answer, reads
 from ....platform.web.errors import ApiError
 from ....platform.web.paging import Question
 from ....platform.web.parameters import wrong
@@ -34,7 +32,6 @@ from .queries import Asked, answered, health
 
 log = logging.getLogger("penstock.health")
 
-BLOCK = 256 * 1024
 LARGEST = 500
 """How many ingests or quarantined points a page can have."""
 MOST_TYPES = 100
@@ -198,7 +195,7 @@ async def ingests_list(
         )
     },
 )
-async def raw(request: Asked, ingest_id: FromPath[str]) -> Stream:
+async def raw(request: Asked, ingest_id: FromPath[str]) -> Response[Any]:
     """Return a body as it arrived, byte by byte; it is not decompressed."""
     parts = health(request)
     accepted = await accepted_of(parts, request.user.user, ingest_id)
@@ -210,15 +207,7 @@ async def raw(request: Asked, ingest_id: FromPath[str]) -> Stream:
     kind = {"csv": ".csv", "multipart": ".form"}.get(accepted.form, ".json")
     headers = attachment(f"{accepted.id}{kind}{_SUFFIXES.get(accepted.content_encoding, '')}")
     headers |= {"content-length": str(accepted.bytes), "etag": f'"{accepted.sha256}"'}
-    blocks = _blocks(body)
-    weakref.finalize(blocks, body.close)  # a client may be gone before the first block is asked for
-    return Stream(blocks, headers=headers, media_type="application/octet-stream")
-
-
-async def _blocks(body: BinaryIO) -> AsyncIterator[bytes]:
-    with body:
-        while block := await asyncio.to_thread(body.read, BLOCK):
-            yield block
+    return file_answer(body, "application/octet-stream", headers)
 
 
 _AGAIN: dict[str, Any] = {

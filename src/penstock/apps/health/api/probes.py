@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,21 +12,13 @@ from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from sqlalchemy import Connection, select
 
-from ....errors import PenstockError
+from ....clients import redis
 from ....inputs.feed import feed
-from ....platform.cache import Cache, SingleFlight
+from ....platform.probes import PROBE_TIMEOUT, PROBE_TTL, Condition, Probes
 from ..schema import ingests
 from ..service import Health
 
-log = logging.getLogger("penstock.health")
-
-FRESH = 1.0
-"""For how many seconds the state of the other systems is believed, so that probes cannot wear them out."""
-PATIENCE = 3.0
-"""After how many seconds a system that does not answer is down."""
-
 Asked = Request[Any, Any, Any]
-Condition = Literal["up", "down", "off"]
 
 
 class Components(msgspec.Struct, frozen=True):
@@ -72,46 +63,19 @@ class Answer(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-class Checks:
-    """Looks at the other systems, once for all who ask at the same time."""
+def probes_of(health: Health) -> Probes:
+    """Return what looks at the database and at Redis."""
+    url = health.settings.redis_url
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
-        self._recent: Cache[str, Components] = Cache(ttl=FRESH, size=1)
-        self._looking: SingleFlight[str, Components] = SingleFlight(size=1)
+    async def ask_database() -> None:
+        await health.database.run(_read)
 
-    async def components(self) -> Components:
-        """Return how the parts are; takes at most PATIENCE seconds."""
-        recent = self._recent.get("all")
-        if recent is not None:
-            return Components(recent.database, _feed(), recent.redis)
-        try:
-            return await asyncio.wait_for(self._looking.run("all", self._look), PATIENCE)
-        except TimeoutError:
-            return Components("down", _feed(), "down" if self._health.settings.redis_url else "off")
+    async def ask_redis() -> None:
+        if url is not None:
+            await asyncio.to_thread(redis.ping, url, timeout=PROBE_TIMEOUT / 3)
 
-    async def _look(self) -> Components:
-        database, redis = await asyncio.gather(self._database(), self._redis())
-        found = Components(database, _feed(), redis)
-        self._recent.put("all", found)
-        return found
-
-    async def _database(self) -> Condition:
-        try:
-            await self._health.database.run(_read)
-        except PenstockError as error:
-            log.warning("the database is not ready: %s", error)
-            return "down"
-        except Exception:  # No connection of the pool is free, for example.
-            log.warning("the database is not ready", exc_info=True)
-            return "down"
-        return "up"
-
-    async def _redis(self) -> Condition:
-        url = self._health.settings.redis_url
-        if url is None:
-            return "off"
-        return "up" if await asyncio.to_thread(_answers, url.get_secret_value()) else "down"
+    checks = {"database": ask_database, "redis": ask_redis if url is not None else None}
+    return Probes(checks, ttl=PROBE_TTL, timeout=PROBE_TIMEOUT)
 
 
 def _read(connection: Connection) -> None:
@@ -119,31 +83,12 @@ def _read(connection: Connection) -> None:
     connection.execute(select(ingests.c.id).limit(1)).first()
 
 
-def _answers(url: str) -> bool:
-    from redis import Redis, RedisError
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    wait = PATIENCE / 3
-    try:
-        client = Redis.from_url(url, socket_timeout=wait, socket_connect_timeout=wait, retry=Retry(NoBackoff(), 0))
-        with client:
-            return bool(client.ping())
-    except (RedisError, OSError, ValueError) as error:
-        log.warning("Redis is away: %s", type(error).__name__)  # Its message may quote the URL.
-        return False
-
-
-def _feed() -> Condition:
-    return "up" if feed("health").is_open else "down"
-
-
 async def _components(request: Asked) -> Components:
     state = request.app.state
-    if "checks" not in state:
-        state.checks = Checks(state.health)
-    checks: Checks = state.checks
-    return await checks.components()
+    if "probes" not in state:
+        state.probes = probes_of(state.health)
+    probes: Probes = state.probes
+    return Components(feed="up" if feed("health").is_open else "down", **await probes.look())
 
 
 _UNCACHED = {"cache-control": "no-store"}

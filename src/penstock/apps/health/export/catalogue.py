@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
+
+from ....platform.cache import memoize
 
 Aggregation = Literal["sum", "mean", "last", "event"]
 
@@ -218,7 +219,7 @@ _IDENTIFIER = re.compile(r"hk(quantity|category|data|workout|correlation)?type(i
 _MAX_SPELLING_LENGTH = 120
 
 
-@lru_cache(10_000)
+@memoize(10_000)
 def find(name: str) -> Metric | None:
     """Return the metric that is meant by a name: as the app, HealthKit or the internal form spell it."""
     bare = _IDENTIFIER.sub("", name.strip(), count=1)
@@ -229,7 +230,7 @@ def find(name: str) -> Metric | None:
     return None
 
 
-@lru_cache(10_000)
+@memoize(10_000)
 def canonical(name: str) -> str:
     """Return the name under which points of this metric are stored; an unknown one as sent, made safe."""
     metric = find(name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from ....platform.cache import memoize
 
 
 class Instant(NamedTuple):
@@ -119,7 +120,7 @@ def in_zone(text: str, zone: tzinfo) -> str:
     return f"{text.strip()}{hour} {sign}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
 
 
-@lru_cache(100)
+@memoize(100)
 def zone_of(name: str | None) -> tzinfo | None:
     """Return a time zone by its name (``Europe/Berlin``) or offset (``+02:00``); None for none, or one not known."""
     if not name:

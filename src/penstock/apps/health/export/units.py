@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+from ....platform.cache import memoize
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 _DIGITS = 15
@@ -112,7 +113,7 @@ for _name, _unit in _UNITS.items():
     _LOWER[_name.lower()] = _unit if _other == _unit else None  # S is not s, and kJ may be KJ
 
 
-@lru_cache(1000)
+@memoize(1000)
 def spelled(unit: str) -> str:
     """Return the unit with one sign for micro and for a product, and no spaces."""
     plain = re.sub(r"[\s\u00a0\u202f]+", "", unit).replace("µ", "mc").replace("μ", "mc")
@@ -133,7 +134,7 @@ def conversion(unit: str, wanted: str) -> Conversion | None:
     return _conversion(unit, wanted) if len(unit) <= _MAX_UNIT_LENGTH else None
 
 
-@lru_cache(10_000)
+@memoize(10_000)
 def _conversion(unit: str, wanted: str) -> Conversion | None:
     have, want = _find(unit), _find(wanted)
     if have is None or want is None or have.quantity != want.quantity:
