@@ -133,7 +133,7 @@ class Component(Options):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
         if "_known" not in cls.__dict__:
-            return handler(core)
+            return super().__get_pydantic_json_schema__(core, handler)
         return {"x-component": cls._package}
 
     def reads_metadata(self) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import textwrap
 from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -21,9 +27,8 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 class Options(BaseModel):
     """Base of everything that is written in a configuration: frozen, unknown keys refused with a suggestion."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, hide_input_in_errors=True
-    )
+    # Not `use_attribute_docstrings`, which parses the source of every class when it is made: a tenth of each start.
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     refused_keys: ClassVar[Mapping[str, str]] = {}
     """Keys that other engines know and this one does not, with what to do about each."""
@@ -52,6 +57,43 @@ class Options(BaseModel):
         except ValidationError as invalid:  # what else is wrong is said in the same breath
             faults += [_again(error) for error in invalid.errors(include_url=False)]
         raise ValidationError.from_exception_data(cls.__name__, faults)
+
+    @classmethod
+    def describe_fields(cls) -> dict[str, str]:
+        """Return the description of each field that has one: the docstring below it, or that of its `Field`."""
+        below = {name: text for base in reversed(cls.__mro__) for name, text in _field_docstrings(base).items()}
+        texts = {name: info.description or below.get(name) for name, info in cls.model_fields.items()}
+        return {name: text for name, text in texts.items() if text}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> Any:
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in cls.describe_fields().items():
+            if (key := cls.model_fields[name].alias or name) in properties:
+                properties[key]["description"] = text
+        return schema
+
+
+@cache
+def _field_docstrings(cls: type) -> Mapping[str, str]:
+    """Return the docstring below each field of a class, by its name; none where the source is not at hand."""
+    if not issubclass(cls, BaseModel) or cls is BaseModel:
+        return {}
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(below.value.value)
+        for field, below in pairwise(tree.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
 
 
 def _again(error: ErrorDetails) -> InitErrorDetails:
