@@ -87,6 +87,7 @@ class Configuration(Options):
     """The folder for what the engine keeps itself: positions and write-ahead logs."""
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     _needed: list[Application] = PrivateAttr(default_factory=list)
+    _parts: list[_Part] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _number_streams(self, info: ValidationInfo) -> Configuration:
@@ -123,7 +124,7 @@ class Configuration(Options):
             raise ValueError("expected `streams`, `applications` or both")
         _refuse_twice("the application", [application.type_name for application in self.applications])
         self._add_needed()
-        parts = self._parts()
+        self._parts = parts = list(self._find_parts())
         _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
         _refuse_shared_paths(parts)
         health = [("`health_check`", self.health_check.address)] if self.health_check.enabled else []
@@ -172,11 +173,11 @@ class Configuration(Options):
 
     def all_streams(self) -> list[Stream]:
         """Return the streams of the file and those of its applications."""
-        return [stream for _, streams, _ in self._parts() for stream in streams]
+        return [stream for _, streams, _ in self._parts for stream in streams]
 
-    def _parts(self) -> list[_Part]:
-        """Return who has which streams, and which paths beside those; raises ValueError."""
-        parts: list[_Part] = [(f"the stream {stream.id!r}", [stream], []) for stream in self.streams]
+    def _find_parts(self) -> Iterator[_Part]:
+        """Yield who has which streams, and which paths beside those; raises ValueError."""
+        yield from ((f"the stream {stream.id!r}", [stream], []) for stream in self.streams)
         for application in self.all_applications():
             owner = f"the application {application.type_name!r}"
             try:
@@ -185,8 +186,7 @@ class Configuration(Options):
                     stream.written_at(stream.source._replace(application=application.type_name))
             except ConfigError as error:
                 raise ValueError(f"{owner}: {error}") from error
-            parts.append((owner, streams, [(self.health_check.address, path) for path in application.paths()]))
-        return parts
+            yield owner, streams, [(self.health_check.address, path) for path in application.paths()]
 
 
 _LOOPBACK = {"localhost": "127.0.0.1"}
