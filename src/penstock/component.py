@@ -7,9 +7,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 import pyarrow as pa
@@ -21,6 +23,17 @@ from .delivery import Batch, Decoder, Delivery, Position
 from .extras import MissingPackage
 from .metadata import PREFIX, VALUE, without_metadata
 from .options import Options
+
+
+def entry_points(group: str) -> importlib.metadata.EntryPoints:
+    """Return the entry points of a group; those of all packages are read once."""
+    found: importlib.metadata.EntryPoints = _entry_points(tuple(sys.path)).select(group=group)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _entry_points(path: tuple[str, ...]) -> Any:  # its type differs between versions of Python
+    return importlib.metadata.entry_points()
 
 
 class Component(Options):
@@ -57,7 +70,7 @@ class Component(Options):
                     raise
                 if not absent:
                     raise cls._lacks(type, missing) from missing
-                for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}", name=type):
+                for entry in entry_points(f"penstock.{cls._package}").select(name=type):
                     try:
                         entry.load()
                     except ModuleNotFoundError as lacking:
@@ -88,7 +101,7 @@ class Component(Options):
     @classmethod
     def names(cls) -> list[str]:
         """All names of this kind that a configuration may use."""
-        plugins = {entry.name for entry in importlib.metadata.entry_points(group=f"penstock.{cls._package}")}
+        plugins = {entry.name for entry in entry_points(f"penstock.{cls._package}")}
         return sorted({*cls.modules(), *plugins, *cls._known})
 
     @classmethod

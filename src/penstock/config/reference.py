@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import inspect
 import json
 import re
@@ -16,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..application import Application
-from ..component import Buffer, Codec, Component, Input, Output, Processor
+from ..component import Buffer, Codec, Component, Input, Output, Processor, entry_points
 from .configuration import Configuration
 
 KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec, Application)
@@ -53,7 +52,7 @@ def shipped(kind: type[Component]) -> list[str]:
     """Return the names of this kind that are part of this package and have a page."""
     if kind is not Application:
         return kind.modules()
-    entries = importlib.metadata.entry_points(group=f"penstock.{kind._package}")
+    entries = entry_points(f"penstock.{kind._package}")
     return sorted(entry.name for entry in entries if entry.value.startswith("penstock."))
 
 
