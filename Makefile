@@ -89,6 +89,7 @@ $(VENV)/run: requirements.lock pyproject.toml | $(PYTHON)
 	@echo "Installing what Penstock needs in $(VENV), once; this takes a minute or two"
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -m compileall -q src # as pip does, for those who let Python write no bytecode when it runs
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/run
