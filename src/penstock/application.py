@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from .component import Component
-from .observe.http import Answered
 from .serving.asgi import Asgi
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from .observe.http import Answered
     from .platform.application import Platform
 
 Routes: TypeAlias = Mapping[str, Asgi]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +64,8 @@ def salvage_logs(file: File = None, data: Data = None, stream: Name = None) -> N
 
 def _logs(file: Path | None, data: Path | None, wanted: str | None) -> Iterator[tuple[str, Path, int | None]]:
     """Yield each log that is there: the name of its stream, its folder, and its position if that can be read."""
+    import asyncio
+
     from ..errors import PenstockError
 
     configuration = _configuration(file, data)
@@ -103,6 +104,8 @@ def _context(configuration: Configuration, stream: Stream) -> Context:
 
 async def _position(configuration: Configuration, stream: Stream, context: Context) -> int | None:
     """Return the number of the last entry that was written downstream; None if that cannot be read now."""
+    import asyncio
+
     from ..component import TransactionalWriter
     from ..errors import PenstockError
     from ..state import open_store
