@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from penstock.backoff import Backoff, pause
+from penstock.backoff import Backoff
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 5, 9, 60, 10_000])
@@ -21,14 +19,6 @@ def test_attempts_end() -> None:
     backoff = Backoff(attempts=3)
     assert [backoff.exhausted(attempt) for attempt in range(4)] == [False, False, True, True]
     assert not Backoff().exhausted(1_000_000)
-
-
-async def test_a_stop_cuts_a_pause_short() -> None:
-    stop = asyncio.Event()
-    stop.set()
-    async with asyncio.timeout(60):
-        assert await pause(3600, stop)
-    assert not await pause(0.001, asyncio.Event())
 
 
 def test_what_the_other_side_asks_for_is_waited_for_up_to_the_maximum() -> None:

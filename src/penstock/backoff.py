@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from .clock import Clock
 from .duration import Duration
 from .errors import PenstockError
 from .options import Options
@@ -35,27 +36,17 @@ class Backoff(Options):
         return self.attempts is not None and attempt + 1 >= self.attempts
 
 
-async def pause(delay: float, stop: asyncio.Event) -> bool:
-    """Wait ``delay`` seconds or until ``stop``; returns whether it was stopped."""
-    try:
-        async with asyncio.timeout(delay):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
 class Stop(asyncio.Event):
     """A stop that may have been asked for before it is set, while others had to end first."""
 
     asked_at: float | None = None
-    """When it was asked for, by the clock of the loop."""
+    """When it was asked for, by the monotonic clock."""
 
     @staticmethod
-    def elapsed(stop: asyncio.Event) -> float:
+    def elapsed(stop: asyncio.Event, clock: Clock) -> float:
         """Return for how many seconds ``stop`` has been asked for."""
         asked_at = stop.asked_at if isinstance(stop, Stop) else None
-        return 0.0 if asked_at is None else asyncio.get_running_loop().time() - asked_at
+        return 0.0 if asked_at is None else clock.monotonic() - asked_at
 
 
 class Stopped(PenstockError):
@@ -63,13 +54,14 @@ class Stopped(PenstockError):
 
 
 @asynccontextmanager
-async def unless_stopped(stop: asyncio.Event, patience: float = 0.0) -> AsyncIterator[None]:
+async def unless_stopped(stop: asyncio.Event, clock: Clock, patience: float = 0.0) -> AsyncIterator[None]:
     """Break off what is awaited inside, ``patience`` seconds after ``stop``: raises Stopped."""
     loop = asyncio.get_running_loop()
 
     async def watch(limit: asyncio.Timeout) -> None:
         await stop.wait()
-        limit.reschedule(loop.time() + patience)
+        await clock.sleep(patience)
+        limit.reschedule(loop.time())
 
     limit = asyncio.timeout(None)
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
+from .clock import Clock
 from .delivery import Batch, Decoder, Delivery, Loan, Position
 from .errors import ConfigError, PenstockError
 from .metadata import Origin
@@ -37,8 +37,9 @@ class Ledger:
         interval: float = 0.05,
         *,
         commits: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        self._save, self._interval = save, interval
+        self._save, self._interval, self._clock = save, interval, clock or Clock()
         self.commits = commits
         """Whether it commits a position to its source, which keeps it."""
         self._moved: dict[str, Position] = {}
@@ -59,9 +60,7 @@ class Ledger:
     async def _save_soon(self) -> None:
         pause = self._interval
         while self._moved and not self._hurry.is_set() and not self._is_taken_over.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._hurry.wait()
+            await self._clock.wait(self._hurry, pause)
             try:
                 await self._save_moved()
                 pause = self._interval

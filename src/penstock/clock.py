@@ -21,6 +21,14 @@ class Clock:
         """Wait for ``seconds``."""
         await asyncio.sleep(seconds)
 
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+        """Wait for ``event``, ``seconds`` at most; returns whether it came. None waits for ever."""
+        try:
+            async with self.timeout(seconds):
+                return await event.wait()
+        except TimeoutError:
+            return False
+
     def timeout(self, seconds: float | None) -> asyncio.Timeout:
         """Return an asynchronous context that raises TimeoutError after ``seconds``; None waits for ever."""
         return asyncio.timeout(seconds)

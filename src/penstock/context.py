@@ -101,7 +101,7 @@ class Context:
             saved = await self.store.load(key) if commit is None else None
             if isinstance(saved, Mapping) and saved.get("run", "") != self.run:
                 saved = None  # It is of a run that has ended, or of another input.
-            ledger = self.ledger if commit is None else Ledger(save, commits=True)
+            ledger = self.ledger if commit is None else Ledger(save, commits=True, clock=self.clock)
             self.ledgers.append(ledger)
             self.checkpoints[key] = Checkpoint(
                 key, saved, ledger.move, self.limit, counts=commit is None, run=self.run, last_saved=ledger.saved

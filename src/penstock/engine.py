@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import IO
 
 from .backoff import Stop
 from .checkpoint import CheckpointStore, Ledger
+from .clock import Clock
 from .config.configuration import Configuration, HealthCheck
 from .context import Context
 from .errors import ConfigError, ConnectionLost, PenstockError
@@ -41,10 +42,14 @@ class Engine:
         state: str | None = None,
         data: Path = Path("penstock-data"),
         restart: Restart | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """``restart`` is how often and how patiently a service that fails is started again."""
+        """``restart`` is how often and how patiently a service that fails is started again.
+
+        By ``clock`` everything tells the time and waits; tests give one whose time they move.
+        """
         self._streams, self._services = streams, tuple(services)
-        self._restart = restart or Restart()
+        self._restart, self._clock = restart or Restart(), clock or Clock()
         self._health = health_check or HealthCheck(enabled=False)
         self._state, self._data = state, data
         self.supervised: list[SupervisedStream] = []
@@ -72,8 +77,9 @@ class Engine:
             for held in await asyncio.to_thread(self._hold_streams):
                 stack.callback(held.close)
             store = await self._open_store(stack)
+            ledger = Ledger(store.save, clock=self._clock)
             context = Context(
-                "", store, Ledger(store.save), self._data, Listeners(), log=log, streams=lambda: self.supervised
+                "", store, ledger, self._data, clock=self._clock, log=log, streams=lambda: self.supervised
             )
             ending, stopping = asyncio.Event(), Stop()
             self.supervised = [SupervisedStream(one, self._lend(context, store), stopping) for one in self._streams]
@@ -83,7 +89,7 @@ class Engine:
                 await self._open_pages(stack, context.listeners)
             async with asyncio.TaskGroup() as group:
                 services = [group.create_task(_serve(one, ending)) for one in self.services]
-                in_order = group.create_task(_stop_in_order(stop, ending, services, stopping, self.shutdown_timeout))
+                in_order = group.create_task(self._stop_in_order(stop, ending, services, stopping))
                 await asyncio.gather(*(one.run() for one in self.supervised))
                 if self.failed:
                     ending.set()
@@ -93,14 +99,38 @@ class Engine:
         if self.failed:
             raise PenstockError("; ".join(f"{one.name}: {one.failure}" for one in self.failed))
 
+    async def _stop_in_order(
+        self, stop: asyncio.Event, ending: asyncio.Event, services: Sequence[asyncio.Task[None]], stopping: Stop
+    ) -> None:
+        """Once ``stop`` or ``ending`` is set, let the services end, for half of the time at most, then the streams."""
+        either = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(ending.wait())]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in either:
+                waiting.cancel()
+        ending.set()
+        stopping.asked_at = self._clock.monotonic()
+        timeout = self.shutdown_timeout
+        if services:
+            with suppress(TimeoutError):
+                async with self._clock.timeout(timeout / 2):
+                    await asyncio.wait(services)
+            late = [service for service in services if not service.done()]
+            for service in late:
+                service.cancel()
+            if late:
+                log.warning("%d services did not end within %.0f s and are cancelled", len(late), timeout / 2)
+        stopping.set()
+
     @property
     def shutdown_timeout(self) -> float:
         """How many seconds a stop may take: as long as its most patient stream."""
         return max((stream.shutdown_timeout for stream in self._streams), default=SHUTDOWN_TIMEOUT)
 
     def _lend(self, context: Context, store: CheckpointStore) -> Context:
-        ledger = Ledger(store.save)
-        return Context("", store, ledger, self._data, context.listeners, context.shared, log=log)
+        ledger = Ledger(store.save, clock=self._clock)
+        return Context("", store, ledger, self._data, context.listeners, context.shared, clock=self._clock, log=log)
 
     @property
     def failed(self) -> list[Supervised]:
@@ -159,28 +189,3 @@ async def _serve(one: SupervisedService, ending: asyncio.Event) -> None:
     await one.run()
     if one.state == "failed":
         ending.set()
-
-
-async def _stop_in_order(
-    stop: asyncio.Event,
-    ending: asyncio.Event,
-    services: Sequence[asyncio.Task[None]],
-    stopping: Stop,
-    timeout: float,
-) -> None:
-    """Once ``stop`` or ``ending`` is set, let the services end, for half of the time at most, and then the streams."""
-    either = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(ending.wait())]
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiting in either:
-            waiting.cancel()
-    ending.set()
-    stopping.asked_at = asyncio.get_running_loop().time()
-    if services:
-        _, late = await asyncio.wait(services, timeout=timeout / 2)
-        for service in late:
-            service.cancel()
-        if late:
-            log.warning("%d services did not end within %.0f s and are cancelled", len(late), timeout / 2)
-    stopping.set()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from .backoff import Stop, Stopped, pause
+from .backoff import Stop, Stopped
 from .context import Context
 from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
 from .observe.health import Status
@@ -48,6 +47,7 @@ class Supervised:
 
     def __init__(self, name: str, restart: Restart, context: Context, stop: asyncio.Event) -> None:
         self.name, self._restart, self._context, self._stop = name, restart, context, stop
+        self._clock = context.clock
         self._halt = stop
         """What ends the run that is under way."""
         self.state: State = "created"
@@ -60,7 +60,7 @@ class Supervised:
         stream_name.set(self.name)
         attempt = 0
         while True:
-            started = time.monotonic()
+            started = self._clock.monotonic()
             self.state = "starting"
             correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
             try:
@@ -76,7 +76,7 @@ class Supervised:
                 self.failure = str(error) or type(error).__name__
                 if not isinstance(error, PenstockError):
                     log.exception("%s: %s", self.name, self.failure)
-                if time.monotonic() - started > self._restart.maximum:
+                if self._clock.monotonic() - started > self._restart.maximum:
                     attempt = 0
                 if self._halt.is_set() or self._is_final(error, attempt):
                     self.state = "failed"
@@ -86,7 +86,7 @@ class Supervised:
             attempt, self.restarts, self.state = attempt + 1, self.restarts + 1, "restarting"
             log.error("%s failed, starting again in %.1f s: %s", self.name, delay, self.failure)
             self._restarting()
-            if await pause(delay, self._halt):
+            if await self._clock.wait(self._halt, delay):
                 self.state = "stopped"
                 return
 
@@ -102,11 +102,11 @@ class Supervised:
         return isinstance(error, ConfigError) or is_exhausted
 
     def _opened(self) -> None:
-        self.state, self._opened_at = "running", time.monotonic()
+        self.state, self._opened_at = "running", self._clock.monotonic()
 
     def _failure_shown(self) -> str | None:
         """Return the last failure, also for a moment after a restart: what fails again at once was never well."""
-        if self.state == "running" and time.monotonic() - self._opened_at > FAILURE_SHOWN_FOR:
+        if self.state == "running" and self._clock.monotonic() - self._opened_at > FAILURE_SHOWN_FOR:
             self.failure = None
         return self.failure
 
@@ -121,7 +121,7 @@ class SupervisedStream(Supervised):
     def __init__(self, stream: Stream, context: Context, stop: asyncio.Event) -> None:
         super().__init__(stream.id, stream.restart, context, stop)
         self.stream = stream
-        self.metrics = StreamMetrics(stream.id, stream.stall_timeout)
+        self.metrics = StreamMetrics(stream.id, stream.stall_timeout, context.clock)
         self.flow: Flow | None = None
         self._is_paused = False
         self._resumed = asyncio.Event()

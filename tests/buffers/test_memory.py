@@ -12,6 +12,7 @@ from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput
 from penstock.metadata import ABSENT
+from penstock.testing.clock import FakeClock, jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -75,25 +76,28 @@ def test_most_held_counts_deliveries() -> None:
     assert Memory(bytes=10).most_held() is None
 
 
+@jumping
 async def test_groups_are_full_and_in_order() -> None:
     found = await groups(Memory(capacity=4, timeout="1h"), [numbers(i, i + 1, i + 2) for i in range(0, 15, 3)])
     assert [batch.column("n").to_pylist() for batch in found] == [[*range(6)], [*range(6, 12)], [12, 13, 14]]
 
 
+@jumping
 async def test_time_is_up_for_what_is_held(tmp_path: Path) -> None:
     buffer = Memory(capacity=100, timeout="30ms")
-    async with lend_context(tmp_path) as context, buffer.open(context) as queue:
+    async with lend_context(tmp_path, clock=FakeClock()) as context, buffer.open(context) as queue:
         began = asyncio.get_running_loop().time()
         await queue.put(Delivery(numbers(1)))
         await queue.put(Delivery(numbers(2)))
         delivery = await asyncio.wait_for(queue.get(), 60)
         assert delivery.batch.column("n").to_pylist() == [1, 2]
-        assert 0.02 < asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.03)
 
 
+@jumping
 async def test_a_group_grows_while_nobody_takes_it(tmp_path: Path) -> None:
     buffer = Memory(capacity=3, timeout="1ms")
-    async with lend_context(tmp_path) as context, buffer.open(context) as queue:
+    async with lend_context(tmp_path, clock=FakeClock()) as context, buffer.open(context) as queue:
         for value in range(3):
             await queue.put(Delivery(numbers(value)))
             await asyncio.sleep(0.01)
@@ -104,6 +108,7 @@ async def test_a_group_grows_while_nobody_takes_it(tmp_path: Path) -> None:
         assert (await queue.get()).batch.column("n").to_pylist() == [4]
 
 
+@jumping
 async def test_different_columns_are_merged_where_that_changes_no_value() -> None:
     batches = [
         pa.record_batch({"a": [1], "b": pa.nulls(1)}),
@@ -127,6 +132,7 @@ async def test_different_columns_are_merged_where_that_changes_no_value() -> Non
         (numbers(2**63, type=pa.uint64()), numbers(-1)),
     ],
 )
+@jumping
 async def test_batches_that_do_not_fit_together_stay_apart_and_in_order(one: Batch, other: Batch) -> None:
     found = await groups(Memory(capacity=100), [one, one, other, one])
     assert [value for batch in found for value in batch.column("n").to_pylist()] == [
@@ -138,6 +144,7 @@ async def test_batches_that_do_not_fit_together_stay_apart_and_in_order(one: Bat
     }
 
 
+@jumping
 async def test_the_loans_of_batches_that_stay_apart_are_their_own(tmp_path: Path) -> None:
     settled: list[str] = []
 
@@ -147,7 +154,7 @@ async def test_the_loans_of_batches_that_stay_apart_are_their_own(tmp_path: Path
 
         return Delivery.settled_by(batch, settle)
 
-    async with lend_context(tmp_path) as context, Memory(capacity=100).open(context) as queue:
+    async with lend_context(tmp_path, clock=FakeClock()) as context, Memory(capacity=100).open(context) as queue:
         for batch, name in ((numbers(1), "a"), (numbers(2), "b"), (numbers("x"), "c")):
             await queue.put(lent(batch, name))
         queue.end()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from penstock.buffers.session_window import SessionWindow
 from penstock.component import Buffer
 from penstock.delivery import Delivery
-from penstock.testing.clock import run_jumping
+from penstock.testing.clock import FakeClock, jumping, run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -60,7 +60,7 @@ def test_rows_that_follow_upon_one_another_are_one_session(batches: list[list[in
     window = SessionWindow.model_validate({"gap": f"{gap}s", "out_of_orderness": "200s", **EVENT})
 
     async def main() -> dict[tuple[int, int], list[int]]:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
             settled = await put(queue, *(at(*batch) for batch in batches))
             assert settled == []
             queue.end()
@@ -77,9 +77,10 @@ def test_rows_that_follow_upon_one_another_are_one_session(batches: list[list[in
             assert all(time in remaining for time in session)
 
 
+@jumping
 async def test_a_row_between_two_sessions_makes_them_one() -> None:
     window = SessionWindow.model_validate({"gap": "10s", "out_of_orderness": "30s", **EVENT})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(0), at(15))
         await put(queue, at(8))
         await put(queue, at(56))
@@ -87,9 +88,10 @@ async def test_a_row_between_two_sessions_makes_them_one() -> None:
         assert (bounds(delivery), times(delivery)) == ((0, 25), [0, 15, 8])
 
 
+@jumping
 async def test_a_late_row_that_an_open_session_reaches_is_taken() -> None:
     window = SessionWindow.model_validate({"gap": "10s", "late": "route", **EVENT})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(0), at(9), at(18))
         await put(queue, at(3))  # alone it would have ended at 13, before the watermark
         await put(queue, at(30))
@@ -101,9 +103,10 @@ async def test_a_late_row_that_an_open_session_reaches_is_taken() -> None:
         assert "closed at watermark" in str(late.error)
 
 
+@jumping
 async def test_a_late_row_is_taken_with_what_keeps_its_session_open() -> None:
     window = SessionWindow.model_validate({"gap": "10s", "late": "route", **EVENT})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(100))
         await put(queue, at(85, 93, 110))  # 85 would be late alone; 93 is in the session of 100
         queue.end()
@@ -117,7 +120,7 @@ def test_by_the_clock_a_session_ends_when_nothing_has_come() -> None:
     window = SessionWindow.model_validate({"gap": "10s"})
 
     async def main() -> list[tuple[float, list[int]]]:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
 
             async def feed() -> None:
                 for number, pause in enumerate((6, 6, 30, 4, 50)):
@@ -134,7 +137,7 @@ def test_by_the_clock_a_session_that_waits_to_be_taken_is_over() -> None:
     window = SessionWindow.model_validate({"gap": "10s"})
 
     async def main() -> list[list[int]]:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
             await put(queue, at(1))
             await asyncio.sleep(25)
             await put(queue, at(2))

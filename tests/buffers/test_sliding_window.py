@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from penstock.buffers.sliding_window import SlidingWindow
 from penstock.component import Buffer
 from penstock.delivery import Delivery
-from penstock.testing.clock import run_jumping
+from penstock.testing.clock import FakeClock, jumping, run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -79,7 +79,7 @@ def test_each_row_is_in_every_window_its_time_lies_in(batches: list[list[int]], 
     )
 
     async def main() -> dict[tuple[int, int], list[int]]:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
             settled = await put(queue, *(at(*batch) for batch in batches))
             assert settled == []
             queue.end()
@@ -91,9 +91,10 @@ def test_each_row_is_in_every_window_its_time_lies_in(batches: list[list[int]], 
     assert run_jumping(main()) == {span: sorted(found) for span, found in expected.items()}
 
 
+@jumping
 async def test_windows_fire_as_the_watermark_passes_their_ends() -> None:
     window = SlidingWindow.model_validate({"size": "10s", "slide": "5s", **EVENT})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         settled = await put(queue, at(1, 7))
         fired = [await take(queue)]
         await put(queue, at(12))
@@ -108,9 +109,10 @@ async def test_windows_fire_as_the_watermark_passes_their_ends() -> None:
         assert settled == [None]
 
 
+@jumping
 async def test_a_row_is_late_for_the_windows_that_have_closed_only() -> None:
     window = SlidingWindow.model_validate({"size": "10s", "slide": "5s", "late": "route", **EVENT})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(12))
         await put(queue, at(8))
         refused = await take(queue)
@@ -127,7 +129,7 @@ def test_by_the_clock_each_window_holds_what_arrived_in_it() -> None:
     window = SlidingWindow.model_validate({"size": "10s", "slide": "5s"})
 
     async def main() -> list[tuple[float, list[int]]]:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
 
             async def feed() -> None:
                 for number in range(4):
@@ -146,7 +148,7 @@ def test_by_the_clock_reading_waits_while_as_much_is_held_as_may_be() -> None:
     window = SlidingWindow.model_validate({"size": "10s", "slide": "5s", "max_rows": 4})
 
     async def main() -> float:
-        async with lend_context(Path()) as context, window.open(context) as queue:
+        async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
             loop = asyncio.get_running_loop()
             began = loop.time()
             taking = asyncio.create_task(queue.get())

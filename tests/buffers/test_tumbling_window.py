@@ -24,7 +24,7 @@ from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PenstockError, PermanentError
 from penstock.metadata import without_metadata
 from penstock.stream import Stream
-from penstock.testing.clock import run_jumping
+from penstock.testing.clock import FakeClock, jumping, run_jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import BufferSuite
 
@@ -66,7 +66,7 @@ class TestByAColumn(BufferSuite):
 async def opened(**options: Any) -> AsyncIterator[EventWindows]:
     defaults = {"interval": "10s", "time": "event", "timestamp_field": "at", "timestamp_unit": "s"}
     window = TumblingWindow.model_validate({**defaults, **options})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         assert isinstance(queue, EventWindows)
         yield queue
 
@@ -75,10 +75,11 @@ async def opened(**options: Any) -> AsyncIterator[EventWindows]:
 
 
 @pytest.mark.parametrize("time", ["processing", "event"])
+@jumping
 async def test_r5_tail_is_flushed_at_the_end(time: str) -> None:
     options = {"timestamp_field": "at", "timestamp_unit": "s"} if time == "event" else {}
     window = TumblingWindow.model_validate({"interval": "1h", "time": time, **options})
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         settled = await put(queue, at(1, 2), at(3))
         queue.end()
         delivery = await take(queue)
@@ -91,31 +92,36 @@ async def test_r5_tail_is_flushed_at_the_end(time: str) -> None:
 
 
 @pytest.mark.parametrize("time", ["processing", "event"])
+@jumping
 async def test_r5_arrival_order_is_kept(time: str) -> None:
     options = {"timestamp_field": "at", "timestamp_unit": "s"} if time == "event" else {}
     window = TumblingWindow.model_validate({"interval": "1h", "time": time, **options})
     sent = [at(*(random.Random(i).sample(range(3600), 50))) for i in range(20)]
-    async with lend_context(Path()) as context, window.open(context) as queue:
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, *sent)
         queue.end()
         (delivery,) = await take_all(queue)
         assert times(delivery) == [value for batch in sent for value in batch.column("at").to_pylist()]
 
 
+@jumping
 async def test_r5_a_window_holds_what_came_in_its_time_and_no_more() -> None:
-    async with lend_context(Path()) as context, TumblingWindow(interval="100ms").open(context) as queue:
+    window = TumblingWindow(interval="100ms")
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         began = asyncio.get_running_loop().time()
         await put(queue, at(1), at(2))
         await asyncio.sleep(0.13)
         await put(queue, at(3))  # of the next window, although nobody has taken the first
         assert times(await take(queue)) == [1, 2]
         assert times(await take(queue)) == [3]
-        assert 0.19 < asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.2)
         assert await is_waiting(queue), "an empty window releases nothing"
 
 
+@jumping
 async def test_reading_waits_while_two_windows_are_held() -> None:
-    async with lend_context(Path()) as context, TumblingWindow(interval="20ms").open(context) as queue:
+    window = TumblingWindow(interval="20ms")
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(1))
         await asyncio.sleep(0.03)
         await put(queue, at(2))
@@ -127,18 +133,21 @@ async def test_reading_waits_while_two_windows_are_held() -> None:
         assert [times(await take(queue)) for _ in range(2)] == [[2], [3]]
 
 
+@jumping
 async def test_a_full_window_by_the_clock_lets_reading_wait() -> None:
-    async with lend_context(Path()) as context, TumblingWindow(interval="300ms", max_rows=2).open(context) as queue:
+    window = TumblingWindow(interval="300ms", max_rows=2)
+    async with lend_context(Path(), clock=FakeClock()) as context, window.open(context) as queue:
         await put(queue, at(1, 2))
         began = asyncio.get_running_loop().time()
         await put(queue, at(3))
-        assert asyncio.get_running_loop().time() - began > 0.1
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.3)
         assert [times(await take(queue)) for _ in range(2)] == [[1, 2], [3]]
 
 
 # -- by a column -------------------------------------------------------------------------------------------------------
 
 
+@jumping
 async def test_a_window_fires_when_the_watermark_passes_its_end() -> None:
     async with opened(out_of_orderness="2s") as queue:
         settled = await put(queue, at(1, 11, 9), at(11, 8))
@@ -153,6 +162,7 @@ async def test_a_window_fires_when_the_watermark_passes_its_end() -> None:
         assert [times(one) for one in await take_all(queue)] == [[11, 11, 12]]
 
 
+@jumping
 async def test_windows_fire_in_their_order() -> None:
     async with opened(out_of_orderness="1h") as queue:
         await put(queue, at(95, 5, 42, 47, 3, -7, 95))
@@ -162,6 +172,7 @@ async def test_windows_fire_in_their_order() -> None:
         assert [times(delivery) for delivery in found] == [[-7], [5, 3], [42, 47], [95, 95]]
 
 
+@jumping
 async def test_timestamps_long_ago_close_windows() -> None:
     async with opened() as queue:
         await put(queue, at("0001-01-01T00:00:01Z", "0001-01-01T00:00:11Z"))
@@ -173,13 +184,14 @@ async def test_timestamps_long_ago_close_windows() -> None:
         assert times(await take(queue)) == [-5_000_000_003, -5_000_000_001]
 
 
+@jumping
 async def test_window_closes_on_an_idle_source() -> None:
     async with opened(idle_timeout="50ms") as queue:
         settled = await put(queue, at(1, 2))
         began = asyncio.get_running_loop().time()
         delivery = await take(queue)
         assert times(delivery) == [1, 2]
-        assert 0.04 < asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.05)
         await delivery.ack()
         assert settled == [None]
         await put(queue, at(3), at(25))
@@ -187,12 +199,14 @@ async def test_window_closes_on_an_idle_source() -> None:
         assert times(await take(queue)) == [25]
 
 
+@jumping
 async def test_without_idle_timeout_a_window_of_an_idle_source_stays_open() -> None:
     async with opened() as queue:
         await put(queue, at(1))
         assert await is_waiting(queue)
 
 
+@jumping
 async def test_with_idle_timeout_the_slowest_partition_counts() -> None:
     one, other = Checkpoint("one"), Checkpoint("other")
     async with opened(idle_timeout="200ms") as queue:
@@ -214,6 +228,7 @@ async def test_with_idle_timeout_the_slowest_partition_counts() -> None:
         assert queue.late_rows == 0
 
 
+@jumping
 async def test_the_time_reading_waits_is_not_silence() -> None:
     async with opened(idle_timeout="80ms") as queue:
         await put(queue, at(1, 11))
@@ -225,6 +240,7 @@ async def test_the_time_reading_waits_is_not_silence() -> None:
         assert times(await take(queue)) == [11, 12]
 
 
+@jumping
 async def test_late_rows_are_dropped_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     async with opened() as queue:
         await put(queue, at(25))
@@ -238,6 +254,7 @@ async def test_late_rows_are_dropped_counted_and_warned_of_once(caplog: pytest.L
         assert settled == [None, None]
 
 
+@jumping
 async def test_late_rows_are_routed_with_their_reason() -> None:
     async with opened(late="route") as queue:
         await put(queue, at(25))
@@ -257,6 +274,7 @@ async def test_late_rows_are_routed_with_their_reason() -> None:
         assert settled == [None]
 
 
+@jumping
 async def test_a_window_waits_for_late_rows_when_it_fires_once() -> None:
     async with opened(late="route", allowed_lateness="5s") as queue:
         await put(queue, at(1), at(14), at(2))
@@ -265,6 +283,7 @@ async def test_a_window_waits_for_late_rows_when_it_fires_once() -> None:
         assert times(await take(queue)) == [1, 2]
 
 
+@jumping
 async def test_a_late_row_updates_its_window() -> None:
     async with opened(late="update", allowed_lateness="10s") as queue:
         settled = await put(queue, at(1), at(11))
@@ -288,6 +307,7 @@ async def test_a_late_row_updates_its_window() -> None:
 
 
 @pytest.mark.parametrize("late", ["drop", "route", "update"])
+@jumping
 async def test_everything_is_settled_once_at_the_end(late: str) -> None:
     """Whatever becomes of a row, its loan is settled, and only when all of its windows are written."""
     random_ = random.Random(3)
@@ -312,6 +332,7 @@ async def test_everything_is_settled_once_at_the_end(late: str) -> None:
     assert settled == dict.fromkeys(range(200), 1)
 
 
+@jumping
 async def test_rows_without_a_time_are_refused_and_the_others_kept() -> None:
     async with opened() as queue:
         settled = await put(queue, at("1970-01-01T00:00:01", None, "soon", "1970-02-30", "1970-01-01 00:00:02+00:00"))
@@ -334,6 +355,7 @@ async def test_rows_without_a_time_are_refused_and_the_others_kept() -> None:
         (at(None), "no time can be read"),
     ],
 )
+@jumping
 async def test_a_batch_without_times_is_refused(batch: Batch, reason: str) -> None:
     async with opened() as queue:
         await put(queue, batch)
@@ -342,6 +364,7 @@ async def test_a_batch_without_times_is_refused(batch: Batch, reason: str) -> No
         assert refused.batch.equals(batch)
 
 
+@jumping
 async def test_too_many_rows_name_the_option() -> None:
     async with opened(max_rows=3) as queue:
         await put(queue, at(1, 2, 3))
@@ -349,6 +372,7 @@ async def test_too_many_rows_name_the_option() -> None:
             await put(queue, at(4))
 
 
+@jumping
 async def test_reading_waits_while_a_window_waits_to_be_taken() -> None:
     async with opened() as queue:
         await put(queue, at(1), at(11))
@@ -358,6 +382,7 @@ async def test_reading_waits_while_a_window_waits_to_be_taken() -> None:
         await put(queue, at(12))
 
 
+@jumping
 async def test_columns_of_the_same_name_are_replaced() -> None:
     async with opened() as queue:
         await put(queue, pa.record_batch({"at": [1], "window_start": ["mine"]}))
@@ -367,6 +392,7 @@ async def test_columns_of_the_same_name_are_replaced() -> None:
         assert bounds(delivery) == (0, 10)
 
 
+@jumping
 async def test_a_window_of_rows_that_do_not_fit_together_goes_out_in_parts() -> None:
     async with opened() as queue:
         await put(queue, pa.record_batch({"at": [1], "x": [1]}), pa.record_batch({"at": [2], "x": ["a"]}))
@@ -494,6 +520,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         TumblingWindow.model_validate(options)
 
 
+@jumping
 async def test_the_other_names_mean_the_same() -> None:
     async with opened(
         watermark={"out_of_orderness_ms": 2000, "idle_timeout_ms": 60_000},

@@ -29,6 +29,7 @@ from penstock.delivery import Batch
 from penstock.observe.condition import Condition
 from penstock.outputs import memory
 from penstock.state.postgres import PostgresStore
+from penstock.testing.clock import StandingClock
 from penstock.testing.faults import HANG, FaultProxy, Faults, FaultyInput, FaultyOutput, FaultyProcessor
 from penstock.testing.servers import PostgresServer, free_port
 
@@ -431,16 +432,13 @@ def test_a_reader_of_our_output_that_reads_nothing_does_not_keep_the_process(tmp
     assert took < 20
 
 
-def test_what_stands_still_is_logged_once_and_again_when_it_goes_on(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("penstock.observe.condition.time.monotonic", lambda: now)
-    condition = Condition("s", stall_timeout=10)
+def test_what_stands_still_is_logged_once_and_again_when_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    clock = StandingClock()
+    condition = Condition("s", stall_timeout=10, clock=clock)
     condition.begin("output")
     with caplog.at_level(logging.INFO):
         for _ in range(30):
-            now += 1
+            clock.now += 1
             condition.look()
         assert condition.trouble == "no answer from the output for 30 s"
         condition.end("output")

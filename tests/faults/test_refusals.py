@@ -19,6 +19,7 @@ from penstock.delivery import Batch, Delivery
 from penstock.inputs.feed import feed
 from penstock.observe.condition import MIN_ALL_REFUSED, Condition
 from penstock.outputs import memory
+from penstock.testing.clock import StandingClock
 
 from .streams import ERRORS, lines, stream, until
 
@@ -231,20 +232,17 @@ def test_a_reason_is_shown_without_the_row_that_a_database_tells_with_it() -> No
     assert "secret" not in str(condition.trouble)
 
 
-def test_many_refused_rows_are_one_line_of_the_log_with_a_rate(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("penstock.observe.condition.time.monotonic", lambda: now)
-    condition = Condition("s")
+def test_many_refused_rows_are_one_line_of_the_log_with_a_rate(caplog: pytest.LogCaptureFixture) -> None:
+    clock = StandingClock(1000.0)
+    condition = Condition("s", clock=clock)
     with caplog.at_level(logging.WARNING):
         for _ in range(1000):
             condition.refusals.add("decode", 1, "bad")
-            now += 0.011
+            clock.now += 0.011
     assert caplog.messages == [
         "s: 1 rows refused, the last by decode: bad",
         "s: 910 rows refused (90.9 a second), the last by decode: bad",
     ]
-    now += 61
+    clock.now += 61
     assert condition.note is None
     assert condition.trouble is None

@@ -13,6 +13,7 @@ import pytest
 from pydantic import PrivateAttr
 
 from penstock import Context, Engine, Input, Output, Stream
+from penstock.clock import Clock
 from penstock.component import Reader, Writer
 from penstock.delivery import Batch, Delivery
 from penstock.errors import ConnectionLost, EndOfInput, PenstockError, PermanentError
@@ -50,12 +51,12 @@ class _LossyReader:
 
 @asynccontextmanager
 async def taking(
-    tmp_path: Path, source: Lossy, accept: Callable[[Delivery], Any], attempts: int | None = None
+    tmp_path: Path, source: Lossy, accept: Callable[[Delivery], Any], attempts: int | None = None, **lent: Any
 ) -> AsyncIterator[asyncio.Task[None]]:
     retry = {"attempts": attempts, "initial": "1ms", "maximum": "2ms"}
     stream = Stream.model_validate({"input": source, "output": "drop", "retry": retry})
     intake = Intake(stream, asyncio.Event(), StreamMetrics("test_intake"), accept, waits=True)
-    async with lend_context(tmp_path) as context, asyncio.timeout(60):
+    async with lend_context(tmp_path, **lent) as context, asyncio.timeout(60):
         task = asyncio.create_task(intake.run(context))
         try:
             yield task
@@ -63,7 +64,7 @@ async def taking(
             task.cancel()
 
 
-async def test_it_is_opened_again_only_once_all_is_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_opened_again_only_once_all_is_settled(tmp_path: Path) -> None:
     """A queue delivers again what is on its way when it is opened too early."""
     taken: asyncio.Queue[Delivery] = asyncio.Queue()
     unsettled_at_pause: list[int] = []
@@ -74,13 +75,13 @@ async def test_it_is_opened_again_only_once_all_is_settled(tmp_path: Path, monke
         unsettled += 1
         await taken.put(delivery)
 
-    async def pause(delay: float, stop: asyncio.Event) -> bool:
-        unsettled_at_pause.append(unsettled)
-        return False
+    class Noting(Clock):
+        async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+            unsettled_at_pause.append(unsettled)
+            return False
 
-    monkeypatch.setattr(module, "pause", pause)
     source = Lossy(opens=3)
-    async with taking(tmp_path, source, accept) as task:
+    async with taking(tmp_path, source, accept, clock=Noting()) as task:
         for number in (1, 2, 3):
             delivery = await taken.get()
             await asyncio.sleep(0)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import deque
 
+from ..clock import Clock
 from ..delivery import Delivery
 from ..errors import EndOfInput
 from ._grouping import wait_until
@@ -15,9 +16,10 @@ from ._merging import merged
 class ArrivalWindows:
     """A queue of windows of ``size`` s, one every ``step`` s; each holds what arrived in it."""
 
-    def __init__(self, size: float, step: float, max_rows: int) -> None:
+    def __init__(self, size: float, step: float, max_rows: int, clock: Clock) -> None:
+        self._clock = clock
         self._size, self._step, self._max_rows = size, step, max_rows
-        self._began = asyncio.get_running_loop().time()
+        self._began = clock.monotonic()
         self._windows: deque[tuple[float, list[Delivery]]] = deque()
         """The end of each window and what it holds, in their order."""
         self._rows = 0
@@ -31,11 +33,10 @@ class ArrivalWindows:
         if not delivery.batch.num_rows:
             await delivery.ack()
             return
-        loop = asyncio.get_running_loop()
-        while not self._ended and not self._has_room(loop.time()):
+        while not self._ended and not self._has_room(self._clock.monotonic()):
             self._room.clear()
             await self._room.wait()
-        ends = self._ends(loop.time())
+        ends = self._ends(self._clock.monotonic())
         shares = delivery.split([delivery.batch] * len(ends)) if len(ends) > 1 else [delivery]
         held = dict(self._windows)
         for end, share in zip(ends, shares, strict=True):
@@ -59,17 +60,16 @@ class ArrivalWindows:
 
     async def get(self) -> Delivery:
         """Return the next window as one delivery; raises EndOfInput once ended and empty."""
-        loop = asyncio.get_running_loop()
         while not self._out:
             if not self._merging:
-                if self._windows and (self._ended or self._windows[0][0] <= loop.time()):
+                if self._windows and (self._ended or self._windows[0][0] <= self._clock.monotonic()):
                     _, self._merging = self._windows.popleft()
                     self._rows -= sum(delivery.batch.num_rows for delivery in self._merging)
                 elif self._ended:
                     raise EndOfInput
                 else:
                     self._changed.clear()
-                    await wait_until(self._changed, self._windows[0][0] if self._windows else None)
+                    await wait_until(self._clock, self._changed, self._windows[0][0] if self._windows else None)
                     continue
             self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
             self._merging = []

@@ -151,7 +151,7 @@ class Watermark:
 
     def _active(self, now: float) -> list[_Source]:
         timeout = self._idle_timeout
-        return [source for source in self._sources.values() if timeout is None or now - source.heard < timeout]
+        return [source for source in self._sources.values() if timeout is None or now < source.heard + timeout]
 
     def is_idle(self, now: float) -> bool:
         """Whether no source has sent anything for the idle timeout."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ..clock import Clock
 from ..component import Buffer, Queue
 from ..context import Context
 from ..duration import Duration
@@ -84,7 +85,7 @@ class EventTimeBuffer(Buffer):
         """Return what divides rows among event-time windows."""
         raise NotImplementedError
 
-    def by_the_clock(self) -> Queue:
+    def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue of windows over the time of arrival."""
         raise NotImplementedError
 
@@ -92,13 +93,13 @@ class EventTimeBuffer(Buffer):
     async def open(self, context: Context) -> AsyncIterator[Queue]:
         """Yield an empty queue; event-time windows go on from what is known to be written."""
         if self.timestamp_field is None or self.time == "processing":
-            yield self.by_the_clock()
+            yield self.by_the_clock(context.clock)
             return
         checkpoint = await context.checkpoint("window")
         replay = Replay(context.store)
         if checkpoint.position is not None:
             await replay.resume(checkpoint.position)
-        yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log)
+        yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log, context.clock)
 
     def _of_watermark(self, name: str) -> int | None:
         return getattr(self.watermark, name) if self.watermark is not None else None

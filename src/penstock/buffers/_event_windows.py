@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..checkpoint import Checkpoint
+from ..clock import Clock
 from ..delivery import Delivery, Loan
 from ..errors import EndOfInput, PenstockError, PermanentError
 from ._event_time import Watermark
@@ -44,7 +45,10 @@ class EventWindows:
     Deliveries are to be settled in the order in which ``get`` returned them.
     """
 
-    def __init__(self, windowing: Windowing, checkpoint: Checkpoint, replay: Replay, log: logging.Logger) -> None:
+    def __init__(
+        self, windowing: Windowing, checkpoint: Checkpoint, replay: Replay, log: logging.Logger, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._windowing, self._checkpoint, self._replay, self._log = windowing, checkpoint, replay, log
         lag = windowing.out_of_orderness + (0 if windowing.late == "update" else windowing.lateness)
         position: dict[str, Any] = checkpoint.position or {}
@@ -70,12 +74,11 @@ class EventWindows:
 
     async def put(self, delivery: Delivery) -> None:
         """Take a delivery; waits while a window waits to be taken. Raises PenstockError when too many rows are held."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._clock.monotonic()
         if self._ready or self._out:
             await self._wait_for_room()
-            self._watermark.excuse(loop.time() - now)
-        now = self._heard = loop.time()
+            self._watermark.excuse(self._clock.monotonic() - now)
+        now = self._heard = self._clock.monotonic()
         source, first = await self._replay.number(delivery)
         done = self._share(delivery, self._sorter.sort(delivery.batch, source, first, now, self._closed))
         self._fire_due()
@@ -227,12 +230,11 @@ class EventWindows:
 
     async def _wait(self) -> None:
         """Wait until something is put, or for so long that nothing more is expected to be."""
-        loop = asyncio.get_running_loop()
         self._changed.clear()
         idle = self._waiting or self._windows.next_end() is None
-        until = None if idle else self._listen_until(loop.time())
-        if not await wait_until(self._changed, until):
-            self._give_up(loop.time())
+        until = None if idle else self._listen_until(self._clock.monotonic())
+        if not await wait_until(self._clock, self._changed, until):
+            self._give_up(self._clock.monotonic())
 
     def _listen_until(self, now: float) -> float | None:
         if self._replay.awaited:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..clock import Clock
 from ..delivery import Delivery
 from ..errors import EndOfInput
 from ._merging import merged
@@ -33,8 +34,15 @@ class Grouping:
     """
 
     def __init__(
-        self, limits: Limits, deadline: Callable[[float], float], *, timed: bool = False, extended: bool = False
+        self,
+        limits: Limits,
+        deadline: Callable[[float], float],
+        clock: Clock,
+        *,
+        timed: bool = False,
+        extended: bool = False,
     ) -> None:
+        self._clock = clock
         self._limits, self._deadline, self._timed, self._extended = limits, deadline, timed, extended
         self._group: list[Delivery] = []
         self._rows = self._bytes = 0
@@ -51,11 +59,12 @@ class Grouping:
         if not delivery.batch.num_rows:
             await delivery.ack()
             return
-        now = asyncio.get_running_loop().time()
+        now = self._clock.monotonic()
         while not self._ended and not self._has_room(now):
             self._room.clear()
-            await wait_until(self._room, self._until if self._until is not None and now < self._until else None)
-            now = asyncio.get_running_loop().time()
+            is_early = self._until is not None and now < self._until
+            await wait_until(self._clock, self._room, self._until if is_early else None)
+            now = self._clock.monotonic()
         if not self._group or self._extended:
             self._until = self._deadline(now)
         self._group.append(delivery)
@@ -92,19 +101,18 @@ class Grouping:
 
     async def get(self) -> Delivery:
         """Return the next group as one delivery; raises EndOfInput once ended and empty."""
-        loop = asyncio.get_running_loop()
         while not self._out:
             if not self._merging:
                 if self._over:
                     self._merging, self._over = self._over, []
                     self._room.set()
-                elif self._group and (self._ended or self._is_over(loop.time())):
+                elif self._group and (self._ended or self._is_over(self._clock.monotonic())):
                     self._merging = self._take()
                 elif self._ended:
                     raise EndOfInput
                 else:
                     self._changed.clear()
-                    await wait_until(self._changed, self._until)
+                    await wait_until(self._clock, self._changed, self._until)
                     continue
             self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
@@ -119,10 +127,6 @@ class Grouping:
         self._room.set()
 
 
-async def wait_until(event: asyncio.Event, until: float | None) -> bool:
-    """Wait for ``event``, at most until the loop's time is ``until``; returns whether it came."""
-    try:
-        async with asyncio.timeout_at(until):
-            return await event.wait()
-    except TimeoutError:
-        return False
+async def wait_until(clock: Clock, event: asyncio.Event, until: float | None) -> bool:
+    """Wait for ``event``, at most until the monotonic time is ``until``; returns whether it came."""
+    return await clock.wait(event, None if until is None else until - clock.monotonic())

@@ -49,7 +49,7 @@ class Memory(Buffer, type="memory"):
     async def open(self, context: Context) -> AsyncIterator[Queue]:
         """Yield an empty queue."""
         limits = Limits(self.capacity, self.batches, self.bytes)
-        yield Grouping(limits, lambda now: now + self.timeout)
+        yield Grouping(limits, lambda now: now + self.timeout, context.clock)
 
     def most_held(self) -> int | None:
         """As many deliveries as make a group, were each of one row."""

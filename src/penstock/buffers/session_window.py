@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..clock import Clock
 from ..component import Queue
 from ..delivery import Batch
 from ..duration import Duration
@@ -61,9 +62,9 @@ class SessionWindow(EventTimeBuffer, type="session_window"):
         """Return sessions, which merge where they meet."""
         return Sessions(to_micros(self.gap))
 
-    def by_the_clock(self) -> Queue:
+    def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released when nothing has come for `gap`."""
-        return Grouping(Limits(rows=self.max_rows), lambda now: now + self.gap, timed=True, extended=True)
+        return Grouping(Limits(rows=self.max_rows), lambda now: now + self.gap, clock, timed=True, extended=True)
 
 
 class Sessions(WindowAssigner):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..clock import Clock
 from ..component import Queue
 from ..delivery import Batch
 from ..duration import Duration
@@ -66,9 +67,9 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
         """Return windows that begin at multiples of `slide`."""
         return Sliding(to_micros(self.size), to_micros(self.slide))
 
-    def by_the_clock(self) -> Queue:
+    def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released every `slide`."""
-        return ArrivalWindows(self.size, self.slide, self.max_rows)
+        return ArrivalWindows(self.size, self.slide, self.max_rows, clock)
 
 
 class Sliding(WindowAssigner):

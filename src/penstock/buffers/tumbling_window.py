@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
 import pyarrow as pa
 from pydantic import Field
 
+from ..clock import Clock
 from ..component import Queue
 from ..delivery import Batch
 from ..duration import Duration
@@ -71,12 +71,14 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
         """Return windows that begin at multiples of their length."""
         return Tumbling(to_micros(self.interval))
 
-    def by_the_clock(self) -> Queue:
+    def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released every `interval`."""
-        began = asyncio.get_running_loop().time()
-        return Grouping(
-            Limits(rows=self.max_rows), lambda now: now + self.interval - (now - began) % self.interval, timed=True
-        )
+        began = clock.monotonic()
+
+        def deadline(now: float) -> float:
+            return now + self.interval - (now - began) % self.interval
+
+        return Grouping(Limits(rows=self.max_rows), deadline, clock, timed=True)
 
 
 class Tumbling(WindowAssigner):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from ..checkpoint import Checkpoint
+from ..clock import Clock
 from ..component import Input, Reader
 from ..context import Context
 from ..delivery import Delivery
@@ -59,11 +59,12 @@ class Generate(Input, type="generate"):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Reader]:
         """Build the batch once; every read lends the same one."""
-        yield _Generator(self, await context.checkpoint())
+        yield _Generator(self, await context.checkpoint(), context.clock)
 
 
 class _Generator:
-    def __init__(self, config: Generate, checkpoint: Checkpoint) -> None:
+    def __init__(self, config: Generate, checkpoint: Checkpoint, clock: Clock) -> None:
+        self._clock = clock
         self._checkpoint, self._count = checkpoint, config.count
         self._interval = config.interval if config.interval >= SHORTEST_SLEEP else 0
         self._emitted: int = checkpoint.position or 0
@@ -80,7 +81,7 @@ class _Generator:
         if self._first:
             self._first = False
         else:
-            await asyncio.sleep(self._interval)  # zero only lets others run
+            await self._clock.sleep(self._interval)  # zero only lets others run
         batch = self._batch if rows == self._batch.num_rows else self._batch.slice(0, rows)
         origin = Origin("generate", offset=self._emitted)
         delivery = await self._checkpoint.deliver(batch, self._emitted + rows, origin)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Callable
+
+from ..clock import Clock
 
 log = logging.getLogger("penstock")
 
@@ -25,14 +26,18 @@ class Condition:
     """The troubles of one stream, each of one part: what ends in one part says nothing of the others."""
 
     def __init__(
-        self, stream: str, changed: Callable[[], None] = lambda: None, stall_timeout: float = STALL_TIMEOUT
+        self,
+        stream: str,
+        changed: Callable[[], None] = lambda: None,
+        stall_timeout: float = STALL_TIMEOUT,
+        clock: Clock | None = None,
     ) -> None:
-        self._stream, self._stall_timeout = stream, stall_timeout
+        self._stream, self._stall_timeout, self._clock = stream, stall_timeout, clock or Clock()
         self._troubles: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         self._told: set[str] = set()
         self._changed = changed
-        self.refusals = Refusals(stream)
+        self.refusals = Refusals(stream, self._clock)
         self._gaps, self._last_gap = 0, ""
 
     def report_gap(self, reason: str) -> None:
@@ -57,7 +62,7 @@ class Condition:
 
     def begin(self, part: str) -> None:
         """Note that ``part`` begins to wait for an answer: without one in time it stands still."""
-        self._begun[part] = time.monotonic()
+        self._begun[part] = self._clock.monotonic()
 
     def end(self, part: str) -> None:
         """Note that ``part`` got its answer."""
@@ -76,7 +81,7 @@ class Condition:
             self._changed()
 
     def _stalled(self) -> dict[str, str]:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         waits = {part: now - begun for part, begun in self._begun.items() if now - begun >= self._stall_timeout}
         return {part: f"no answer from the {_named(part)} for {waited:.0f} s" for part, waited in waits.items()}
 
@@ -100,8 +105,8 @@ class Condition:
 class Refusals:
     """The rows that were refused lately: a warning with a rate, and trouble once nothing else comes."""
 
-    def __init__(self, stream: str) -> None:
-        self._stream = stream
+    def __init__(self, stream: str, clock: Clock) -> None:
+        self._stream, self._clock = stream, clock
         self._seconds: deque[tuple[int, Counter[str]]] = deque()
         self._last_reason = ""
         self._unlogged, self._logged_at = 0, float("-inf")
@@ -109,7 +114,7 @@ class Refusals:
 
     def add(self, stage: str, rows: int, reason: str) -> None:
         """Count refused rows, and say so in the log, at most once in an interval."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if not self._seconds or self._seconds[-1][0] != int(now):
             self._seconds.append((int(now), Counter()))
         self._seconds[-1][1][stage] += rows
@@ -144,7 +149,7 @@ class Refusals:
         return f"the last {self._in_a_row} rows were all refused, the last: {self._last_reason}"
 
     def _lately(self) -> Counter[str]:
-        oldest = time.monotonic() - REFUSALS_WINDOW
+        oldest = self._clock.monotonic() - REFUSALS_WINDOW
         while self._seconds and self._seconds[0][0] < oldest:
             self._seconds.popleft()
         return sum((stages for _, stages in self._seconds), Counter())

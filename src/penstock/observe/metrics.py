@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ..clock import Clock
 from .condition import STALL_TIMEOUT, Condition
 
 registry = CollectorRegistry()
@@ -61,8 +62,8 @@ class Rates(NamedTuple):
 class StreamMetrics:
     """What one stream counts. Children are looked up once, since every delivery counts."""
 
-    def __init__(self, stream: str, stall_timeout: float = STALL_TIMEOUT) -> None:
-        self.stream = stream
+    def __init__(self, stream: str, stall_timeout: float = STALL_TIMEOUT, clock: Clock | None = None) -> None:
+        self.stream, self._clock = stream, clock or Clock()
         self._rows_in, self._rows_out = _rows_in.labels(stream), _rows_out.labels(stream)
         self._batches_in, self._batches_out = _batches_in.labels(stream), _batches_out.labels(stream)
         self._retries, self._reconnects = _retries.labels(stream), _reconnects.labels(stream)
@@ -78,7 +79,7 @@ class StreamMetrics:
         """Bytes held by the write-ahead log; None without one."""
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_WINDOW + 1)
         self._is_running = False
-        self.condition = Condition(stream, self._show, stall_timeout)
+        self.condition = Condition(stream, self._show, stall_timeout, self._clock)
 
     def read(self, rows: int) -> None:
         """A delivery was read."""
@@ -168,14 +169,14 @@ class StreamMetrics:
 
     def sample(self) -> None:
         """Note how many rows there were by now; to be called about once a second."""
-        self._samples.append((time.monotonic(), self.rows_in, self.rows_out, self.refused))
+        self._samples.append((self._clock.monotonic(), self.rows_in, self.rows_out, self.refused))
 
     def rates(self) -> Rates:
         """Return the rates between the oldest look and now."""
         if not self._samples or not self._is_running:
             return Rates()
         began, *before = self._samples[0]
-        seconds = max(1.0, time.monotonic() - began)
+        seconds = max(1.0, self._clock.monotonic() - began)
         counts = (self.rows_in, self.rows_out, self.refused)
         return Rates(*(round((now - then) / seconds, 2) for now, then in zip(counts, before, strict=True)))
 

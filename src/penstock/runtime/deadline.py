@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..backoff import Stop
+from ..clock import Clock
 from ..errors import PenstockError
 
 MAX_CLOSING_TIME = 2.0
@@ -14,7 +15,7 @@ MAX_CLOSING_TIME = 2.0
 
 
 @asynccontextmanager
-async def end_in_time(stop: asyncio.Event, timeout: float) -> AsyncIterator[None]:
+async def end_in_time(stop: asyncio.Event, timeout: float, clock: Clock) -> AsyncIterator[None]:
     """Give up what is inside, so that it has ended ``timeout`` seconds after the stop: raises PenstockError.
 
     It is cancelled again and again until it ends, since closing may hang as well.
@@ -27,11 +28,11 @@ async def end_in_time(stop: asyncio.Event, timeout: float) -> AsyncIterator[None
         nonlocal cancelled
         await stop.wait()
         closing = min(MAX_CLOSING_TIME, timeout / 5)
-        await asyncio.sleep(max(0.0, timeout - closing - Stop.elapsed(stop)))
+        await clock.sleep(max(0.0, timeout - closing - Stop.elapsed(stop, clock)))
         while True:
             cancelled += 1
             task.cancel()
-            await asyncio.sleep(closing / 4)
+            await clock.sleep(closing / 4)
 
     watching = asyncio.ensure_future(watch())
     try:

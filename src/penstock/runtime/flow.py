@@ -57,7 +57,7 @@ class Flow:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
         watching = asyncio.ensure_future(self._watch())
         try:
-            async with end_in_time(self._stop, self._stream.shutdown_timeout):
+            async with end_in_time(self._stop, self._stream.shutdown_timeout, self._context.clock):
                 await self._run()
         finally:
             watching.cancel()
@@ -66,7 +66,7 @@ class Flow:
         """Look now and then at what nobody tells of: how long a step takes, and how much is left to do."""
         interval = min(1.0, self._stream.stall_timeout / 4)
         while True:
-            await asyncio.sleep(interval)
+            await self._context.clock.sleep(interval)
             self._metrics.condition.look()
             self._metrics.sample()
             if self._wal is not None:
@@ -195,7 +195,7 @@ class Flow:
         async def already_saved(_: object) -> None:
             """Positions are saved by the writer, with the rows."""
 
-        return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved))
+        return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved, clock=context.clock))
 
     async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Threads) -> None:
         stream = self._stream
@@ -211,7 +211,7 @@ class Flow:
                 lent = replace(context, name=f"{stream.id}/buffer" if len(self._sections) > 1 else stream.id)
                 queue = await stack.enter_async_context(buffer.open(lent))
             transformation = Transformation(stages, threads, decoder=decoder, metadata=metadata)
-            self._sections.append(Section(stream, queue, transformation, self._stop, self._metrics))
+            self._sections.append(Section(stream, queue, transformation, self._stop, self._metrics, context.clock))
             stages, buffer, decoder, metadata = [], following, None, False
 
         if stream.buffer is not None:
@@ -229,7 +229,7 @@ class Flow:
         if self._wal is not None:
             metadata = self._reads_metadata or stream.error_output is not None
             decoding = Transformation([], threads, decoder=None, metadata=metadata)
-            section = Section(stream, None, decoding, self._stop, self._metrics)
+            section = Section(stream, None, decoding, self._stop, self._metrics, context.clock)
             self._durable = DurableInput(
                 self._wal, section, self._sections[0], self._sections[-1], stream.max_in_flight
             )

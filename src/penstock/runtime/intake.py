@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from ..backoff import Stopped, pause, unless_stopped
+from ..backoff import Stopped, unless_stopped
 from ..component import MeasuredReader, Progress, Reader
 from ..context import Context
 from ..delivery import Delivery, Loan, Settle
@@ -63,7 +63,7 @@ class Intake:
         while not self._stop.is_set():
             try:
                 async with AsyncExitStack() as stack:
-                    async with unless_stopped(self._stop):
+                    async with unless_stopped(self._stop, context.clock):
                         reader = await stack.enter_async_context(self._stream.input.open(context))
                     self._when_open()
                     await self._read_and_commit(reader, context)
@@ -78,7 +78,7 @@ class Intake:
                 self._metrics.reconnecting(str(error))
                 context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
                 await self._settle_first()
-                await pause(delay, self._stop)
+                await context.clock.wait(self._stop, delay)
         await self._end()
 
     async def give_up(self, error: PenstockError) -> None:
@@ -199,7 +199,7 @@ async def _commit(context: Context) -> None:
     """Commit what is acked while the input is still open; what a broker does not take now it delivers again."""
     for key, ledger in context.committing():
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT):
+            async with context.clock.timeout(COMMIT_TIMEOUT):
                 await ledger.flush()
         except Exception as error:
             context.log.warning("%s: the last position could not be committed: %s", key, error or type(error).__name__)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from ..backoff import pause
+from ..clock import Clock
 from ..component import Queue
 from ..delivery import Delivery
 from ..errors import ConnectionLost, EndOfInput, TransientError
@@ -32,8 +32,9 @@ class Section:
         transformation: Transformation,
         stop: asyncio.Event,
         metrics: StreamMetrics,
+        clock: Clock,
     ) -> None:
-        self._stream, self._stop, self._metrics = stream, stop, metrics
+        self._stream, self._stop, self._metrics, self._clock = stream, stop, metrics, clock
         self.queue, self.transformation = queue, transformation
         self._in_flight: asyncio.Queue[_Waiting | None] = asyncio.Queue(stream.max_in_flight)
 
@@ -79,7 +80,7 @@ class Section:
         attempt = 0
         while _may_succeed(done) and not self._stop.is_set() and not self._stream.retry.exhausted(attempt):
             self._metrics.retrying("pipeline", str(done.error))
-            await pause(self._stream.retry.delay(attempt), self._stop)
+            await self._clock.wait(self._stop, self._stream.retry.delay(attempt))
             attempt += 1
             done = await self.transformation(done)
         if attempt and done.error is None:

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from ..errors import PenstockError
 
@@ -25,7 +26,13 @@ MAX_STUCK_CALLS = 8
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_pools: WeakSet[Threads | Workers] = WeakSet()
 _Call: TypeAlias = tuple["asyncio.Future[Any]", Callable[[], Any]]
+
+
+def are_at_work(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether threads are at work on what was asked for in ``loop``: its clock is not to jump meanwhile."""
+    return any(pool.is_at_work for pool in _pools if pool.loop is loop)
 
 
 class Threads:
@@ -36,23 +43,29 @@ class Threads:
 
     def __init__(self, count: int, name: str) -> None:
         self._count, self._name = count, name
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._started = self._unfinished = 0
         self._is_woken = self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
+        _pools.add(self)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a call has no result yet that was handed over."""
+        return self._unfinished > 0
 
     def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue a call and return its result to come."""
-        future: asyncio.Future[R] = self._loop.create_future()
+        future: asyncio.Future[R] = self.loop.create_future()
         self._unfinished += 1
         self._calls.put((future, lambda: call(*args, **kwargs)))
         if self._started < min(self._count, self._unfinished):
             self._started += 1
             threading.Thread(target=self._work, name=f"{self._name}_{self._started}", daemon=True).start()
         if self._timer is None:
-            self._timer = self._loop.call_later(_HAND_OVER_INTERVAL, self._look)
+            self._timer = self.loop.call_later(_HAND_OVER_INTERVAL, self._look)
         return future
 
     def shutdown(self) -> None:
@@ -78,7 +91,7 @@ class Threads:
                 continue  # more is done in a moment, or else the timer fires
             self._is_woken = True
             try:
-                self._loop.call_soon_threadsafe(self._hand_over)
+                self.loop.call_soon_threadsafe(self._hand_over)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
@@ -92,7 +105,7 @@ class Threads:
         is_queued = not self._calls.empty() and not self._is_closed
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(_HAND_OVER_INTERVAL, self._look) if is_queued else None
+        self._timer = self.loop.call_later(_HAND_OVER_INTERVAL, self._look) if is_queued else None
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -172,8 +185,10 @@ class Workers:
     def __init__(self, name: str, timeout: float) -> None:
         self._name, self._timeout = name, timeout
         self._idle: list[SimpleQueue[_Call | None]] = []
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._is_closed = False
+        self._unfinished = 0
+        _pools.add(self)
         self.stuck = 0
         """How many calls were given up and have not returned yet."""
 
@@ -182,14 +197,20 @@ class Workers:
         if self.stuck >= MAX_STUCK_CALLS:
             raise PenstockError(f"{self._name}: {self.stuck} calls have not returned and still hold their threads")
         calls = self._idle.pop() if self._idle else self._start()
-        done: asyncio.Future[Any] = self._loop.create_future()
+        done: asyncio.Future[Any] = self.loop.create_future()
         calls.put((done, work))
+        self._unfinished += 1
         try:
             async with asyncio.timeout(self._timeout):
                 return await done
         finally:
             if done.cancelled():
                 self.stuck += 1
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a call has not returned yet."""
+        return self._unfinished > 0
 
     def close(self) -> None:
         """End the threads that are idle, and the others once they return."""
@@ -208,7 +229,7 @@ class Workers:
             done, work = waiting
             result, error = _outcome(work)
             try:
-                self._loop.call_soon_threadsafe(self._finish, calls, done, result, error)
+                self.loop.call_soon_threadsafe(self._finish, calls, done, result, error)
             except RuntimeError:  # the loop is closed: nobody waits any more, and nobody will end this thread
                 return
             del waiting, work, done, result, error
@@ -216,6 +237,7 @@ class Workers:
     def _finish(
         self, calls: SimpleQueue[_Call | None], done: asyncio.Future[Any], result: Any, error: BaseException | None
     ) -> None:
+        self._unfinished -= 1
         if done.cancelled():
             self.stuck -= 1
         _settle(done, result, error)

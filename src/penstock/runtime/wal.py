@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import NoReturn
 
-from ..backoff import Backoff, pause
+from ..backoff import Backoff
 from ..checkpoint import Checkpoint
+from ..clock import Clock
 from ..context import Context
 from ..delivery import Batch, Delivery
 from ..durability import Durability
@@ -42,9 +43,10 @@ class Wal:
         stop: asyncio.Event,
         *,
         cache_bytes: int = 64 << 20,
+        clock: Clock | None = None,
     ) -> None:
         self._folder, self._options, self._checkpoint = folder, options, checkpoint
-        self._metrics, self._stop = metrics, stop
+        self._metrics, self._stop, self._clock = metrics, stop, clock or Clock()
         self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
         self._commit: asyncio.Task[None] | None = None
         self._arrived, self._pruned = asyncio.Event(), asyncio.Event()
@@ -136,7 +138,7 @@ class Wal:
             await self.prune()
             if self.size < self._options.max_bytes:
                 break
-            if await pause(0.05, self._stop):
+            if await self._clock.wait(self._stop, 0.05):
                 raise TransientError("the write-ahead log is full")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, done))
@@ -148,7 +150,7 @@ class Wal:
         attempt, backoff, alone = 0, _BACKOFF, 0
         while self._waiting:
             if self._options.pause:
-                await pause(self._options.pause, self._stop)
+                await self._clock.wait(self._stop, self._options.pause)
             count = 1 if alone else len(self._waiting)
             group, self._waiting, alone = self._waiting[:count], self._waiting[count:], max(0, alone - 1)
             try:
@@ -159,7 +161,7 @@ class Wal:
                 reason = f"write-ahead log {self._folder.path}: {error.strerror or error}"
                 self._metrics.retrying("log", reason)
                 log.error("%s; again in a moment", reason)
-                if await pause(backoff.delay(attempt), self._stop):
+                if await self._clock.wait(self._stop, backoff.delay(attempt)):
                     _fail(group, TransientError(reason))
                     continue
                 attempt += 1
@@ -315,7 +317,8 @@ async def open_wal(
     folder = LogFolder(options.folder(context), context.kept_as)
     try:
         await asyncio.to_thread(folder.hold)
-        wal = Wal(folder, options, await context.checkpoint("wal") if follows else None, metrics, stop)
+        checkpoint = await context.checkpoint("wal") if follows else None
+        wal = Wal(folder, options, checkpoint, metrics, stop, clock=context.clock)
         await asyncio.to_thread(wal.recover)
         try:
             yield wal

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-from ..backoff import Backoff, Stopped, pause, unless_stopped
+from ..backoff import Backoff, Stopped, unless_stopped
 from ..component import Output, TransactionalWriter, Writer
 from ..context import Context
 from ..delivery import Position
@@ -41,7 +41,7 @@ class ReconnectingWriter:
         """Return the open writer, opening it if need be."""
         if self._writer is None:
             try:
-                async with unless_stopped(self._stop, _PATIENCE):
+                async with unless_stopped(self._stop, self._context.clock, _PATIENCE):
                     self._writer = await self._stack.enter_async_context(self._output.open(self._context))
             except PermanentError as error:
                 if not self._was_open:
@@ -78,7 +78,7 @@ class ReconnectingWriter:
             self._context.log.warning(
                 "%s: writing failed, attempt %d, again in %.2f s: %s", self._context.name, attempt + 1, delay, failure
             )
-            await pause(delay, self._stop)
+            await self._context.clock.wait(self._stop, delay)
             attempt += 1
 
     async def _attempt(self, action: Callable[[Writer], Awaitable[T]]) -> T:

@@ -13,7 +13,6 @@ import pytest
 from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 
-from penstock.clock import Clock
 from penstock.inputs.feed import Feed, feed
 from penstock.platform.access import keys, schema
 from penstock.platform.access.audit import FEED
@@ -72,19 +71,6 @@ async def any_key() -> dict[str, bool]:
 @get("/alive", opt={"public": True})
 async def alive() -> str:
     return "alive"
-
-
-class MovedClock(Clock):
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Running:

@@ -17,9 +17,8 @@ from penstock.inputs.feed import Feed, feed
 from penstock.platform.access import schema
 from penstock.platform.access.audit import FEED, SCHEMA, Audit, Repetitions, batch, entry
 from penstock.platform.access.caller import Caller
+from penstock.testing.clock import StandingClock
 from penstock.testing.contexts import lend_context
-
-from .conftest import MovedClock
 
 CALLER = Caller(
     user=7,
@@ -86,7 +85,7 @@ async def test_whoever_gives_up_waiting_has_still_been_written_down(tmp_path):
 
 
 def test_what_repeats_is_told_once_a_minute_with_its_number():
-    clock = MovedClock()
+    clock = StandingClock(0.0)
     repeated = Repetitions(clock, size=10)
 
     def count(what, moment):

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from penstock.clock import Clock as RealClock
 from penstock.platform.access.limits import Demand, MemoryLimits
 from penstock.platform.access.options import AccessOptions
 from penstock.platform.access.redis import Replicas, SharedLimits
 from penstock.platform.access.scopes import Limit
+from penstock.testing.clock import StandingClock
 
 from .conftest import INGEST
 
@@ -20,23 +20,13 @@ START = 1_900_000_000.0
 HOUR, DAY = 3600, 86_400
 
 
-class Clock(RealClock):
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def time(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock(START)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def limits(clock: Clock) -> MemoryLimits:
+def limits(clock: StandingClock) -> MemoryLimits:
     return MemoryLimits(clock)
 
 

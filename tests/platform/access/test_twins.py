@@ -15,8 +15,7 @@ from pydantic import SecretStr
 from penstock.platform.access.limits import Demand, MemoryLimits, Usage
 from penstock.platform.access.redis import ADMIT, Replicas, SharedLimits
 from penstock.platform.access.scopes import Limit
-
-from .conftest import MovedClock
+from penstock.testing.clock import StandingClock
 
 START = 1_900_000_020
 _TIME = "redis.call('TIME')[1]"
@@ -57,7 +56,7 @@ class Twins:
         self.runner.run(self._run(limits, steps))
 
     async def _run(self, limits: dict[str, Limit], steps: Any) -> None:
-        clock, number = MovedClock(START), next(_numbers)
+        clock, number = StandingClock(START), next(_numbers)
         memory, shared = MemoryLimits(clock), SharedLimits(self.replicas)
         for pause, is_spent, asked in steps:
             clock.now += pause

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ...checkpoint import Checkpoint
 from ...clients.http import failures, meaning, open_session, read_at_most, redact_url, secrets_of
+from ...clock import Clock
 from ...component import Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
@@ -32,7 +33,10 @@ _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class PollingReader:
     """Asks, delivers what is answered, and waits."""
 
-    def __init__(self, config: Http, url: str, session: aiohttp.ClientSession, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, config: Http, url: str, session: aiohttp.ClientSession, checkpoint: Checkpoint, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._config, self._url, self._session, self._checkpoint = config, url, session, checkpoint
         saved = checkpoint.position or {}
         start = config.cursor.start if config.cursor else None
@@ -48,7 +52,7 @@ class PollingReader:
         while self._ready is None:
             if self._config.once and not self._moved:
                 raise EndOfInput
-            await asyncio.sleep(self._next - asyncio.get_running_loop().time())
+            await self._clock.sleep(max(0.0, self._next - self._clock.monotonic()))
             await self.ask()
         batch, position = self._ready
         origin = Origin("http", ext={"url": redact_url(self._url)})
@@ -58,7 +62,7 @@ class PollingReader:
 
     async def ask(self) -> None:
         """Send one request; what it answers is what ``read`` returns next."""
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = self._clock.monotonic()
         body, kind, conditions = await self._fetch()
         rows, cursor = await asyncio.to_thread(self._understand, body, kind) if body is not None else ([], None)
         batch, digest = _batch(rows), self._digest
@@ -155,6 +159,6 @@ async def poll(config: Http, url: str, context: Context) -> AsyncIterator[Reader
     """Ask for the first time, so that a URL which does not answer is a failure to open, and go on asking."""
     checkpoint = await context.checkpoint()
     async with open_session(config.headers_sent(), config.auth, timeout=config.timeout, connections=1) as session:
-        reader = PollingReader(config, url, session, checkpoint)
+        reader = PollingReader(config, url, session, checkpoint, context.clock)
         await reader.ask()
         yield reader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, datetime
@@ -14,6 +13,7 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from ...checkpoint import Checkpoint
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url
+from ...clock import Clock
 from ...component import Input, Progress, Reader
 from ...context import Context
 from ...delivery import Batch, Delivery, Position
@@ -113,7 +113,7 @@ class Sql(Input, type="sql"):
             reader: _SqlReader | None = None
             try:
                 rows = await thread.run(self._begin, source, checkpoint.position, context)
-                reader = _SqlReader(self, rows, thread, checkpoint)
+                reader = _SqlReader(self, rows, thread, checkpoint, context.clock)
                 yield reader
             finally:
                 await thread.run(_close, source, reader, context)
@@ -131,7 +131,7 @@ class Sql(Input, type="sql"):
             return Once(source, query, fields, position, self.batch_rows)
         cursor, start = self.incremental.cursor, self.incremental.start
         begin = str(start) if isinstance(start, date) else start
-        horizon = Horizon(self.incremental.delay, once=self.incremental.once)
+        horizon = Horizon(self.incremental.delay, once=self.incremental.once, now=context.clock.monotonic)
         rows = Incremental(source, query, fields, position, self.batch_rows, cursor, begin, horizon)
         if nulls := rows.nulls():
             context.log.warning("%s: %d rows have no %s and are not read", context.name, nulls, cursor)
@@ -141,7 +141,10 @@ class Sql(Input, type="sql"):
 
 
 class _SqlReader:
-    def __init__(self, config: Sql, rows: Once | Incremental, thread: OwnThread, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, config: Sql, rows: Once | Incremental, thread: OwnThread, checkpoint: Checkpoint, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._config, self.rows, self._thread, self._checkpoint = config, rows, thread, checkpoint
         self._fetching: asyncio.Future[tuple[Batch, Position] | None] | None = None
         self._held: tuple[Batch, Position] | None = None
@@ -157,14 +160,14 @@ class _SqlReader:
         while self._held is None:
             if self._ended:
                 raise EndOfInput
-            await asyncio.sleep(max(self._next - time.monotonic(), 0))
+            await self._clock.sleep(max(self._next - self._clock.monotonic(), 0))
             self._held = await self._fetch()
             if self._held is None:
                 incremental = self._config.incremental
                 soon = self.rows.wait() if isinstance(self.rows, Incremental) else None
                 self._ended = incremental is None or (incremental.once and soon is None)
                 interval = incremental.interval if incremental is not None else 0
-                self._next = time.monotonic() + (interval if soon is None else min(interval, soon))
+                self._next = self._clock.monotonic() + (interval if soon is None else min(interval, soon))
         batch, position = self._held
         origin = Origin("sql", offset=self._checkpoint.rows, ext=self._ext)
         delivery = await self._checkpoint.deliver(batch, position, origin)
