@@ -27,7 +27,7 @@ EVENING = timedelta(hours=6)
 MAX_NIGHT = timedelta(days=3)
 """How much longer than the window is read, for sleeps that reach into it."""
 MAX_LENGTH = timedelta(days=1)
-"""Longer is no stage and no night: such values are kept with the points, and are not of a night."""
+"""A longer stretch is neither a stage nor a night: it is kept with the points, and belongs to no night."""
 _MAX_MINUTES = MAX_LENGTH / timedelta(minutes=1)
 
 
@@ -205,7 +205,7 @@ def _fullest(segments: Sequence[Segment], priority: Priority) -> list[Segment]:
     """Return of the nights that overlap the one that is believed, and each that is apart."""
     kept: list[Segment] = []
     believed = [segment for segment in segments if not any(_outdoes(other, segment) for other in segments)]
-    for segment in sorted(believed, key=lambda s: (_chosen(s.source, priority), -_possible(s.minutes))):
+    for segment in sorted(believed, key=lambda s: (_place_of(s.source, priority), -_possible(s.minutes))):
         if not any(_overlap(segment, other) for other in kept):
             kept.append(segment)
     return kept
@@ -257,7 +257,7 @@ def _credit(segments: Sequence[Segment], priority: Priority) -> Iterator[tuple[S
     stage, and what was received later before what it replaces.
     """
     by_source = [list(group) for _, group in groupby(sorted(segments, key=lambda s: s.source), lambda s: s.source)]
-    by_source.sort(key=lambda own: (_chosen(own[0].source, priority), [-minutes for minutes in _staged(own)]))
+    by_source.sort(key=lambda own: (_place_of(own[0].source, priority), [-minutes for minutes in _staged(own)]))
     seen: Spans = []
     for own in by_source:
         yield from ((s, [(s.start, s.end)]) for s in own if s.stage == "in_bed")
@@ -274,7 +274,7 @@ def _belief(segment: Segment) -> int:
     return 0 if segment.stage in (*STAGED, "awake") else 1
 
 
-def _chosen(source: str, priority: Priority) -> int:
+def _place_of(source: str, priority: Priority) -> int:
     """Return the place in the order that the person chose; all others come after it alike."""
     places = [priority.chosen.index(name) for name in split(source) if name in priority.chosen]
     return min(places, default=len(priority.chosen))

@@ -49,10 +49,10 @@ class Priority:
 
 def load(connection: Connection, user: int, metric: str) -> Priority:
     """Return the priority of a metric: that of the metric, else that of all metrics of the user, else the default."""
-    return Priority(chosen(connection, user, metric) or chosen(connection, user, "") or ())
+    return Priority(load_order(connection, user, metric) or load_order(connection, user, "") or ())
 
 
-def chosen(connection: Connection, user: int, metric: str) -> list[str] | None:
+def load_order(connection: Connection, user: int, metric: str) -> list[str] | None:
     """Return the order that a person chose for a metric, or with ``""`` for all; None if there is none."""
     c = priorities.c
     found = connection.scalar(select(c.sources).where(c.user_id == user, c.metric == metric))

@@ -168,7 +168,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, modules: tuple[str, ...] = ("ingest", "jobs", "erasing")
+    settings: Settings, modules: tuple[str, ...] = ("ingest", "ingests", "quarantine", "jobs", "erasing")
 ) -> AsyncIterator[Served]:
     """Serve the routes of ``modules`` and play the stream."""
     database = Database.of(settings.database_url.get_secret_value())

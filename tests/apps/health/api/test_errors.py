@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.apps.health.api import ingest
+from penstock.apps.health.api import accepted
 from penstock.errors import ConnectionLost
 from penstock.observe.logs import correlation_id
 from penstock.platform.web import exchange
@@ -73,7 +73,7 @@ async def test_a_fault_of_ours_shows_nothing(
     def fail(*_: Any) -> None:
         raise RuntimeError("the secret path /etc/x")
 
-    monkeypatch.setattr(ingest.accounting, "outcome", fail)
+    monkeypatch.setattr(accepted.accounting, "outcome", fail)
     made = await served.client.post("/api/v1/ingest", json={"data": {}})
     answer = await served.client.get(f"/api/v1/ingest/{made.json()['id']}")
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
@@ -85,7 +85,7 @@ async def test_a_database_that_is_away_is_503(served: Any, monkeypatch: pytest.M
     def fail(*_: Any) -> None:
         raise ConnectionLost("host db.example: password of me is wrong")
 
-    monkeypatch.setattr(ingest.accounting, "outcome", fail)
+    monkeypatch.setattr(accepted.accounting, "outcome", fail)
     made = await served.client.post("/api/v1/ingest", json={"data": {}})
     answer = await served.client.get(f"/api/v1/ingest/{made.json()['id']}")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from penstock.apps.health import acceptance
+from penstock.apps.health.api import accepted as handing_over
 from penstock.apps.health.api import ingest as module
 from penstock.apps.health.application import _hand_over
 from penstock.errors import TransientError
@@ -281,7 +282,7 @@ async def test_a_stream_that_refuses_is_503_and_nothing_is_kept(served: Any, exp
 async def test_a_stream_that_does_not_say_is_503_and_the_body_stays(
     served: Any, export: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TAKEN_WITHIN", 0.1)
+    monkeypatch.setattr(handing_over, "HAND_OVER_TIMEOUT", 0.1)
     served.stream.deaf = True
     answer = await served.client.post("/api/v1/ingest", json=export)
     assert answer.status_code == 503
@@ -304,7 +305,7 @@ async def test_l21_what_was_kept_and_not_handed_over_is_resumed_after_a_crash(
 
     async with serve(settings) as served:
         with monkeypatch.context() as patched:
-            patched.setattr(module, "_handed_over", die)
+            patched.setattr(module, "_hand_over", die)
             assert (await served.client.post("/api/v1/ingest", content=body)).status_code == 500
     async with serve(settings) as served:
         assert await send_again(served) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from penstock.apps.health.api.jobs import MOST_TYPES
+from penstock.apps.health.api.ingests import MAX_TYPES
 from penstock.apps.health.schema import quarantine
 from penstock.errors import TransientError
 
@@ -38,7 +38,7 @@ async def test_a_list_of_ingests_counts_only_some_types_by_themselves(served: An
     answer = (await served.client.post("/api/v1/ingest", json={"data": {"metrics": metrics}})).json()
     [listed] = (await served.client.get("/api/v1/ingests")).json()["data"]
     assert len(answer["types"]) == 150
-    assert len(listed["types"]) == MOST_TYPES + 1
+    assert len(listed["types"]) == MAX_TYPES + 1
     assert listed["types"]["k140"]["received"] == 2
     assert sum(counts["received"] for counts in listed["types"].values()) == answer["received"] == 151
 

@@ -30,7 +30,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def reader(settings: Settings) -> AsyncIterator[Reader]:
-    async with serving(settings, ("ingest", "jobs", *MODULES, "owning")) as served:
+    async with serving(settings, ("ingest", "ingests", "quarantine", "jobs", *MODULES, "owning")) as served:
         yield Reader(served)
 
 

@@ -41,7 +41,7 @@ from .queries import Asked, health
 
 log = logging.getLogger("penstock.health")
 
-LARGEST_BODY = 64_000
+MAX_BODY_BYTES = 64_000
 """Bytes of a body of these routes."""
 _LOGGER = "penstock"
 Id = Annotated[
@@ -54,7 +54,7 @@ def _documented(status: int, data: Any, description: str, scope: str = "admin") 
     """Return the options of a handler whose success has ``status``."""
     limit = "read" if scope == "any" else "admin"
     options = documented(data, description, scope=scope, limit=limit, status=status)
-    return options | {"status_code": status, "request_max_body_size": LARGEST_BODY}
+    return options | {"status_code": status, "request_max_body_size": MAX_BODY_BYTES}
 
 
 def _keys(request: Asked) -> Administration:
@@ -67,13 +67,13 @@ def _authority(request: Asked) -> Authority:
     return Authority.of(request.user, health(request).gate.scopes)._replace(user=request.user.user)
 
 
-def _shown(key: keys.Key) -> dict[str, Any]:
+def _describe(key: keys.Key) -> dict[str, Any]:
     """Return a key as this API shows it: the scopes of health without the name of the application."""
     return {**key.describe(), "scopes": [local(scope, NAME) for scope in key.scopes]}
 
 
 def _made(made: keys.Made) -> dict[str, Any]:
-    shown = _shown(made.key)
+    shown = _describe(made.key)
     return {"key": made.secret} | {name: shown[name] for name in KeyMade.__struct_fields__ if name != "key"}
 
 
@@ -96,7 +96,7 @@ async def create_key(request: Asked, data: JSONBody[NewKey]) -> Response[Any]:
 @get("/api/v1/auth/keys", **_documented(200, list[KeyShown], "The keys of the caller's user, the newest first."))
 async def list_keys(request: Asked) -> Response[Any]:
     """List the keys of the caller's user, those that do not work any more too."""
-    return answer([_shown(key) for key in await _keys(request).list_keys(request.user.user)])
+    return answer([_describe(key) for key in await _keys(request).list_keys(request.user.user)])
 
 
 @post("/api/v1/auth/keys/{key:str}/rotate", **_documented(201, KeyMade, "The key in its place, shown this once."))
@@ -109,7 +109,7 @@ async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = 
 @delete("/api/v1/auth/keys/{key:str}", **_documented(200, KeyShown, "The key, which works no more."))
 async def revoke_key(request: Asked, key: Id) -> Response[Any]:
     """Revoke a key of the caller's user: the next request with it is refused, by every replica."""
-    return answer(_shown(await _keys(request).revoke_key(request.user, _authority(request), key)))
+    return answer(_describe(await _keys(request).revoke_key(request.user, _authority(request), key)))
 
 
 @get(

@@ -19,6 +19,8 @@ from ..service import Health
 
 MODULES = (
     "ingest",
+    "ingests",
+    "quarantine",
     "jobs",
     "erasing",
     "reading",

@@ -24,9 +24,10 @@ from ..store.doubt import AHEAD
 from ..store.recounting import recount_metric
 from ..store.session import lock
 from ..store.upkeep import recount
-from .ingest import accepted_of, failures, hand_over
-from .jobs import CONFLICT, noted
+from .accepted import accepted_of, hand_over
+from .quarantine import note_attempt
 from .queries import Asked, answered, health
+from .uploads import CONFLICT, failures
 
 log = logging.getLogger("penstock.health")
 
@@ -58,7 +59,7 @@ async def erase(request: Asked, kind: Id) -> Response[Any]:
     whole, user = health(request), request.user.user
     accepted = await accepted_of(whole, user, kind)
     earlier = await whole.database.run(lambda connection: _replaced(connection, accepted))
-    again = [await noted(whole, other) for other in await _kept(whole, earlier)]
+    again = [await note_attempt(whole, other) for other in await _with_bodies(whole, earlier)]
     deleted = await whole.database.run(lambda connection: _erase(connection, accepted), changes=True)
     await whole.raw.remove(accepted.id)
     await whole.gate.audit.record("data_deleted", caller=request.user, resource=accepted.id, details=deleted)
@@ -72,7 +73,7 @@ async def erase(request: Asked, kind: Id) -> Response[Any]:
     )
 
 
-async def _kept(health: Health, ingests: Sequence[str]) -> list[Accepted]:
+async def _with_bodies(health: Health, ingests: Sequence[str]) -> list[Accepted]:
     """Those of which the bodies are still kept."""
     found = [await asyncio.to_thread(health.raw.receipt, ingest) for ingest in ingests]
     return [accepted for accepted in found if accepted is not None]

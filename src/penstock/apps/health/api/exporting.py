@@ -57,7 +57,7 @@ async def export(
     kind = format or _accepted(request.headers.get("accept", ""))
 
     def choose(connection: Connection) -> list[Metric]:
-        return chosen(connection, user, what, listed(metric_types))
+        return metrics_of(connection, user, what, listed(metric_types))
 
     metrics = await database.run(choose)
     now = datetime.now(UTC)
@@ -78,7 +78,7 @@ async def export(
     return await flowing(_written(encoder, parts), encoder.media_type, name)
 
 
-def chosen(connection: Connection, user: int, what: str, types: list[str]) -> list[Metric]:
+def metrics_of(connection: Connection, user: int, what: str, types: list[str]) -> list[Metric]:
     """Return the metrics of the user that are in ``what``; raises ApiError if that is nothing known."""
     mine = points.every(connection, user)
     wanted = {catalogue.canonical(name) for name in types} | set(types)

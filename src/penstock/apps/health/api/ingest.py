@@ -8,121 +8,37 @@ import logging
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, NoReturn, cast
+from typing import NoReturn
 
 from litestar import MediaType, Response, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 
 from ....errors import PenstockError
-from ....inputs.feed import feed
-from ....platform.web.answers import Failure
 from ....platform.web.bodies import receive_chunks
 from ....platform.web.errors import ApiError
-from .. import acceptance, metrics
-from ..acceptance import Accepted, Outcome
+from .. import metrics
+from ..acceptance import Accepted
 from ..export.dates import zone_of
 from ..export.domains import DOMAINS
 from ..reading import person
 from ..service import Health
-from ..store import accounting
 from . import answers, bodies
+from .accepted import announce, hand_over, outcome_of
 from .answers import Answer
 from .queries import Asked, health
+from .uploads import OPTIONS, CsvZone, UploadOfAnyForm, Wait, failures
 
 log = logging.getLogger("penstock.health")
 
 PATHS = ["/api/v1/ingest", "/v1/ingest", "/api/v1/sync", "/api/data", "/api/v1/ingest-async"]
 DOMAIN_NAMES = sorted(name for name, domain in DOMAINS.items() if domain.ingested)
-TAKEN_WITHIN = 20.0
-"""How long the stream may take to make a row durable, in seconds; a phone waits for about thirty."""
-
-Wait = Annotated[
-    float | None,
-    QueryParameter(
-        ge=0,
-        le=bodies.MAX_WAIT,
-        schema_extra={"minimum": 0},  # Litestar leaves out a minimum of 0
-        description="Wait at most so many seconds for the points to be stored, whatever the size of the body.",
-    ),
-]
-
-CsvZone = Annotated[
-    str | None,
-    QueryParameter(
-        max_length=bodies.MAX_HEADER,
-        description="Of times in CSV that say no offset: `Europe/Berlin`, `+02:00`. The header `Timezone` and a field "
-        "`timezone` of a form say the same; without any, it is that of the user's characteristics, or else UTC.",
-    ),
-]
-_FAILURES = {
-    401: "No key, or one that is not valid.",
-    403: "The key has not the scope.",
-    413: "The body is too large; `limit` says how large it may be.",
-    415: "The body is coded in a way that cannot be read.",
-    429: "Too much within the hour and the day; `retry-after` says when to come back.",
-    503: "The body could not be made durable now, or too many arrive; send it again.",
-    507: "There is no room for the body.",
-}
 
 
-def failures(*statuses: int, **more: str) -> dict[int, ResponseSpec]:
-    """Return how errors are documented."""
-    texts = {status: _FAILURES[status] for status in statuses} | {int(key[1:]): text for key, text in more.items()}
-    return {code: ResponseSpec(Failure, generate_examples=False, description=text) for code, text in texts.items()}
-
-
-_RESPONSES = failures(401, 403, 413, 415, 429, 503, 507) | {
-    200: ResponseSpec(Answer, generate_examples=False, description="Stored: what became of each point."),
-    202: ResponseSpec(Answer, generate_examples=False, description="Durable, and not yet stored: ask `status_url`."),
-    400: ResponseSpec(
-        cast(Any, Answer | Failure),
-        generate_examples=False,
-        description="Nothing of the body can be read; it is kept.",
-    ),
-}
-
-
-@dataclass
-class Upload(Operation):
-    """An operation that takes a body as a stream, which Litestar does not see."""
-
-    def __post_init__(self) -> None:
-        """Say what is taken."""
-        example = {"data": {"metrics": [{"name": "step_count", "units": "count", "data": []}]}}
-        schema = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.ARRAY], description="An export, in any of its forms.")
-        content = {"application/json": OpenAPIMediaType(schema=schema, example=example)}
-        self.request_body = RequestBody(content=content | self.others(), required=True)
-
-    def others(self) -> dict[str, OpenAPIMediaType]:
-        """Return what is taken besides JSON."""
-        return {}
-
-
-@dataclass
-class UploadOfAnyForm(Upload):
-    """An operation that takes what the app sends in every form."""
-
-    def others(self) -> dict[str, OpenAPIMediaType]:
-        """Return what is taken besides JSON."""
-        return {"text/csv": OpenAPIMediaType(schema=Schema(description="Rows, with a line of headers."))}
-
-
-_options: dict[str, Any] = {
-    "opt": {"scope": "ingest", "limit": "ingest"},
-    "responses": _RESPONSES,
-    "operation_class": Upload,
-    "request_max_body_size": None,  # ours is checked as the body arrives, and answered with the limit
-    "status_code": 200,
-}
-
-
-@post(PATHS, summary="Take an export", tags=["ingest"], **_options | {"operation_class": UploadOfAnyForm})
+@post(PATHS, summary="Take an export", tags=["ingest"], **OPTIONS | {"operation_class": UploadOfAnyForm})
 async def ingest(request: Asked, wait: Wait = None, timezone: CsvZone = None) -> Response[Answer]:
     """Take an export of the app: JSON of any version, CSV, or a form with files, compressed or not.
 
@@ -133,7 +49,7 @@ async def ingest(request: Asked, wait: Wait = None, timezone: CsvZone = None) ->
     return await _take(request, form, wait, zone)
 
 
-@post([f"/api/v1/ingest/{name}" for name in DOMAIN_NAMES], summary="Take a domain", tags=["ingest"], **_options)
+@post([f"/api/v1/ingest/{name}" for name in DOMAIN_NAMES], summary="Take a domain", tags=["ingest"], **OPTIONS)
 async def ingest_domain(request: Asked, wait: Wait = None) -> Response[Answer]:
     """Take a body with the metrics of one domain."""
     name = request.scope["path"].rstrip("/").rpartition("/")[2]
@@ -170,38 +86,6 @@ async def status(request: Asked, ingest_id: FromPath[str]) -> Response[Answer]:
 ROUTES = [ingest, ingest_domain, ingest_unknown, status]
 
 
-async def accepted_of(health: Health, user: int, ingest: str) -> Accepted:
-    """Return what was accepted as ``ingest`` from ``user``; raises ApiError, 404, where there is no such one.
-
-    What is another user's is not there either: nobody is to know of it. Nor is what a replica took that keeps its
-    bodies for itself.
-    """
-    accepted = await _accepted(health, user, ingest)
-    if accepted is None:
-        raise _missing(ingest)
-    return accepted
-
-
-async def outcome_of(health: Health, user: int, ingest: str) -> Outcome:
-    """Return how far ``ingest`` is, whichever replica took it; raises ApiError, 404, where ``user`` has no such one."""
-    accepted = await _accepted(health, user, ingest)
-    outcome = await health.database.run(lambda connection: accounting.outcome(connection, user, ingest))
-    if accepted is not None and (outcome is None or outcome.attempt < accepted.attempt):
-        return answers.waiting(accepted)
-    if outcome is None:
-        raise _missing(ingest)
-    return outcome
-
-
-async def _accepted(health: Health, user: int, ingest: str) -> Accepted | None:
-    accepted = await asyncio.to_thread(health.raw.receipt, ingest)
-    return accepted if accepted is not None and accepted.user == user else None
-
-
-def _missing(ingest: str) -> ApiError:
-    return ApiError(404, "not_found", f"there is no ingest {bodies.clean(ingest)!r}")
-
-
 async def _zone(request: Asked, said: str | None) -> dict[str, str]:
     """Return the zone of times without an offset: of the request, else of the user; nothing if none is said.
 
@@ -228,14 +112,14 @@ async def _take(
     parts = health(request)
     ingest = parts.outcomes.begin(request.user.user)
     try:
-        accepted = await _kept(request, parts, form, ingest, zone)
+        accepted = await _keep(request, parts, form, ingest, zone)
     except BaseException:
         parts.outcomes.end(ingest)
         raise
     preferences = request.headers.get("prefer", "")
     patience = wait if wait is not None else bodies.wait_of(preferences, accepted.bytes, parts.settings)
     with parts.outcomes.expect(accepted.id) as expected:
-        await _handed_over(parts, accepted)
+        await _hand_over(parts, accepted)
         noted = await _note(request, parts, accepted)
         outcome = await expected.wait(patience) or answers.waiting(accepted)
         await noted
@@ -246,7 +130,7 @@ async def _take(
     return Response(answer, status_code=code, headers=headers, media_type=MediaType.JSON, background=later)
 
 
-async def _kept(request: Asked, health: Health, form: str, ingest: str, zone: Mapping[str, str]) -> Accepted:
+async def _keep(request: Asked, health: Health, form: str, ingest: str, zone: Mapping[str, str]) -> Accepted:
     """Take the body into the raw store; raises ApiError, and then nothing of it is kept."""
     headers, limit = request.headers, health.settings.max_body_bytes
     promise = Accepted(
@@ -283,22 +167,7 @@ async def _kept(request: Asked, health: Health, form: str, ingest: str, zone: Ma
     return accepted
 
 
-async def hand_over(health: Health, accepted: Accepted) -> None:
-    """Put ``accepted`` into the stream's log; returns when it is durable there.
-
-    Raises TimeoutError if that is unknown, PenstockError if it was refused.
-    """
-    health.outcomes.begin(accepted.user, accepted.id)
-    try:
-        async with asyncio.timeout(TAKEN_WITHIN):
-            await feed("health").send(acceptance.batch(accepted), timeout=2 * TAKEN_WITHIN)
-    except PenstockError:
-        health.outcomes.end(accepted.id)
-        raise
-    await health.raw.settle(accepted.id)
-
-
-async def _handed_over(health: Health, accepted: Accepted) -> None:
+async def _hand_over(health: Health, accepted: Accepted) -> None:
     """Hand over a new body; raises ApiError, 503. It stays kept if the stream may have taken it nevertheless."""
     again = {"retry-after": "5"}
     try:
@@ -318,11 +187,3 @@ async def _handed_over(health: Health, accepted: Accepted) -> None:
 async def _note(request: Asked, health: Health, accepted: Accepted) -> Awaitable[None]:
     details = {"bytes": accepted.bytes, "form": accepted.form, **accepted.headers}
     return await health.gate.audit.begin("ingest_accepted", caller=request.user, resource=accepted.id, details=details)
-
-
-async def announce(health: Health, accepted: Accepted) -> None:
-    """Show an ingest in the lists before the stream comes to it; the database may be away, the stream waits for it."""
-    try:
-        await health.database.run(lambda connection: accounting.announce(connection, accepted), changes=True)
-    except PenstockError as error:
-        log.warning("ingest %s is accepted, and not in the lists yet: %s", accepted.id, error)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from ....platform.web.answers import Payload, documented, reads
 from ....platform.web.errors import ApiError
-from ..priority import MAX_SOURCES, Priority, chosen, load, save, split
+from ..priority import MAX_SOURCES, Priority, load, load_order, save, split
 from ..schema import metrics
 from ..store.recounting import recount_metric
 from ..store.session import lock, take_time
@@ -36,7 +36,7 @@ class Shown(msgspec.Struct):
     chosen: bool
 
 
-def _shown(connection: Connection, user: int, metric: str) -> Payload:
+def _order_of(connection: Connection, user: int, metric: str) -> Payload:
     c = metrics.c
     lists = connection.scalars(select(c.source).where(c.user_id == user, c.metric == metric).distinct())
     priority: Priority = load(connection, user, metric)
@@ -48,7 +48,9 @@ def _shown(connection: Connection, user: int, metric: str) -> Payload:
 async def show(request: Asked, name: Name) -> Response[Any]:
     """Return in which order the sources of a metric count where they say the same time."""
     user = request.user.user
-    return await answered(request, lambda connection: _shown(connection, user, metric_of(connection, user, name).name))
+    return await answered(
+        request, lambda connection: _order_of(connection, user, metric_of(connection, user, name).name)
+    )
 
 
 @put(
@@ -68,11 +70,11 @@ async def change(request: Asked, name: Name, data: JSONBody[Order]) -> Response[
         metric = metric_of(connection, user, name)
         take_time(connection)
         lock(connection, [user])
-        if (chosen(connection, user, metric.name) or []) != data.sources:
+        if (load_order(connection, user, metric.name) or []) != data.sources:
             save(connection, user, metric.name, data.sources)
             if metric.record == "point":
                 recount_metric(connection, user, metric.name)
-        return _shown(connection, user, metric.name)
+        return _order_of(connection, user, metric.name)
 
     return await answered(request, write, changes=True)
 

@@ -21,7 +21,7 @@ from ..reading.person import EARLIEST, Characteristics, Kept
 from .queries import Asked, Name, answered
 
 PATH = "/api/v1/user/characteristics"
-LARGEST_BODY = 100_000
+MAX_BODY_BYTES = 100_000
 """Bytes of characteristics."""
 
 
@@ -48,7 +48,7 @@ async def known_fields(request: Request[Any, Any, Any]) -> None:
 def _writes(description: str) -> Payload:
     return documented(Characteristics, description, scope="ingest", limit="read") | {
         "before_request": known_fields,
-        "request_max_body_size": LARGEST_BODY,
+        "request_max_body_size": MAX_BODY_BYTES,
     }
 
 
