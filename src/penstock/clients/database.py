@@ -14,14 +14,14 @@ from ..options import Options
 
 
 class TableChanged(TransientError):
-    """A table is not as it was when it was last looked at: it is gone, or has lost a column or an index."""
+    """A table is gone, or has lost a column or an index, since its columns were read."""
 
 
 class Ssl(Options):
-    """How the connection is encrypted, and how each side proves who it is."""
+    """The encryption of a connection, and the certificates of both sides."""
 
     ssl_mode: Literal["disable", "prefer", "require", "verify_ca", "verify_full"] = "prefer"
-    """What is demanded: `verify_full` checks the server's certificate and its name."""
+    """The checks: `verify_full` checks the server's certificate and its name."""
     root_cert: Path | None = None
     """The certificates of the authorities that are trusted, PEM."""
     client_cert: Path | None = None
@@ -34,11 +34,11 @@ class Postgres(Options):
     """A PostgreSQL database."""
 
     type: Literal["postgres"] = "postgres"
-    """Which kind of database."""
+    """The kind of database."""
     uri: SecretStr
-    """Where it is: `postgresql://user:password@host:5432/database`."""
+    """The address: `postgresql://user:password@host:5432/database`."""
     ssl: Ssl | None = None
-    """How the connection is encrypted; without it, as the URI says."""
+    """The encryption of the connection; by default what the URI says."""
     name: str | None = None
     """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
 
@@ -55,7 +55,7 @@ class Sqlite(Options):
     """A SQLite file."""
 
     type: Literal["sqlite"] = "sqlite"
-    """Which kind of database."""
+    """The kind of database."""
     path: Path
     """The file."""
     name: str | None = None
@@ -66,7 +66,7 @@ class Duckdb(Options):
     """A DuckDB file."""
 
     type: Literal["duckdb"] = "duckdb"
-    """Which kind of database."""
+    """The kind of database."""
     path: Path
     """The file."""
     name: str | None = None
@@ -124,7 +124,7 @@ def check_choice(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | N
 
 
 def space(database: Postgres | Sqlite | Duckdb, schema: str = "") -> str:
-    """Return one spelling of where tables are: the resolved path of a file, or server, database and schema."""
+    """Return a canonical name of the place of tables: the resolved path of a file, or server, database and schema."""
     if not isinstance(database, Postgres):
         return str(database.path.resolve())
     parts = urlsplit(database.uri.get_secret_value())

@@ -33,7 +33,7 @@ _NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.E
 
 
 def classify_error(error: OSError, path: str, *, opening: bool = False) -> TransientError | PermanentError:
-    """Say whether writing ``path`` may succeed later.
+    """Convert an OSError to a TransientError if writing ``path`` may succeed later, else to a PermanentError.
 
     Once it could be opened, all passes that is not wrong with the path: a permission that was taken away, too.
     """
@@ -57,7 +57,7 @@ def make_folder(folder: str, mode: int = 0o777) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable."""
+    """Sync a folder, so that new and renamed files survive a crash."""
     opened = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)
@@ -88,13 +88,13 @@ def lock(opened: int, path: str, timeout: float = LOCK_TIMEOUT) -> None:
 
 
 def unlock(opened: int) -> None:
-    """Let other writers at the file again."""
+    """Unlock a file that this process locked."""
     with contextlib.suppress(OSError):
         fcntl.flock(opened, fcntl.LOCK_UN)
 
 
 def is_at(opened: int, path: str) -> bool:
-    """Whether the open file is still the one that ``path`` names."""
+    """Tell whether ``path`` still names the open file: it was neither renamed nor replaced."""
     try:
         there, here = os.stat(path), os.fstat(opened)
     except FileNotFoundError:

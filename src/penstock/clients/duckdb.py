@@ -69,7 +69,7 @@ def classify_error(error: Exception, path: Path, *, opening: bool = False, writi
 
 
 def _tells_of_change(error: Exception) -> bool:
-    """Whether a table is gone, or has lost a column or the index for ``ON CONFLICT``."""
+    """Tell whether a table is gone, or has lost a column or the index for ``ON CONFLICT``."""
     text = str(error)
     if isinstance(error, duckdb.CatalogException):
         return "does not exist" in text

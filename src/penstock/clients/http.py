@@ -39,15 +39,15 @@ class Basic(Options):
     challenge: ClassVar[bytes] = b'Basic realm="penstock", charset="UTF-8"'
 
     def expected(self) -> bytes:
-        """What the credentials decode to."""
+        """Return ``user:password``, the decoded form of the credentials."""
         return f"{self.username}:{self.password.get_secret_value()}".encode()
 
     def header(self) -> str:
-        """The value of the ``Authorization`` header that a client sends."""
+        """Return the value of the ``Authorization`` header that a client sends."""
         return "Basic " + base64.b64encode(self.expected()).decode()
 
     def admits(self, header: bytes) -> bool:
-        """Whether an ``Authorization`` header carries these credentials; takes as long for any wrong ones."""
+        """Tell whether an ``Authorization`` header carries these credentials, in constant time."""
         scheme, _, credentials = header.partition(b" ")
         try:
             given = base64.b64decode(credentials.strip(), validate=True)
@@ -67,11 +67,11 @@ class Bearer(Options):
     challenge: ClassVar[bytes] = b'Bearer realm="penstock"'
 
     def header(self) -> str:
-        """The value of the ``Authorization`` header that a client sends."""
+        """Return the value of the ``Authorization`` header that a client sends."""
         return f"Bearer {self.token.get_secret_value()}"
 
     def admits(self, header: bytes) -> bool:
-        """Whether an ``Authorization`` header carries this token; takes as long for any wrong one."""
+        """Tell whether an ``Authorization`` header carries this token, in constant time."""
         scheme, _, token = header.partition(b" ")
         expected = self.token.get_secret_value().encode()
         return hmac.compare_digest(token.strip(), expected) and scheme.lower() == b"bearer"
@@ -139,7 +139,7 @@ Url: TypeAlias = Annotated[str, AfterValidator(check_url)]
 
 
 def redact_url(url: str) -> str:
-    """The part of a URL that may stand in messages: no user, password, query or fragment."""
+    """Return a URL for messages: without user, password, query and fragment."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
@@ -166,7 +166,7 @@ async def open_session(
 
 @contextmanager
 def failures(url: str) -> Iterator[None]:
-    """Turn what aiohttp and the network raise into the errors of the engine."""
+    """Convert errors of aiohttp and the network to those of the engine."""
     import aiohttp
 
     try:
@@ -182,7 +182,7 @@ def failures(url: str) -> Iterator[None]:
 
 
 async def read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Return the body of an answer; longer ones are left off when there are more than ``most`` bytes."""
+    """Return the body of an answer, read until it has more than ``most`` bytes."""
     parts, size = [], 0
     async for part in response.content.iter_chunked(1 << 16):
         parts.append(part)
@@ -209,7 +209,7 @@ def meaning(status: int, url: str, headers: Mapping[str, str], body: bytes, secr
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds a server asks to wait; None if it does not say."""
+    """Return for how many seconds a ``Retry-After`` header asks to wait; None without one."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
@@ -221,7 +221,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def secrets_of(auth: Basic | Bearer | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not be repeated when a server quotes our request."""
+    """Return the secrets of a request, to be redacted where a server quotes it."""
     own = [value for name, value in headers.items() if len(value) >= 8 and name.lower() != "content-type"]
     if isinstance(auth, Bearer):
         own.append(auth.token.get_secret_value())

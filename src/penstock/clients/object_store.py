@@ -27,7 +27,7 @@ def _client(allow_http: bool) -> ClientConfig:
 
 
 def _given(**settings: str | SecretStr | None) -> Any:
-    """The settings that were given: what is left out is looked up in the environment."""
+    """Return the settings that are not None: the others are looked up in the environment."""
     given = {key: value for key, value in settings.items() if value is not None}
     return {key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in given.items()}
 
@@ -57,7 +57,7 @@ class S3(_Store):
     """Allow an endpoint without TLS; from the environment when left out."""
 
     def connect(self) -> ObjectStore:
-        """Return the live store; nothing is sent yet."""
+        """Return a client of the store; nothing is sent yet."""
         from obstore.store import S3Store
 
         given = _given(
@@ -96,7 +96,7 @@ class Gs(_Store):
         return self
 
     def connect(self) -> ObjectStore:
-        """Return the live store; nothing is sent yet."""
+        """Return a client of the store; nothing is sent yet."""
         from obstore.store import GCSStore
 
         base_url = self.url if self.url is not None and not self.url.startswith("gs://") else None
@@ -125,7 +125,7 @@ class Az(_Store):
     """The address of the server, where it is not Azure's; it may do without TLS."""
 
     def connect(self) -> ObjectStore:
-        """Return the live store; nothing is sent yet."""
+        """Return a client of the store; nothing is sent yet."""
         from obstore.store import AzureStore
 
         given = _given(account_name=self.account, account_key=self.access_key, endpoint=self.endpoint)
@@ -152,7 +152,7 @@ class Http(_Store):
         return self
 
     def connect(self) -> ObjectStore:
-        """Return the live store; nothing is sent yet."""
+        """Return a client of the store; nothing is sent yet."""
         from obstore.store import HTTPStore
 
         client = _client(self.url.startswith("http://"))
@@ -220,7 +220,7 @@ def _bucket(store: S3 | Gs | Az | Http) -> str:
 
 @contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Raise what an object store raised as one of our errors; ``action`` says what was tried, and on what.
+    """Convert what an object store raises to one of the five kinds of errors; ``action`` says what was tried.
 
     Refused credentials are a ConnectionLost: they may be renewed, and no row is at fault. A server that is
     unreachable, overloaded or failing is a TransientError; all else a PermanentError.
@@ -252,7 +252,7 @@ def _may_pass(message: str) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    """The part of an error's message that helps: without the bodies and the debug text of the client."""
+    """Return the message of an error without the bodies and the debug text of the client."""
     text = str(error).split("\n\nDebug source", 1)[0]
     told = re.search(r"<Message>(.*?)</Message>", text, re.DOTALL)
     line = text.split("\n", 1)[0].partition(": <?xml")[0].partition(": <")[0]

@@ -59,7 +59,7 @@ def conninfo(database: Postgres) -> str:
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection whose calls end: by an answer, or once the server no longer says that it works on them."""
+    """A connection whose calls end with an answer, or when the server no longer says that it works on them."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer; raises OperationalError if there will be none."""
@@ -82,7 +82,7 @@ class _Connection(psycopg.Connection[Any]):
             return end.value
 
     def _is_working(self) -> bool:
-        """Ask the server whether it works on the call of this connection: a statement may take its time."""
+        """Ask the server, over another connection, whether it still works on the call of this one."""
         try:
             with _Asking.connect(self.info.dsn, password=self.info.password, connect_timeout=ASKING_TIMEOUT) as asking:
                 query = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state NOT LIKE 'idle%%'"
@@ -92,7 +92,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class _Asking(psycopg.Connection[Any]):
-    """A connection that does not wait for long."""
+    """A connection with a short timeout."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer; raises OperationalError if there is none in time."""
@@ -116,7 +116,7 @@ def connect(database: Postgres, settings: LiteralString) -> psycopg.Connection:
 
 
 def _is_race(error: Exception) -> bool:
-    """Whether another session made or changed the same table at the same moment."""
+    """Tell whether another session made or changed the same table at the same moment."""
     if not isinstance(error, psycopg.Error):
         return False
     if "system column" in str(error):  # No such column can ever be made.

@@ -81,7 +81,7 @@ def classify_error(error: Exception, url: SecretStr) -> PenstockError:
 
 
 def ping(url: SecretStr, *, timeout: float = 1.0) -> None:
-    """Ask a Redis for a sign of life; blocks. Raises PenstockError, without its password, if there is none."""
+    """Ping a Redis; blocks. Raises PenstockError, without its password, if there is none."""
     try:
         from redis import Redis, RedisError
         from redis.backoff import NoBackoff

@@ -59,7 +59,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Two processes that switch a new file at once get an error at once: SQLite does not wait here."""
+    """Switch a new file to WAL, and try again where another process does it too: SQLite does not wait here."""
     deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
@@ -73,7 +73,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def arrow_type(declared: str) -> pa.DataType | None:
-    """Return what a column's declared type means, ours or anybody's; None where it may hold anything.
+    """Return the Arrow type of a column's declared type; None where it may hold anything.
 
     Where SQLite keeps no such type (times, decimals, durations) the declaration says what the kept text or number is.
     """

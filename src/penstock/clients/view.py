@@ -113,7 +113,7 @@ _LOOKING = {"table_info", "table_xinfo", "table_list", "index_list", "index_info
 
 
 def _allow_reading(action: int, first: str | None, *_: str | None) -> int:
-    """What a query may do. The file is open for reading only; this also keeps it from reaching other files."""
+    """Authorize reading, and nothing that reaches other files: opening for reading only would not forbid that."""
     allowed = action in _READING or (action == sqlite3.SQLITE_PRAGMA and first in _LOOKING)
     # This is how SQLite declares its functions that return tables.
     allowed = allowed or (action == sqlite3.SQLITE_UPDATE and first == "sqlite_master")

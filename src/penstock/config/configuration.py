@@ -21,12 +21,12 @@ from .document import Document, Path_, parse_document, read_document
 
 
 class Logging(Options):
-    """What is logged, how and where."""
+    """The level, format and destination of the logs."""
 
     level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
     """The least severe level that is logged, in small or capital letters."""
     format: Literal["plain", "json"] = "plain"
-    """For people or for machines."""
+    """`plain` for people, or `json` with one object a line."""
     file_path: Path | None = None
     """A file to append to, instead of standard error."""
 
@@ -37,33 +37,33 @@ class Logging(Options):
 
 
 class HealthCheck(Options):
-    """The pages with which others see how the streams are."""
+    """The HTTP pages of health and metrics."""
 
     enabled: bool = True
     """Whether they are served."""
     address: str = "127.0.0.1:8080"
-    """Where: host and port."""
+    """The host and port to listen at."""
     health_path: str = "/health"
-    """All there is to know: 200 while every stream is well, else 503."""
+    """The path of the health of every stream: 200 while all are well, else 503."""
     readiness_path: str = "/readiness"
-    """200 once every stream has started, and while none has failed."""
+    """The path of the readiness probe: 200 once every stream has started, and while none has failed."""
     liveness_path: str = "/liveness"
-    """200 as long as the process answers."""
+    """The path of the liveness probe: 200 as long as the process answers."""
     api_prefix: str = "/api/v1"
-    """Where the status pages are."""
+    """The path below which the status pages are."""
     api_token: SecretStr | None = None
-    """What callers of the status pages must send as bearer token."""
+    """The bearer token that callers of the status pages must send."""
     cors_origins: list[str] = []
-    """Origins whose pages may read the answers."""
+    """The origins whose pages may read the answers (CORS)."""
 
 
 class Tracing(Options):
     """OpenTelemetry traces; needs the extra `tracing`."""
 
     endpoint: str
-    """Where traces are sent: an OTLP/HTTP address such as http://127.0.0.1:4318/v1/traces."""
+    """The OTLP/HTTP address that traces are sent to, such as http://127.0.0.1:4318/v1/traces."""
     service_name: str = "penstock"
-    """How this process is called there."""
+    """The service name of this process in traces."""
 
 
 class Configuration(Options):
@@ -74,24 +74,24 @@ class Configuration(Options):
     applications: list[Application] = Field([], min_length=1)
     """The applications, each with streams, tables, routes and pages of its own: a name, or a mapping with options."""
     database: SecretStr | None = None
-    """Where applications keep rows: `sqlite:///rows.db` or `postgresql://...`; by default SQLite in the data folder."""
+    """The database of applications: `sqlite:///rows.db` or `postgresql://...`; by default SQLite in the data folder."""
     logging: Logging = Logging()
-    """What is logged."""
+    """The logs."""
     health_check: HealthCheck = HealthCheck()
-    """Health pages and metrics."""
+    """The pages of health and metrics."""
     tracing: Tracing | None = None
-    """Traces."""
+    """The traces."""
     state: str | None = None
-    """Where positions are kept: a SQLite file or a postgresql:// URL; by default a file in the data folder."""
+    """The store of positions: a SQLite file or a postgresql:// URL; by default a file in the data folder."""
     data: Path = Path("penstock-data")
-    """The folder for what the engine keeps itself: positions and write-ahead logs."""
+    """The folder of positions and write-ahead logs."""
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     _needed: list[Application] = PrivateAttr(default_factory=list)
     _parts: list[_Part] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _number_streams(self, info: ValidationInfo) -> Configuration:
-        """Name the streams without `id` by their place, which is theirs alone: in this file, as seen from the data."""
+        """Number the streams that have no `id`, and note the path of this file relative to the data folder."""
         file = str((info.context or {}).get("file", ""))
         place = os.path.relpath(file, self.data) if file else ""
         numbered = [
@@ -156,7 +156,7 @@ class Configuration(Options):
                     waiting.append(added)
 
     def _refuse_owned_tables(self) -> None:
-        """Raise ValueError if a stream of the file writes where only an application may."""
+        """Raise ValueError if a stream of the file writes to tables that an application owns."""
         owners = {
             space: application.type_name
             for application in self.all_applications()
@@ -176,7 +176,7 @@ class Configuration(Options):
         return [stream for _, streams, _ in self._parts for stream in streams]
 
     def _find_parts(self) -> Iterator[_Part]:
-        """Yield who has which streams, and which paths beside those; raises ValueError."""
+        """Yield the owner, streams and other paths of each stream and application; raises ValueError."""
         yield from ((f"the stream {stream.id!r}", [stream], []) for stream in self.streams)
         for application in self.all_applications():
             owner = f"the application {application.type_name!r}"
@@ -212,7 +212,7 @@ def _refuse_shared_paths(parts: Sequence[_Part]) -> None:
 
 
 def _refuse_shared_ports(listening: Sequence[tuple[str, str]]) -> None:
-    """Raise ValueError if two addresses differ and still cannot be listened at by one process."""
+    """Raise ValueError if two addresses are different spellings of the same port."""
     for (owner, one), (other, two) in combinations(listening, 2):
         (host, port), (host_two, port_two) = split_address(one), split_address(two)
         hosts = {_LOOPBACK.get(host, host), _LOOPBACK.get(host_two, host_two)}
@@ -259,7 +259,7 @@ def build(document: Document, environment: Mapping[str, str] = os.environ) -> Co
 
 
 class _Several(ConfigError):
-    """Several things are wrong at once."""
+    """Several errors of one configuration, a line for each."""
 
     def __init__(self, errors: list[ConfigError]) -> None:
         first = errors[0]
@@ -281,7 +281,7 @@ def _explain(document: Document, invalid: ValidationError) -> Iterator[ConfigErr
 
 
 def _written(value: Any, location: tuple[str | int, ...]) -> Path_:
-    """The part of an error's location that can be found in the document, and the one name below it."""
+    """Return the part of an error's location that the document has, with one name below it."""
     path: list[str | int] = []
     for part in location:
         in_mapping = isinstance(value, dict) and part in value

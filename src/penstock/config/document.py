@@ -39,7 +39,7 @@ class Document:
     """Texts whose variables could not be filled in; they stand in the value as they were written."""
 
     def line(self, path: Path_) -> int | None:
-        """The line of ``path``, or of the nearest part of it that is written down."""
+        """Return the line of ``path``, or of its nearest parent that has one."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
@@ -81,7 +81,7 @@ def parse_document(
 
 
 class _Composer:
-    """Builds plain values out of YAML nodes, so that lines, duplicate keys and aliases are seen."""
+    """Builds plain values from YAML nodes, which know lines, duplicate keys and aliases."""
 
     def __init__(self, file: str, environment: Mapping[str, str]) -> None:
         self._document = Document(None, file)
@@ -229,7 +229,7 @@ def _parse_json(text: str, file: str, environment: Mapping[str, str]) -> Documen
 
 
 def _json_lines(text: str) -> dict[Path_, int]:
-    """Lines of a JSON text, which is YAML but for tabs; without lines if it is not."""
+    """Return the lines of a JSON text, read as YAML without its tabs; an empty mapping if that fails."""
     try:
         return _Composer("", {}).compose(text.replace("\t", " ").replace("${", "$_{")).lines
     except ConfigError:
@@ -254,7 +254,7 @@ def _parse_toml(text: str, file: str, environment: Mapping[str, str]) -> Documen
 
 
 def _toml_lines(text: str) -> dict[Path_, int]:
-    """Lines of tables and keys, found by their headers: tomllib does not tell them."""
+    """Return the lines of tables and keys, found by their headers: tomllib does not tell them."""
     lines: dict[Path_, int] = {(): 1}
     counts: dict[Path_, int] = {}
     table: Path_ = ()

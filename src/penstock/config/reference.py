@@ -29,7 +29,7 @@ _NAMES = {"string": "text", "number": "number", "integer": "integer", "boolean":
 
 @dataclass(frozen=True)
 class Description:
-    """What the docstring of a component says."""
+    """The parts of a component's docstring."""
 
     summary: str
     """The line in the catalogue."""
@@ -40,7 +40,7 @@ class Description:
 
 
 def describe(component: type[BaseModel]) -> Description:
-    """Take the docstring of a component apart."""
+    """Split the docstring of a component into summary, prose and example."""
     text = inspect.cleandoc(component.__doc__ or "")
     found = _EXAMPLE.search(text)
     example = inspect.cleandoc(found[1]) if found else ""
@@ -62,7 +62,7 @@ def aliases(kind: type[Component]) -> Mapping[str, tuple[str, Mapping[str, Any]]
 
 
 def pages() -> dict[str, str]:
-    """All pages by path: the catalogue, the configuration, one for each kind and one for each component."""
+    """Return all pages by path: the catalogue, the configuration, each kind and each component."""
     found = {"index.md": _catalogue(), "configuration.md": _configuration_page()}
     for kind in KINDS:
         found[f"{kind._package}/index.md"] = _kind_page(kind)
@@ -72,7 +72,7 @@ def pages() -> dict[str, str]:
 
 
 def page(kind: type[Component], name: str) -> str:
-    """The reference page of one component."""
+    """Return the reference page of one component."""
     component = kind.find(name)
     description = describe(component)
     parts = [_GENERATED, f"# {name}", f"*{_SINGULAR[kind._package].capitalize()}.* {description.summary}"]
@@ -94,7 +94,7 @@ def _alias_line(alias: str, options: Mapping[str, Any]) -> str:
 
 
 def _in_context(kind: type[Component], example: str) -> str:
-    """The example under the key where it stands in a stream."""
+    """Return the example under the key that it has in a stream."""
     key = {"processors": "pipeline:\n  processors:", "codecs": "codec:"}.get(
         kind._package, f"{_SINGULAR[kind._package]}:"
     )
@@ -190,7 +190,7 @@ def _duration(seconds: float) -> str:
 
 
 def type_name(option: Mapping[str, Any], nested: Mapping[str, Any]) -> str:
-    """What may be written for an option, in words, out of its JSON Schema."""
+    """Describe in words, from its JSON Schema, which values an option takes."""
     if "x-component" in option:
         return f"[{_SINGULAR[option['x-component']]}](../{option['x-component']}/index.md)"
     if "x-type" in option:
@@ -250,7 +250,7 @@ def _choice(options: Iterable[str]) -> str:
 
 
 def stale(directory: Path, wanted: Mapping[str, str]) -> list[str]:
-    """The pages under ``directory`` that are missing, outdated or no longer wanted."""
+    """Return the pages under ``directory`` that are missing, outdated or superfluous."""
     there = {path.relative_to(directory).as_posix() for path in directory.rglob("*.md")}
     changed = {name for name, text in wanted.items() if name not in there or (directory / name).read_text() != text}
     return sorted(changed | (there - set(wanted)))
