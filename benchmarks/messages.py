@@ -1,4 +1,4 @@
-"""Messages of Protobuf with ten fields into columns, beside the parser alone."""
+"""Messages of Protobuf into columns, and a program of VRL, beside the libraries alone."""
 
 from __future__ import annotations
 
@@ -43,6 +43,49 @@ def _payloads() -> tuple[Any, list[Any]]:
     return codec, [codec.encode(rows)] * (_MESSAGES // _BATCH)
 
 
+VRL = """
+.event = parse_json!(.payload)
+.name = .sensor
+.fahrenheit = to_float!(.celsius) * 1.8 + 32
+del(.sensor)
+del(.payload)
+"""
+
+
+def _rows(folder: Path) -> tuple[Any, Any, list[Any]]:
+    import msgspec
+    import pyarrow as pa
+
+    from penstock.processors.vrl import Vrl
+
+    event = [
+        {"sensor": f"s{n % 9}", "celsius": n / 4, "payload": '{"site": "roof", "battery": 98}'} for n in range(1000)
+    ]
+    vrl = Vrl(statement=VRL)
+    return vrl, pa.RecordBatch.from_pylist(event), [msgspec.to_builtins(one) for one in event]
+
+
+def _vrl(folder: Path) -> Sample:
+    from penstock.component import Codec
+
+    vrl, batch, _ = _rows(folder)
+    decoder = Codec.find("json")().decoder()  # one that has learned the columns, as within a stream
+    with measured() as span:
+        for _ in range(100):
+            vrl._remapped(batch, decoder)
+    return rate(100_000, span)
+
+
+def _vrl_alone(folder: Path) -> Sample:
+    vrl, _, events = _rows(folder)
+    run = vrl._program.run
+    with measured() as span:
+        for _ in range(100):
+            for event in events:
+                run(event)
+    return rate(100_000, span)
+
+
 def _measure(work: Callable[[Any, Any], object]) -> Callable[[Path], Sample]:
     def measure(folder: Path) -> Sample:
         codec, batches = _payloads()
@@ -76,4 +119,13 @@ CASES = [
     Case(
         "protobuf-parse", "messages", "the parser alone, nothing read", "messages/s", _measure(_parse), role="ceiling"
     ),
+    Case(
+        "vrl",
+        "vrl",
+        "VRL: parse JSON, rename, compute, drop a field, 1000 rows a batch",
+        "rows/s",
+        _vrl,
+        reach=150_000,
+    ),
+    Case("vrl-alone", "vrl", "its library alone", "rows/s", _vrl_alone, role="ceiling"),
 ]

@@ -19,6 +19,7 @@ PACKAGES = {
     "http": ["uvicorn", "httptools", "aiohttp"],
     "object-store": ["obstore"],
     "avro": ["fastavro"],
+    "vrl": ["vrl_python"],
     "protobuf": ["google", "grpc_tools"],
     "postgres": ["psycopg"],
     "duckdb": ["duckdb"],
