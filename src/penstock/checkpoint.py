@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from .clock import Clock
 from .delivery import Batch, Decoder, Delivery, Loan, Position
 from .errors import ConfigError, PenstockError
 from .metadata import Origin
+from .statelog import StateLog
 
 log = logging.getLogger("penstock")
 _LONGEST_PAUSE = 5.0
@@ -104,6 +105,12 @@ class Ledger:
             self._hurry.clear()
         await self._save_moved()
 
+    async def restart(self, save: Callable[[Mapping[str, Position]], Awaitable[None]]) -> None:
+        """Drop what an earlier run could not save, and save with ``save``; a save that is under way ends first."""
+        async with self._one_at_a_time:
+            self._moved.clear()
+            self._save = save
+
     def rebind(self, save: Callable[[Mapping[str, Position]], Awaitable[None]]) -> None:
         """Save with ``save`` from now on, also what has moved already."""
         self._save = save
@@ -131,8 +138,10 @@ class Checkpoint:
         counts: bool = True,
         run: str = "",
         last_saved: Callable[[str], Mapping[str, Any] | None] | None = None,
+        states: StateLog | None = None,
     ) -> None:
-        self._run, self._last_saved = run, last_saved
+        """``states`` orders the changes of keyed state that no position may pass before they are saved with it."""
+        self._run, self._last_saved, self._states = run, last_saved, states
         saved = saved or {}
         self.key, self._move = key, move
         self.position: Position | None = saved.get("position")
@@ -146,6 +155,9 @@ class Checkpoint:
         self._put: int | None = saved.get("put")
         self.counts = counts
         """Whether ``rows`` goes on across restarts; not so where the source itself keeps the position."""
+        self.moved: Position | None = None
+        """What is to be saved of what was acked so far; None if nothing was acked."""
+        self._lent = self._reached = 0  # numbers of loans
         self._pending: deque[Loan] = deque()
         self._limit, self._settled = limit, asyncio.Event()
         self.failure: Exception | None = None
@@ -188,10 +200,13 @@ class Checkpoint:
             if error is not None:
                 self.failure = self.failure or error
             else:
-                self._advance()
+                if self._states is not None:
+                    self._states.advance()
+                self.advance()
             self._settled.set()
 
-        loan = Loan(settle, tracker=self, position=position, rows_end=self.rows)
+        self._lent += 1
+        loan = Loan(settle, tracker=self, position=position, rows_end=self.rows, number=self._lent)
         if not self.released:
             self._pending.append(loan)
         return loan
@@ -202,24 +217,40 @@ class Checkpoint:
         told = {key: value for key, value in more.items() if value is not None}
         return {"position": self.committed, "rows": self.rows, **told}
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Move to the last position below which everything is acked and every change of state is to be saved."""
+        through = self._states.through if self._states is not None else 0
         done: Loan | None = None
-        while self._pending and self._pending[0].shares == 0 and self._pending[0].error is None:
+        while self._pending and self._pending[0].held <= through and self._pending[0].is_acked({}):
             done = self._pending.popleft()
             self._put = _put_after(done, self._put)
         if done is not None:
-            self.committed = done.position
-            self._move(self.key, _saved(done, self._put, self._run))
+            self.committed, self._reached = done.position, done.number
+            self.moved = _saved(done, self._put, self._run)
+            self._move(self.key, self.moved)
 
-    def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
-        """What would be saved if ``assumed`` shares were acked too; None if nothing would move."""
+    def frontier(self, assumed: Mapping[Loan, int], through: int | None = None) -> Position | None:
+        """Return what would be saved if ``assumed`` shares were acked too; None if nothing would move."""
         last: Loan | None = None
         put = self._put
-        for loan in self._pending:
-            if loan.error is not None or loan.shares > assumed.get(loan, 0):
-                break
-            last, put = loan, _put_after(loan, put)
+        for last in self._passed(assumed, through):
+            put = _put_after(last, put)
         return _saved(last, put, self._run) if last is not None else None
+
+    def reach(self, assumed: Mapping[Loan, int], through: int) -> int:
+        """Return the number of the last loan up to which reading could resume then."""
+        if self.released:
+            return self._lent
+        reached = self._reached
+        for loan in self._passed(assumed, through):
+            reached = loan.number
+        return reached
+
+    def _passed(self, assumed: Mapping[Loan, int], through: int | None) -> Iterator[Loan]:
+        for loan in self._pending:
+            if not loan.is_acked(assumed) or (through is not None and loan.held > through):
+                break
+            yield loan
 
 
 def _put_after(loan: Loan, before: int | None) -> int | None:

@@ -308,7 +308,11 @@ class Output(Component, package="outputs"):
 
 
 class Processor(Component, package="processors"):
-    """What happens to each batch. Define ``process``, or ``open`` when something is to be opened first."""
+    """What happens to each batch. Define ``process``, or ``open`` when something is to be opened first.
+
+    One that remembers rows across restarts asks for its state in ``open`` (``Context.state``). It is then called with
+    one batch at a time, in the order of reading.
+    """
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Process]:

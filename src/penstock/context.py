@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .checkpoint import Checkpoint, CheckpointStore, Ledger
 from .clock import Clock
 from .delivery import Position
+from .keyedstate import KeyedState
 from .serving.listener import Listeners
+from .statelog import ComponentState, StateLog
 
 if TYPE_CHECKING:
     from .supervision import SupervisedStream
@@ -63,6 +65,8 @@ class Context:
     """What tells the stream apart from others of its name; empty if it was named."""
     run: str = ""
     """Which run of the stream the positions of the input are of; empty if they are of all runs."""
+    states: ComponentState = None  # type: ignore[assignment]
+    """The keyed state of the component, for what it hands out itself: ``states.enter(delivery)``."""
     seen: dict[str, str | None] = field(default_factory=dict)
     """The positions that an output keeps, encoded, as this run last saw them: another process may move them."""
     clock: Clock = field(default_factory=Clock)
@@ -72,6 +76,25 @@ class Context:
     """The streams of this process, for services that show them or pause them."""
     note_gap: Callable[[str], None] = lambda reason: None
     """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
+
+    def __post_init__(self) -> None:
+        if self.states is None:
+            log = StateLog(self.name, self.store, self.store, clock=self.clock, move=self.ledger.move)
+            object.__setattr__(self, "states", log.component(""))
+
+    async def state(self, name: str = "", *, ttl: float | None = None, max_entries: int = 100_000) -> KeyedState:
+        """Return what this component remembers by key, as it was when the positions of the stream were saved.
+
+        To be called while it is opened. After a crash, state and positions agree: the changes that a row has made are
+        there if, and only if, that row is not read again (and, for an input that keeps its position with a broker,
+        perhaps if it is). At most ``max_entries`` keys are held, in memory and in the store: the oldest are forgotten,
+        and with ``ttl`` also those that were put that many seconds ago.
+
+        A processor changes its state only while it processes a batch. It is called with one batch at a time, in the
+        order of reading, and a call that raises has changed nothing. A buffer changes its state in ``put`` and
+        ``get``, and calls ``context.states.enter(delivery)`` with what it hands out before ``get`` returns it.
+        """
+        return await self.states.open(name, ttl, max_entries)
 
     def report_gap(self, reason: str) -> None:
         """Tell that rows may be missing that the source held: in the log, on the health page and in a metric."""
@@ -95,6 +118,8 @@ class Context:
 
         async def save(moved: Mapping[str, Position]) -> None:
             if commit is not None:
+                if self.states.log.is_used:  # first, since what was committed never comes again
+                    await self.ledger.flush()
                 await commit(moved[key]["position"])
 
         if key not in self.checkpoints:
@@ -104,7 +129,14 @@ class Context:
             ledger = self.ledger if commit is None else Ledger(save, commits=True, clock=self.clock)
             self.ledgers.append(ledger)
             self.checkpoints[key] = Checkpoint(
-                key, saved, ledger.move, self.limit, counts=commit is None, run=self.run, last_saved=ledger.saved
+                key,
+                saved,
+                ledger.move,
+                self.limit,
+                counts=commit is None,
+                run=self.run,
+                last_saved=ledger.saved,
+                states=self.states.log,
             )
             self.kept_by[key] = ledger
         elif commit is not None:

@@ -35,8 +35,24 @@ class Tracker(Protocol):
     @property
     def key(self) -> str: ...
 
-    def frontier(self, assumed: Mapping[Loan, int]) -> Position | None:
-        """Where reading could resume if ``assumed`` shares were acked too; None if that moves nothing."""
+    @property
+    def moved(self) -> Position | None:
+        """What is to be saved of what was acked so far; None if nothing was."""
+        ...
+
+    def frontier(self, assumed: Mapping[Loan, int], through: int | None = None) -> Position | None:
+        """Return where reading could resume if ``assumed`` shares were acked too; None if that moves nothing.
+
+        ``through`` is the number of the last change of keyed state that would be saved with it.
+        """
+        ...
+
+    def reach(self, assumed: Mapping[Loan, int], through: int) -> int:
+        """Return the number of the last loan up to which it could resume then."""
+        ...
+
+    def advance(self) -> None:
+        """Move on as far as everything is acked, and the changes of keyed state are to be saved."""
         ...
 
 
@@ -46,7 +62,7 @@ async def _settle_nothing(_: Exception | None) -> None: ...
 class Loan:
     """One read of an input, held in shares: settled when the last share is released."""
 
-    __slots__ = ("error", "position", "put", "rows_end", "settle", "shares", "tracker")
+    __slots__ = ("error", "held", "number", "position", "put", "rows_end", "settle", "shares", "tracker")
 
     def __init__(
         self,
@@ -55,14 +71,23 @@ class Loan:
         tracker: Tracker | None = None,
         position: Position = None,
         rows_end: int = 0,
+        number: int = 0,
     ) -> None:
         self.settle, self.tracker, self.position = settle, tracker, position
         self.rows_end = rows_end
         """Rows read from this tracker up to and including this loan, counted across restarts."""
+        self.number = number
+        """Counts the loans of its tracker."""
+        self.held = 0
+        """The number of the last change of keyed state that its rows made; 0 for none."""
         self.put: int | None = None
         """Rows of this tracker put into the buffer up to and including this loan; None where nobody counted them."""
         self.shares = 1
         self.error: Exception | None = None
+
+    def is_acked(self, assumed: Mapping[Loan, int]) -> bool:
+        """Tell whether all of it is acked once ``assumed`` shares are."""
+        return self.error is None and self.shares <= assumed.get(self, 0)
 
     async def release(self, error: Exception | None) -> None:
         """Give back one share; the last one settles, with the first error if there was any."""
@@ -139,11 +164,14 @@ class Delivery:
         """Lend one more batch out of this delivery, before it is settled itself: its loans settle when all have."""
         return self.split([batch, self.batch])[0]
 
-    def positions(self) -> dict[str, Position]:
-        """What may be saved once this delivery is acked, given all that was acked before: by tracker key."""
+    def positions(self, through: int | None = None) -> dict[str, Position]:
+        """What may be saved once this delivery is acked, given all that was acked before: by tracker key.
+
+        ``through`` is the number of the last change of keyed state that is saved with it.
+        """
         assumed = Counter(self.loans)
         trackers = {id(loan.tracker): loan.tracker for loan in self.loans if loan.tracker is not None}
-        found = ((tracker.key, tracker.frontier(assumed)) for tracker in trackers.values())
+        found = ((tracker.key, tracker.frontier(assumed, through)) for tracker in trackers.values())
         return {key: position for key, position in found if position is not None}
 
 

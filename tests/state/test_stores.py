@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import ConfigError, ConnectionLost, PermanentError
+from penstock.keyedstate import Entry, Prune, Version
 from penstock.state import open_store
 from penstock.testing.servers import PostgresServer
 
@@ -42,6 +43,49 @@ async def test_keeps_what_was_saved(where: str) -> None:
         await store.save({"a": {"position": 8, "rows": 8}})
         assert await store.load("a") == {"position": 8, "rows": 8}
         assert await store.load("c") == POSITIONS["c"]
+
+
+async def test_keeps_state_by_version(where: str) -> None:
+    """The changes up to the base and those of the version count; others do not, and go once that is certain."""
+    async with open_store(where) as store:
+        assert await store.load_state("s", "n", Version()) == {}
+        first: dict[tuple[str, str], Entry | None] = {("n", key): Entry(key.encode(), None) for key in ("b", "ü", "a")}
+        await store.save_state("s", 5, first, Prune(0))
+        await store.save_state("s", 5, first, Prune(0))
+        await store.save_state("other", 5, {("n", "x"): Entry(b"1", None)}, Prune(0))
+        assert await store.load_state("s", "n", Version()) == {}
+        assert set(await store.load_state("s", "n", Version(5))) == {"b", "ü", "a"}
+        assert await store.load_state("s", "m", Version(5)) == {}
+
+        await store.save_state(
+            "s", 8, {("n", "a"): Entry(b"lost", None)}, Prune(0, Version(5), list(first), is_certain=True)
+        )
+        second = {("n", "a"): Entry(b"new", 70.5), ("n", "b"): None, ("m", "a"): Entry(b"m", 10.0)}
+        await store.save_state("s", 9, second, Prune(0))
+        assert await store.load_state("s", "n", Version(5)) == {
+            key: Entry(key.encode(), None) for key in ("b", "ü", "a")
+        }
+        found = await store.load_state("s", "n", Version(9, 5))
+        assert found == {"ü": Entry("ü".encode(), None), "a": Entry(b"new", 70.5)}
+        assert list(found) == ["ü", "a"], "what was put longest ago comes first"
+        assert await store.load_state("s", "m", Version(9, 5)) == {"a": Entry(b"m", 10.0)}
+
+        prune = Prune(20.0, Version(9, 5), list(second), has_void=True, is_certain=True)
+        await store.save_state("s", 11, {("n", "c"): Entry(b"c", None)}, prune)
+        assert await store.load_state("s", "n", Version(9, 8)) == found, "what never counted is gone"
+        assert await store.load_state("s", "n", Version(11, 9)) == {**found, "c": Entry(b"c", None)}
+        assert await store.load_state("s", "m", Version(11, 9)) == {}, "it has expired"
+        assert set(await store.load_state("other", "n", Version(5))) == {"x"}
+
+
+async def test_keeps_state_for_the_next_one(where: str) -> None:
+    if where == "memory":
+        return
+    async with open_store(where) as store:
+        await store.load_state("s", "n", Version())
+        await store.save_state("s", 1, {("n", "k"): Entry(b"\x00v", 1.5)}, Prune(0))
+    async with open_store(where) as store:
+        assert await store.load_state("s", "n", Version(1)) == {"k": Entry(b"\x00v", 1.5)}
 
 
 async def test_keeps_it_for_the_next_one(where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -10,18 +11,19 @@ from itertools import pairwise
 
 from ..backoff import Stopped
 from ..checkpoint import Checkpoint, CheckpointStore, Ledger
-from ..component import Buffer, Progress, TransactionalWriter
+from ..component import Buffer, Component, Progress, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
 from ..errors import ConfigError, PenstockError
 from ..observe.metrics import StreamMetrics
+from ..statelog import StateLog
 from ..stream import MOST_HELD, Stream, regroups
 from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
 from .logfolder import own_log
 from .round import Round
-from .section import Section
+from .section import Section, Stateful
 from .sink import Sink
 from .threads import Threads
 from .transform import Stage, Transformation
@@ -88,7 +90,8 @@ class Flow:
             errors = await self._open_errors(stack)
             context = self._lend(output)
             store = self._input_store(context)
-            context = self._followed = await self._round.begin(context, store)
+            context = await self._round.begin(context, store)
+            context = self._followed = await self._lend_state(context)
             log_context = context
             self._ledgers = context.ledgers
             if stream.durability and stream.durability.enabled:
@@ -110,6 +113,7 @@ class Flow:
                 self._metrics,
                 saves=stream.checkpoint == "output",
                 tells_sender=self._wal is None and stream.input.tells_sender(),
+                states=context.states.log if context.states.log.is_used else None,
             )
             self._metrics.up()
             try:
@@ -197,22 +201,50 @@ class Flow:
 
         return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved, clock=context.clock))
 
+    async def _lend_state(self, context: Context) -> Context:
+        """Have keyed state saved with the positions, where those are kept; its changes are in the state of the engine.
+
+        What an earlier run could not save any more is dropped: it is read again.
+        """
+        states = StateLog(
+            context.kept_as,
+            context.store,
+            self._context.store,
+            run=context.run,
+            clock=context.clock,
+            move=context.ledger.move,
+        )
+        if self._stream.checkpoint == "state":
+            await context.ledger.restart(states.save)
+        return replace(context, states=states.component(""))
+
     async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Threads) -> None:
         stream = self._stream
         codec = stream.input.payload_codec()
         decoder = codec.decoder(context.columns) if codec is not None else None
         stages: list[Stage] = []
         buffer, metadata = None, self._reads_metadata
+        stateful: Stateful | None = None
+        names: Counter[str] = Counter()
 
-        async def end_section(following: Buffer | None) -> None:
-            nonlocal stages, buffer, decoder, metadata
+        def lend(component: Component) -> Context:
+            name = component.name or component.type_name
+            names[name] += 1
+            name = name if names[name] == 1 else f"{name}-{names[name]}"
+            return replace(context, states=context.states.log.component(name))
+
+        async def end_section(following: Buffer | Stateful | None) -> None:
+            nonlocal stages, buffer, decoder, metadata, stateful
             queue = None
             if buffer is not None:
-                lent = replace(context, name=f"{stream.id}/buffer" if len(self._sections) > 1 else stream.id)
+                is_first = all(section.queue is None for section in self._sections)
+                lent = replace(lend(buffer), name=stream.id if is_first else f"{stream.id}/buffer")
                 queue = await stack.enter_async_context(buffer.open(lent))
             transformation = Transformation(stages, threads, decoder=decoder, metadata=metadata)
-            self._sections.append(Section(stream, queue, transformation, self._stop, self._metrics, context.clock))
-            stages, buffer, decoder, metadata = [], following, None, False
+            section = Section(stream, queue, transformation, self._stop, self._metrics, context.clock, stateful)
+            self._sections.append(section)
+            stages, decoder, metadata = [], None, False
+            buffer, stateful = (None, following) if isinstance(following, Stateful) else (following, None)
 
         if stream.buffer is not None:
             await end_section(stream.buffer)
@@ -222,9 +254,13 @@ class Flow:
                 await end_section(regrouping)
                 continue
             following = stream.pipeline.processors[index + 1 : index + 2]
-            lent = replace(context, columns=following[0].columns_read() if following else None)
+            lent = replace(lend(processor), columns=following[0].columns_read() if following else None)
             process = await stack.enter_async_context(processor.open(lent))
-            stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise()))
+            stage = Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise())
+            if lent.states.opened:
+                await end_section(Stateful(stage, lent.states, threads))
+            else:
+                stages.append(stage)
         await end_section(None)
         if self._wal is not None:
             metadata = self._reads_metadata or stream.error_output is not None
@@ -242,9 +278,11 @@ class Flow:
                 try:
                     group.create_task(self._pump(group, context))
                     for section, following in pairwise(self._sections):
-                        group.create_task(section.feed(following, self._sections[-1]))
-                    for section in self._sections[1:]:
-                        group.create_task(section.regroup(group))
+                        if following.queue is None:
+                            group.create_task(section.hand_over(group, following))
+                        else:
+                            group.create_task(section.feed(following, self._sections[-1]))
+                            group.create_task(following.regroup(group))
                     if durable is not None and not self._asks_later:
                         group.create_task(durable.forward(group))
                     if self._accepts_first:

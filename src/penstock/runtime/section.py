@@ -13,13 +13,23 @@ from ..delivery import Delivery
 from ..errors import ConnectionLost, EndOfInput, TransientError
 from ..observe import tracing
 from ..observe.metrics import StreamMetrics
+from ..statelog import ComponentState
 from ..stream import Stream
-from .transform import Piece, Transformation, Transformed
+from .threads import Threads
+from .transform import Piece, Stage, Transformation, Transformed, keep_state
 
 _GROUP_ROWS = 65536
 _GROUP_DELIVERIES = 64
 
 _Waiting: TypeAlias = "asyncio.Future[Transformed] | Transformed"
+
+
+class Stateful:
+    """A stage that keeps state: it gets one delivery at a time, in the order of reading."""
+
+    def __init__(self, stage: Stage, states: ComponentState, threads: Threads) -> None:
+        self.transformation = Transformation([keep_state(stage, states)], threads, decoder=None, metadata=False)
+        self.states = states
 
 
 class Section:
@@ -33,8 +43,11 @@ class Section:
         stop: asyncio.Event,
         metrics: StreamMetrics,
         clock: Clock,
+        stateful: Stateful | None = None,
     ) -> None:
+        """``stateful`` is the first stage where that keeps state; then there is no ``queue``."""
         self._stream, self._stop, self._metrics, self._clock = stream, stop, metrics, clock
+        self._stateful = stateful
         self.queue, self.transformation = queue, transformation
         self._in_flight: asyncio.Queue[_Waiting | None] = asyncio.Queue(stream.max_in_flight)
 
@@ -71,18 +84,18 @@ class Section:
 
     async def transform(self, done: Transformed) -> Transformed:
         """Run the stages, again where one fails for a while."""
-        done = await self._retry(await self.transformation(done))
+        done = await self._retry(await self.transformation(done), self.transformation)
         self._trace(done)
         return done
 
-    async def _retry(self, done: Transformed) -> Transformed:
+    async def _retry(self, done: Transformed, transformation: Transformation) -> Transformed:
         """Go on where a stage failed for a while, as often as ``retry`` says."""
         attempt = 0
         while _may_succeed(done) and not self._stop.is_set() and not self._stream.retry.exhausted(attempt):
             self._metrics.retrying("pipeline", str(done.error))
             await self._clock.wait(self._stop, self._stream.retry.delay(attempt))
             attempt += 1
-            done = await self.transformation(done)
+            done = await transformation(done)
         if attempt and done.error is None:
             self._metrics.recovered("pipeline")
         return done
@@ -101,7 +114,7 @@ class Section:
                 self._metrics.condition.end("pipeline")
         if isinstance(waiting, asyncio.Task) or not _may_succeed(done):
             return done
-        done = await self._retry(done)
+        done = await self._retry(done, self.transformation)
         self._trace(done)
         return done
 
@@ -135,6 +148,30 @@ class Section:
             if done.refusals:
                 await last.put(Transformed(parts[-1], [], done.refusals, read_at=done.read_at))
         following.queue.end()
+
+    async def hand_over(self, group: asyncio.TaskGroup, following: Section) -> None:
+        """Hand what was made here to a section that begins with a stateful stage, in order."""
+        while (waiting := await self._in_flight.get()) is not None:
+            await following.take_over(group, await self._finish(waiting))
+        await following.end()
+
+    async def take_over(self, group: asyncio.TaskGroup, done: Transformed) -> None:
+        """Run the stateful stage, and begin to run the others; waits while too many are in flight."""
+        assert self._stateful is not None
+        if done.error is None and done.pieces:
+            self._stateful.states.begin()
+            done.stage = 1
+            done = await self._retry(await self._stateful.transformation(done), self._stateful.transformation)
+            if done.error is None:
+                self._stateful.states.enter(done.delivery)
+        if done.error is not None or not done.pieces or not self.transformation.has_stages:
+            await self._in_flight.put(done)
+            return
+        done.stage = 1
+        if self.transformation.in_thread:
+            await self._in_flight.put(self.transformation.submit(done))
+        else:
+            await self._in_flight.put(group.create_task(self.transform(done)))
 
     async def drain(self, settle: Callable[[Sequence[Transformed]], Awaitable[None]]) -> None:
         """Settle what is done, in order; what is ready at the same time is settled together."""

@@ -14,6 +14,7 @@ from ..delivery import Batch, Position, merge
 from ..errors import ConfigError, PenstockError, PermanentError, RowsRejected, TransientError
 from ..observe import tracing
 from ..observe.metrics import StreamMetrics
+from ..statelog import StateLog, Unsaved
 from .deadletter import Refusal, dead_letters
 from .transform import Piece, Transformed, describe, halves, pieces_without, refuse_rows
 from .writer import ReconnectingWriter
@@ -31,8 +32,15 @@ class Sink:
         *,
         saves: bool,
         tells_sender: bool = False,
+        states: StateLog | None = None,
     ) -> None:
-        """``saves``: positions are kept with the rows. ``tells_sender``: a nack tells whoever sent the rows why."""
+        """``saves``: positions are kept with the rows. ``tells_sender``: a nack tells whoever sent the rows why.
+
+        ``states`` has the keyed state of the stream, if it keeps any.
+        """
+        self._states = states
+        self._unsaved: Unsaved | None = None
+        """The changes of state that are to be durable before the positions that are written now."""
         self._name, self._output, self._errors, self._metrics = name, output, errors, metrics
         self._saves, self._tells_sender = saves, tells_sender
         self._failure: Exception | None = None
@@ -95,7 +103,12 @@ class Sink:
                 await self._write_pieces(group, pieces, {})
             return
         loans = merge(group[0].delivery.batch, [done.delivery for done in group])
-        await self._write_pieces(group, pieces, loans.positions())
+        if self._states is None:
+            await self._write_pieces(group, pieces, loans.positions())
+            return
+        self._unsaved = self._states.prepare(loans)
+        await self._write_pieces(group, pieces, self._unsaved.positions)
+        self._states.note_written(self._unsaved)
 
     async def _write_pieces(
         self, group: Sequence[Transformed], pieces: Sequence[Piece], positions: dict[str, Position]
@@ -171,6 +184,8 @@ class Sink:
         async def action(writer: Writer) -> None:
             try:
                 if self._saves:
+                    if self._unsaved is not None:
+                        await self._unsaved.keep()
                     assert isinstance(writer, TransactionalWriter)
                     await writer.write_and_save(batches, positions)
                 else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from ..delivery import Batch, Decoder, Delivery
 from ..errors import ConnectionLost, PermanentError, RowsRejected, TransientError
 from ..metadata import VALUE, attach
+from ..statelog import ComponentState
 from .deadletter import Refusal
 from .decoding import decode
 from .threads import Threads
@@ -80,6 +82,11 @@ class Transformation:
     def is_empty(self, delivery: Delivery) -> bool:
         """Whether there is nothing to do for this delivery."""
         return not (self._stages or self.adds_metadata or self._decodes(delivery) or delivery.error)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether anything is done but decoding."""
+        return bool(self._stages)
 
     def _decodes(self, delivery: Delivery) -> bool:
         return (delivery.decoder or self._decoder) is not None and VALUE in delivery.batch.schema.names
@@ -156,6 +163,29 @@ class Transformation:
         if decoder is None or VALUE not in delivery.batch.schema.names:
             return _NO_DECODING
         return Stage("decode", lambda raw: decode(raw, decoder), row_wise=True)
+
+
+def keep_state(stage: Stage, states: ComponentState) -> Stage:
+    """Return a stage whose calls change the state of its component only if they succeed."""
+
+    @contextmanager
+    def kept_or_rolled_back() -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            states.roll_back()
+            raise
+        states.keep()
+
+    def call(batch: Batch) -> Any:
+        with kept_or_rolled_back():
+            return stage.call(batch)
+
+    async def call_on_loop(batch: Batch) -> Any:
+        with kept_or_rolled_back():
+            return await stage.call(batch)
+
+    return replace(stage, call=call_on_loop if stage.on_loop else call)
 
 
 _NO_DECODING = Stage("decode", lambda batch: [batch], row_wise=True)

@@ -1,4 +1,4 @@
-"""Where positions are kept: one file per store."""
+"""Where positions and keyed state are kept: one file per store."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import LiteralString
 
 import msgspec
 import psycopg
@@ -15,6 +16,8 @@ from ..clients.database import Postgres
 from ..clients.postgres import ANSWER_TIMEOUT, classify_error, conninfo
 from ..delivery import Position
 from ..errors import ConnectionLost
+from ..keyedstate import Changes, Entry, Prune, Version
+from .rows import newest
 from .seen import Seen
 
 _EXISTS = "SELECT to_regclass('_penstock_checkpoints') IS NOT NULL"
@@ -24,6 +27,33 @@ _FIND = "SELECT key, position FROM _penstock_checkpoints WHERE key = ANY(%s) ORD
 _SAVE = """
 INSERT INTO _penstock_checkpoints SELECT * FROM unnest(%s::text[], %s::text[])
 ON CONFLICT (key) DO UPDATE SET position = excluded.position
+"""
+
+_STATE_EXISTS = "SELECT to_regclass('_penstock_state') IS NOT NULL"
+_CREATE_STATE = """
+CREATE TABLE IF NOT EXISTS _penstock_state (
+    stream text NOT NULL, name text NOT NULL, key text NOT NULL COLLATE "C", version bigint NOT NULL,
+    value bytea, expires double precision, PRIMARY KEY (stream, name, key, version)
+);
+CREATE INDEX IF NOT EXISTS _penstock_state_expires ON _penstock_state (stream, expires) WHERE expires IS NOT NULL
+"""
+_LOAD_STATE = """
+SELECT key, value, expires FROM _penstock_state
+WHERE stream = %s AND name = %s AND (version <= %s OR version = %s) ORDER BY version
+"""
+_SAVE_STATE = """
+INSERT INTO _penstock_state
+SELECT %s, name, key, %s, value, expires
+FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::float8[]) AS changed (name, key, value, expires)
+ON CONFLICT (stream, name, key, version) DO UPDATE SET value = excluded.value, expires = excluded.expires
+"""
+_EXPIRE = "DELETE FROM _penstock_state WHERE stream = %s AND expires <= %s"
+_DELETE_VOID = "DELETE FROM _penstock_state WHERE stream = %s AND version > %s AND version < %s"
+_DELETE_ABOVE = "DELETE FROM _penstock_state WHERE stream = %s AND version > %s"
+_DELETE_REPLACED = """
+DELETE FROM _penstock_state AS old USING unnest(%s::text[], %s::text[]) AS place (name, key)
+WHERE old.stream = %s AND old.name = place.name AND old.key = place.key
+    AND (version < %s OR version = %s AND value IS NULL)
 """
 
 
@@ -63,19 +93,51 @@ class PostgresStore:
         for key, text in entries.items():
             self._seen.note(key, text)
 
+    async def load_state(self, stream: str, name: str, version: Version) -> Mapping[str, Entry]:
+        """Return the state ``name`` of a stream as of a version, the longest unchanged first."""
+        async with self._transaction() as connection:
+            cursor = await connection.execute(_STATE_EXISTS)
+            if await cursor.fetchone() == (False,):
+                await self._create(connection, _CREATE_STATE)
+            cursor = await connection.execute(_LOAD_STATE, (stream, name, version.base, version.number))
+            return newest(await cursor.fetchall())
+
+    async def save_state(self, stream: str, number: int, changes: Changes, prune: Prune) -> None:
+        """Keep changes under a new version number; returns once the server has committed."""
+        places, entries = sorted(changes), changes
+        values = [entry and entry.value for entry in map(entries.get, places)]
+        ends = [entry and entry.expires for entry in map(entries.get, places)]
+        async with self._transaction() as connection:
+            last = prune.settled.number
+            if prune.has_void:
+                await connection.execute(_DELETE_VOID, (stream, prune.settled.base, last))
+            if prune.has_void and prune.is_certain:
+                await connection.execute(_DELETE_ABOVE, (stream, last))
+            replaced = [name for name, _ in prune.replaced], [key for _, key in prune.replaced]
+            await connection.execute(_DELETE_REPLACED, (*replaced, stream, last, last))
+            await connection.execute(_EXPIRE, (stream, prune.now))
+            columns = [name for name, _ in places], [key for _, key in places], values, ends
+            await connection.execute(_SAVE_STATE, (stream, number, *columns))
+
     async def _execute(
         self, statement: str, values: tuple[object, ...], moved: Mapping[str, str] | None = None
     ) -> list[tuple[str, ...]]:
         """Run one statement; before positions are moved, see that no other process has moved them."""
+        async with self._transaction() as connection:
+            if moved:
+                found = await connection.execute(_FIND, (list(moved),))
+                self._seen.check(dict(await found.fetchall()), moved)
+            cursor = await connection.execute(statement, values)
+            return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Yield the connection in a transaction of its own, which ends in time or with ConnectionLost."""
         async with self._one_at_a_time:
             connection = await self._connected()
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT), connection.transaction():
-                    if moved:
-                        found = await connection.execute(_FIND, (list(moved),))
-                        self._seen.check(dict(await found.fetchall()), moved)
-                    cursor = await connection.execute(statement, values)
-                    return await cursor.fetchall() if cursor.description else []
+                    yield connection
             except TimeoutError as error:
                 await self._disconnect()
                 raise ConnectionLost(f"postgres: no answer for {ANSWER_TIMEOUT:.0f} s") from error
@@ -97,7 +159,7 @@ class PostgresStore:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     cursor = await connection.execute(_EXISTS)
                     if await cursor.fetchone() == (False,):
-                        await self._create(connection)
+                        await self._create(connection, _CREATE)
             except BaseException:
                 await connection.close()
                 raise
@@ -107,10 +169,11 @@ class PostgresStore:
         return connection
 
     @staticmethod
-    async def _create(connection: psycopg.AsyncConnection) -> None:
+    async def _create(connection: psycopg.AsyncConnection, statement: LiteralString) -> None:
         # Another process may make it at the same moment.
         with contextlib.suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-            await connection.execute(_CREATE)
+            async with connection.transaction():
+                await connection.execute(statement)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -12,12 +12,36 @@ import msgspec
 from ..clients.sqlite import classify_error, connect
 from ..delivery import Position
 from ..errors import ConfigError
+from ..keyedstate import Changes, Entry, Prune, Version
 from ..runtime.threads import OwnThread
+from .rows import newest
 from .seen import Seen
 
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key TEXT PRIMARY KEY, position TEXT NOT NULL)"
 _LOAD = "SELECT position FROM _penstock_checkpoints WHERE key = ?"
 _SAVE = "INSERT INTO _penstock_checkpoints VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position"
+
+_CREATE_STATE = """
+CREATE TABLE IF NOT EXISTS _penstock_state (
+    stream TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, value BLOB, expires REAL,
+    PRIMARY KEY (stream, name, key, version)
+) WITHOUT ROWID
+"""
+_INDEX_STATE = (
+    "CREATE INDEX IF NOT EXISTS _penstock_state_expires ON _penstock_state (stream, expires) WHERE expires IS NOT NULL"
+)
+_LOAD_STATE = """
+SELECT key, value, expires FROM _penstock_state
+WHERE stream = ? AND name = ? AND (version <= ? OR version = ?) ORDER BY version
+"""
+_SAVE_STATE = "INSERT OR REPLACE INTO _penstock_state VALUES (?, ?, ?, ?, ?, ?)"
+_EXPIRE = "DELETE FROM _penstock_state WHERE stream = ? AND expires <= ?"
+_DELETE_VOID = "DELETE FROM _penstock_state WHERE stream = ? AND version > ? AND version < ?"
+_DELETE_ABOVE = "DELETE FROM _penstock_state WHERE stream = ? AND version > ?"
+_DELETE_REPLACED = """
+DELETE FROM _penstock_state
+WHERE stream = ? AND name = ? AND key = ? AND (version < ? OR version = ? AND value IS NULL)
+"""
 
 
 class SqliteStore:
@@ -50,6 +74,45 @@ class SqliteStore:
         """Keep all of ``positions``, or none of them; returns once they are on the disk."""
         entries = [(key, msgspec.json.encode(position).decode()) for key, position in positions.items()]
         await self._thread.run(self._save, entries)
+
+    async def load_state(self, stream: str, name: str, version: Version) -> Mapping[str, Entry]:
+        """Return the state ``name`` of a stream as of a version, the longest unchanged first."""
+        return await self._thread.run(self._load_state, stream, name, version)
+
+    async def save_state(self, stream: str, number: int, changes: Changes, prune: Prune) -> None:
+        """Keep changes under a new version number; returns once they are on the disk."""
+        await self._thread.run(self._save_state, stream, number, changes, prune)
+
+    def _load_state(self, stream: str, name: str, version: Version) -> dict[str, Entry]:
+        try:
+            self._connection.execute(_CREATE_STATE)
+            self._connection.execute(_INDEX_STATE)
+            rows = self._connection.execute(_LOAD_STATE, (stream, name, version.base, version.number))
+            return newest(rows)
+        except sqlite3.Error as error:
+            raise classify_error(error, self._path) from error
+
+    def _save_state(self, stream: str, number: int, changes: Changes, prune: Prune) -> None:
+        execute, execute_many = self._connection.execute, self._connection.executemany
+        rows = [
+            (stream, name, key, number, entry and entry.value, entry and entry.expires)
+            for (name, key), entry in changes.items()
+        ]
+        try:
+            execute("BEGIN IMMEDIATE")
+            last = prune.settled.number
+            if prune.has_void:
+                execute(_DELETE_VOID, (stream, prune.settled.base, last))
+            if prune.has_void and prune.is_certain:
+                execute(_DELETE_ABOVE, (stream, last))
+            execute_many(_DELETE_REPLACED, ((stream, *place, last, last) for place in prune.replaced))
+            execute(_EXPIRE, (stream, prune.now))
+            execute_many(_SAVE_STATE, rows)
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise classify_error(error, self._path) from error
 
     def _load(self, key: str) -> str | None:
         try:

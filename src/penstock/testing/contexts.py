@@ -20,6 +20,7 @@ async def lend_context(
     store = store or MemoryStore()
     ledger = Ledger(store.save, interval=0)
     context = Context(name, store, ledger, directory, **options)
+    await ledger.restart(context.states.log.save)
     yield context
     for each in {id(each): each for each in (ledger, *context.ledgers)}.values():
         await each.flush()

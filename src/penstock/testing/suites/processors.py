@@ -7,17 +7,18 @@ import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr, ValidationError
 
 from ...backoff import Backoff
+from ...checkpoint import Ledger
 from ...component import Input, Output, Process, Processor, Writer
 from ...context import Context
 from ...delivery import Batch
-from ...errors import TransientError
+from ...errors import PenstockError, TransientError
 from ...metadata import SCHEMA, Origin, attach, has_metadata, without_metadata
 from ...observe.metrics import StreamMetrics
 from ...runtime.flow import Flow
@@ -25,6 +26,7 @@ from ...stream import Pipeline, Stream
 from .. import batches
 from ..batches import rows_of
 from ..contexts import lend_context
+from ..crashes import Crashed, Disk, DiskOutput, DiskStore
 from .suite import Suite, needs
 
 
@@ -35,6 +37,9 @@ class ProcessorSuite(Suite):
     """The same batch gives the same result, whatever was processed before; false where rows are remembered."""
     keeps_metadata = True
     """Where there is one row out for each row in, the ``__meta_*`` columns are kept."""
+
+    keeps_state = False
+    """It keeps state across restarts (``Context.state``)."""
 
     @pytest.fixture
     def component(self) -> Processor:
@@ -173,6 +178,51 @@ class ProcessorSuite(Suite):
         written = self.rows(received.batches)
         assert written, "nothing came of the sample: override `sample` with rows that the processor keeps"
         assert sorted(map(repr, written)) == sorted(map(repr, self.rows(watched.results)))
+
+    async def test_it_keeps_state_only_where_that_survives(self, component: Processor, tmp_path: Path) -> None:
+        async with lend_context(tmp_path) as context, component.open(context):
+            assert bool(context.states.opened) == self.keeps_state
+
+    @needs("keeps_state")
+    async def test_a_crash_at_any_point_changes_nothing(self, component: Processor, tmp_path: Path) -> None:
+        """With positions in the output, the rows behind a crash are those without one, wherever it came."""
+        expected, operations = await self._run_and_crash(component, tmp_path, "output", None)
+        assert expected, "nothing came of the sample: override `sample` with rows that the processor keeps"
+        for crash_at in range(operations * 2):
+            found, _ = await self._run_and_crash(component, tmp_path, "output", crash_at)
+            assert found == expected, f"after a crash at operation {crash_at / 2:g}"
+
+    @needs("keeps_state")
+    async def test_a_crash_at_any_point_loses_nothing(self, component: Processor, tmp_path: Path) -> None:
+        """With positions in the state, rows may come twice after a crash; none is missing, and none is another."""
+        expected, operations = await self._run_and_crash(component, tmp_path, "state", None)
+        for crash_at in range(operations * 2):
+            found, _ = await self._run_and_crash(component, tmp_path, "state", crash_at)
+            assert {*map(repr, found)} == {*map(repr, expected)}, f"after a crash at operation {crash_at / 2:g}"
+
+    async def _run_and_crash(
+        self, component: Processor, folder: Path, positions: Literal["state", "output"], crash_at: int | None
+    ) -> tuple[list[Any], int]:
+        """Run a stream that crashes once, and again until it ends; return its rows and how often it saved anything."""
+        disk = Disk()
+        for crash in [None] if crash_at is None else [crash_at, None]:
+            disk.start(crash)
+            stream = Stream(
+                id="suite",
+                input=Input.parse({"type": "memory", "messages": [self.sample(at, 5) for at in range(0, 24, 3)]}),
+                pipeline=Pipeline(processors=[component]),
+                output=DiskOutput.on(disk),
+                checkpoint=positions,
+                max_in_flight=2,
+            )
+            store = DiskStore(disk)
+            context = Context("", store, Ledger(store.save, interval=0), folder)
+            running = Flow(stream, context, asyncio.Event(), StreamMetrics("suite")).run()
+            try:
+                await self.soon(running)
+            except (Crashed, PenstockError):
+                assert disk.has_crashed
+        return self.rows(disk.rows), disk.operations
 
 
 class _Watched(Processor):
