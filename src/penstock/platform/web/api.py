@@ -71,8 +71,7 @@ def _openapi(path: str) -> HTTPRouteHandler:
         """Return the description of this API."""
         state = request.app.state
         if not hasattr(state, "openapi"):
-            document = request.app.openapi_schema
-            state.openapi = await asyncio.to_thread(lambda: encode_json(document.to_schema()))
+            state.openapi = await asyncio.to_thread(lambda: encode_json(request.app.openapi_schema.to_schema()))
         return Response(state.openapi, media_type=MediaType.JSON, headers={"cache-control": "public, max-age=300"})
 
     return openapi
