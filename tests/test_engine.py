@@ -37,6 +37,7 @@ from penstock.outputs import memory
 from penstock.serving.asgi import Scope
 from penstock.stream import Restart
 from penstock.testing.servers import free_port
+from penstock.testing.waiting import until
 
 DOWN: set[str] = set()
 
@@ -81,10 +82,8 @@ async def running(tmp_path: Path, *streams: dict[str, Any], **health: Any) -> As
     )
     task = asyncio.create_task(engine.run(stop))
     try:
-        for _ in range(200):
-            await asyncio.sleep(0.02)
-            if engine.supervised and all(one.state not in ("created", "starting") for one in engine.supervised):
-                break
+        starting = ("created", "starting")
+        await until(lambda: engine.supervised and all(one.state not in starting for one in engine.supervised))
         yield port
     finally:
         stop.set()
@@ -96,16 +95,17 @@ async def running(tmp_path: Path, *streams: dict[str, Any], **health: Any) -> As
 async def test_r11_health_follows_the_streams(tmp_path: Path) -> None:
     stream = {"id": "one", "input": generator(), "output": {"type": "test_switched", "key": "one"}}
     async with running(tmp_path, stream) as port:
-        await asyncio.sleep(0.05)
-        assert (await get(port, "/health"))[0] == 200
+
+        async def health(status: int) -> Any:
+            found, body = await get(port, "/health")
+            return body if found == status else None
+
+        await until(lambda: health(200))
         DOWN.add("one")
-        await asyncio.sleep(0.2)
-        status, body = await get(port, "/health")
-        assert (status, body["streams"]["one"]["trouble"]) == (503, "switched off")
+        assert (await until(lambda: health(503)))["streams"]["one"]["trouble"] == "switched off"
         assert (await get(port, "/liveness"))[0] == 200
         DOWN.clear()
-        await asyncio.sleep(0.2)
-        assert (await get(port, "/health"))[0] == 200
+        await until(lambda: health(200))
 
 
 async def test_a_failed_stream_makes_the_process_unwell_and_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -117,10 +117,13 @@ async def test_a_failed_stream_makes_the_process_unwell_and_leaves_the_others_al
     }
     good = {"id": "good", "input": generator(), "output": "drop"}
     async with running(tmp_path, bad, good) as port:
-        await asyncio.sleep(0.1)
-        status, body = await get(port, "/health")
-        assert status == 503
-        assert body["streams"]["bad"]["state"] == "failed"
+
+        async def failed() -> Any:
+            _, body = await get(port, "/health")
+            return body if body["streams"]["bad"]["state"] == "failed" else None
+
+        body = await until(failed)
+        assert (await get(port, "/health"))[0] == 503
         assert body["streams"]["good"] == {"state": "running", "trouble": None}
         assert (await get(port, "/readiness"))[0] == 503
 
@@ -141,13 +144,15 @@ async def test_a_failing_stream_is_started_again(tmp_path: Path) -> None:
 async def test_metrics_have_types_and_count(tmp_path: Path) -> None:
     stream = {"id": "counted", "input": generator(count=7, interval="1ms"), "output": "drop"}
     async with running(tmp_path, stream, {"id": "other", "input": generator(), "output": "drop"}) as port:
-        await asyncio.sleep(0.2)
-        status, text = await get(port, "/metrics")
-        assert status == 200
+
+        async def counted() -> str | None:
+            _, text = await get(port, "/metrics")
+            return text if 'penstock_latency_seconds_count{stream="counted"} 7.0' in text else None
+
+        text = await until(counted)
         assert "# TYPE penstock_rows_in_total counter" in text
         assert 'penstock_rows_in_total{stream="counted"} 7.0' in text
         assert 'penstock_rows_out_total{stream="counted"} 7.0' in text
-        assert 'penstock_latency_seconds_count{stream="counted"} 7.0' in text
 
 
 async def test_status_pages_ask_for_the_token(tmp_path: Path) -> None:
@@ -173,15 +178,16 @@ async def test_pages_and_an_input_share_an_address(tmp_path: Path) -> None:
     stop = asyncio.Event()
     task = asyncio.create_task(Engine.of(loads(text)).run(stop))
     async with aiohttp.ClientSession() as session:
-        for _ in range(100):
-            await asyncio.sleep(0.02)
+
+        async def posted() -> bool:
             try:
                 async with session.post(f"http://127.0.0.1:{port}/rows", json={"n": 1}) as answer:
-                    assert answer.status in (200, 404)
-                    if answer.status == 200:
-                        break
+                    assert answer.status in (200, 404, 503)
+                    return answer.status == 200
             except aiohttp.ClientConnectorError:
-                continue
+                return False
+
+        await until(posted)
         assert (await get(port, "/health"))[0] == 200
     stop.set()
     await task

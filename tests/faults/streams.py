@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from penstock import Engine, Stream
 from penstock.outputs import memory
+from penstock.testing.waiting import until  # noqa: F401  (for the tests beside this)
 
 FAST = {"initial": "1ms", "maximum": "5ms"}
 ERRORS = {"type": "memory", "key": "errors"}
@@ -46,12 +47,6 @@ def stream(**options: Any) -> Stream:
     """A stream that retries fast and writes to memory unless told otherwise."""
     given = {"retry": FAST, "restart": {"attempts": 0}, "output": OUT, **options}
     return Stream.model_validate(given)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that nobody tells of."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
 
 
 def letters() -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from penstock.testing.faults import HANG, Faults, FaultyProcessor
 
 from ..crash.harness import Process as Subprocess
 from ..crash.harness import query
-from .streams import ERRORS, letters, lines, messages, numbers, parquet, run, run_on
+from .streams import ERRORS, letters, lines, messages, numbers, parquet, run, run_on, until
 
 GOOD = ['{"n": 1}', '{"n": 2}']
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -175,11 +175,11 @@ async def test_a_processor_on_the_loop_that_exits_is_refused_too(tmp_path: Path)
 
 
 async def test_r14_a_script_that_never_returns_is_given_up(tmp_path: Path) -> None:
-    script = "import time\ndef work(batch):\n    if batch.column(0)[0].as_py() == 2: time.sleep(5)\n    return batch\n"
+    script = "import time\ndef work(batch):\n    if batch.column(0)[0].as_py() == 2: time.sleep(20)\n    return batch\n"
     rows = await run(
         tmp_path,
         input=messages(5),
-        pipeline=[{"type": "python", "function": "work", "script": script, "timeout": "300ms"}],
+        pipeline=[{"type": "python", "function": "work", "script": script, "timeout": "3s"}],
         error_output=ERRORS,
     )
     assert numbers(rows) == [0, 1, 3, 4]
@@ -208,17 +208,14 @@ def test_a_processor_stuck_in_its_thread_does_not_keep_the_process(tmp_path: Pat
 
 
 async def test_a_stop_while_a_processor_hangs_ends_after_the_shutdown_timeout(tmp_path: Path) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.2, stop.set)
+    stop, processing = asyncio.Event(), Faults({2: HANG})
+    options = {"input": messages(5), "pipeline": [FaultyProcessor(processing)], "shutdown_timeout": "300ms"}
+    running = asyncio.ensure_future(run(tmp_path, stop, **options))
+    await until(lambda: processing.calls > 2)
+    stop.set()
     began = time.monotonic()
     with pytest.raises(PenstockError, match="shutdown timeout"):
-        await run(
-            tmp_path,
-            stop,
-            input=messages(5),
-            pipeline=[FaultyProcessor(Faults({2: HANG}))],
-            shutdown_timeout="300ms",
-        )
+        await running
     assert time.monotonic() - began < 20  # the processor hangs for ever
     assert sorted(set(numbers(memory.rows("out") + await run_on(tmp_path, input=messages(5))))) == list(range(5))
 

@@ -332,7 +332,7 @@ async def test_an_output_that_never_closes_ends_with_the_stop(tmp_path: Path) ->
     options = {"input": source, "output": "test_hanging_close", "shutdown_timeout": "500ms"}
     engine, stop = Engine([stream(**options)], data=tmp_path / "data"), asyncio.Event()
     running = asyncio.ensure_future(engine.run(stop))
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(engine.supervised) and engine.supervised[0].metrics.rows_out > 0)
     stop.set()
     async with asyncio.timeout(60):
         with pytest.raises(PenstockError, match="shutdown timeout"):

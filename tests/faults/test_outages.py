@@ -40,7 +40,7 @@ from penstock.testing.faults import HANG, FaultProxy, Faults, FaultyInput, Fault
 from penstock.testing.servers import PostgresServer, free_port
 
 from ..crash.harness import Process
-from .streams import ERRORS, OUT, letters, lines, messages, numbers, run, run_on, stream
+from .streams import ERRORS, OUT, letters, lines, messages, numbers, run, run_on, stream, until
 
 
 def faulty(**faults: Faults) -> FaultyOutput:
@@ -288,20 +288,25 @@ async def test_a_stop_is_prompt_while_something_hangs_when_it_is_opened(tmp_path
     else:
         options["output"] = faulty(opening=Faults({0: HANG}))
     stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.2, stop.set)
+    running = asyncio.ensure_future(run(tmp_path, stop, **options))
+    await until(lambda: options[hanging].opening.calls)
+    stop.set()
     began = time.monotonic()
-    assert await run(tmp_path, stop, **options) == []
+    assert await running == []
     assert time.monotonic() - began < 20  # otherwise for ever, or for the 30 s that a stop may take
     assert numbers(await run_on(tmp_path, input=messages(5))) == list(range(5))
 
 
 async def test_a_stop_while_an_output_hangs_ends_after_the_shutdown_timeout(tmp_path: Path) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.2, stop.set)
-    began = time.monotonic()
+    stop, writing = asyncio.Event(), Faults({0: HANG})
     source = lines(tmp_path / "in.json", [{"n": n} for n in range(100)])
+    options = {"input": source, "output": faulty(writing=writing), "shutdown_timeout": "500ms"}
+    running = asyncio.ensure_future(run(tmp_path, stop, **options))
+    await until(lambda: writing.calls)
+    stop.set()
+    began = time.monotonic()
     with pytest.raises(PenstockError, match="shutdown timeout"):
-        await run(tmp_path, stop, input=source, output=faulty(writing=Faults({1: HANG})), shutdown_timeout="500ms")
+        await running
     assert time.monotonic() - began < 20  # otherwise for ever, or for the 30 s that a stop may take
     assert sorted(set(numbers(await run_on(tmp_path, input=source)))) == list(range(100))
 
@@ -352,12 +357,27 @@ async def test_a_postgres_that_is_stopped_and_started_gets_every_row_once(
             retry={"initial": "20ms", "maximum": "100ms"},
         )
     )
+
+    def count() -> int:
+        with psycopg.connect(postgres_server.url) as database:
+            if database.execute("SELECT to_regclass('rows')").fetchone() == (None,):
+                return 0
+            found = database.execute("SELECT count(*) FROM rows").fetchone()
+            assert found is not None
+            return int(found[0])
+
+    async def more_rows() -> None:
+        nonlocal wanted
+        wanted += 30
+        await until(lambda: asyncio.to_thread(lambda: count() >= wanted))
+
+    wanted = 0
     for end in (postgres_server.stop, postgres_server.kill, postgres_server.stop):
-        await asyncio.sleep(0.7)
+        await more_rows()
         await asyncio.to_thread(end)
         await asyncio.sleep(0.3)
         await asyncio.to_thread(postgres_server.start)
-    await asyncio.sleep(0.7)
+    await more_rows()
     assert not working.done(), "it goes on"
     stop.set()
     await working
@@ -497,7 +517,7 @@ def test_a_row_that_nobody_takes_ends_in_failure_and_is_not_lost(tmp_path: Path)
 async def test_an_outage_shows_on_the_health_page_and_ends(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     source = {"type": "generate", "context": '{"n": 1}', "interval": "20ms", "codec": "json"}
-    faults = Faults.repeated(TransientError("the database is full"), 30, start=3)
+    faults = Faults.repeated(TransientError("the database is full"), 1_000_000, start=3)
     engine = Engine(
         [stream(input=source, output=faulty(writing=faults), retry={"initial": "20ms", "maximum": "20ms"})],
         health_check=HealthCheck(address=address),
@@ -506,17 +526,18 @@ async def test_an_outage_shows_on_the_health_page_and_ends(tmp_path: Path) -> No
     memory.clear("out")
     stop = asyncio.Event()
     running = asyncio.create_task(engine.run(stop))
-    seen: list[tuple[int, str]] = []
-    for _ in range(200):
-        await asyncio.sleep(0.02)
+
+    async def health(status: int) -> str | None:
         with contextlib.suppress(OSError):
-            seen.append(await asyncio.to_thread(get, f"http://{address}/health"))
-        if seen and seen[-1][0] == 200 and any(status == 503 for status, _ in seen):
-            break
+            found, text = await asyncio.to_thread(get, f"http://{address}/health")
+            return text if found == status else None
+        return None
+
+    assert "the database is full" in (await until(lambda: health(503)) or "")
+    faults.faults.clear()
+    await until(lambda: health(200))
     stop.set()
     await running
-    assert any(status == 503 and "the database is full" in text for status, text in seen)
-    assert seen[-1][0] == 200
 
 
 async def test_many_restarts_leak_neither_tasks_nor_threads(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from penstock.errors import ConfigError, PermanentError, TransientError
 from penstock.inputs.feed import Feed, feed
 from penstock.outputs import memory
 from penstock.stream import Stream
+from penstock.testing.clock import jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import InputSuite
 
@@ -40,11 +41,13 @@ async def test_what_is_refused_is_raised_to_the_sender(tmp_path: Path) -> None:
             await sending
 
 
+@jumping
 async def test_sending_waits_for_the_stream_and_gives_up_in_time() -> None:
     with pytest.raises(TransientError, match=r"feed 'nobody' did not take a batch within 0\.05 s"):
         await feed("nobody").send(ROWS, timeout=0.05)
 
 
+@jumping
 async def test_a_stream_that_stops_tells_those_who_wait(tmp_path: Path) -> None:
     async with lend_context(tmp_path) as context:
         async with Feed(name="a", capacity=1).open(context):
@@ -54,6 +57,7 @@ async def test_a_stream_that_stops_tells_those_who_wait(tmp_path: Path) -> None:
     assert all(isinstance(result, TransientError) for result in results)
 
 
+@jumping
 async def test_a_sender_that_gave_up_does_not_disturb_the_stream(tmp_path: Path) -> None:
     async with lend_context(tmp_path) as context, Feed(name="a").open(context) as reader:
         with pytest.raises(TransientError):

@@ -9,6 +9,7 @@ from penstock.errors import EndOfInput
 from penstock.inputs.generate import Generate
 from penstock.metadata import attach
 from penstock.state.memory import MemoryStore
+from penstock.testing.clock import jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import InputSuite
 
@@ -41,6 +42,7 @@ async def test_a_restart_goes_on_counting_after_the_last_acked_batch(tmp_path: P
         assert await read_all(reader) == [3, 3, 1]
 
 
+@jumping
 async def test_the_first_batch_is_immediate_and_the_others_are_paced(tmp_path: Path) -> None:
     async with lend_context(tmp_path) as context, Generate(context="x", interval="1h").open(context) as reader:
         await asyncio.wait_for(reader.read(), 60)
@@ -48,6 +50,7 @@ async def test_the_first_batch_is_immediate_and_the_others_are_paced(tmp_path: P
             await asyncio.wait_for(reader.read(), 0.02)
 
 
+@jumping
 async def test_a_cancelled_read_loses_no_row(tmp_path: Path) -> None:
     source = Generate(context="x", interval="5ms", count=3)
     async with lend_context(tmp_path) as context, source.open(context) as reader:

@@ -25,6 +25,7 @@ from penstock.errors import PermanentError, TransientError
 from penstock.inputs.http import Http
 from penstock.metadata import attach
 from penstock.stream import Stream
+from penstock.testing.clock import jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.inputs import InputSuite
 
@@ -76,6 +77,7 @@ async def serving(directory: Path, **options: Any) -> AsyncIterator[Service]:
         yield Service(reader, session, f"http://127.0.0.1:{context.listeners.port(HERE)}", context)
 
 
+@jumping
 async def test_r4_a_request_is_answered_only_after_its_rows_are_durable(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         posting = asyncio.create_task(service.post({"a": 1}))
@@ -344,6 +346,7 @@ async def test_credentials_are_checked_before_the_body_is_read(tmp_path: Path) -
         await writer.wait_closed()
 
 
+@jumping
 async def test_requests_that_wait_are_one_delivery(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         posts = [asyncio.create_task(service.post([{"n": n}, {"n": n}])) for n in range(20)]
@@ -354,6 +357,7 @@ async def test_requests_that_wait_are_one_delivery(tmp_path: Path) -> None:
         assert await asyncio.gather(*posts) == [(200, {"accepted": 2})] * 20
 
 
+@jumping
 async def test_one_delivery_is_bounded_but_a_request_is_not_divided(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         many = [{"n": n} for n in range(9_000)]
@@ -376,6 +380,7 @@ async def test_rows_refused_for_ever_are_422_with_the_reason(tmp_path: Path) -> 
         assert await posting == (422, {"error": "the rows are refused: row 0: no such column 'a'"})
 
 
+@jumping
 async def test_a_poisoned_request_does_not_fail_the_others(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         posts = {n: asyncio.create_task(service.post({"n": n})) for n in range(5)}
@@ -405,12 +410,14 @@ async def test_rows_that_are_not_durable_are_503_without_inner_details(
     assert "postgres at 10.0.0.1 is down" in caplog.text
 
 
+@jumping
 async def test_rows_that_are_not_durable_in_time_are_503_and_not_delivered_later(tmp_path: Path) -> None:
     async with serving(tmp_path, timeout="100ms") as service:
         assert (await service.post({"n": 1}))[0] == 503
         assert await service.accepted({"n": 2}) == [b'{"n": 2}']
 
 
+@jumping
 async def test_requests_still_waiting_at_the_end_are_503(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         posts = [asyncio.create_task(service.session.post(service.url + "/events", data=b"{}")) for _ in range(3)]
@@ -422,6 +429,7 @@ async def test_requests_still_waiting_at_the_end_are_503(tmp_path: Path) -> None
         assert (await service.post({}))[0] == 503
 
 
+@jumping
 async def test_what_is_acked_while_it_closes_is_still_answered(tmp_path: Path) -> None:
     component = Input.parse({"type": "http", "address": HERE, "path": "/events"})
     async with lend_context(tmp_path) as context, aiohttp.ClientSession() as session:
@@ -438,6 +446,7 @@ async def test_what_is_acked_while_it_closes_is_still_answered(tmp_path: Path) -
         await closing
 
 
+@jumping
 async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         port = service.context.listeners.port(HERE)
@@ -456,6 +465,7 @@ async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> Non
         assert await service.accepted({"a": 1}) == [b'{"a": 1}']
 
 
+@jumping
 async def test_a_body_that_trickles_in_is_408(tmp_path: Path) -> None:
     async with serving(tmp_path, timeout="200ms") as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.context.listeners.port(HERE))
@@ -469,6 +479,7 @@ async def test_a_body_that_trickles_in_is_408(tmp_path: Path) -> None:
         await writer.wait_closed()
 
 
+@jumping
 async def test_too_much_waiting_holds_requests_back(tmp_path: Path) -> None:
     async with serving(tmp_path, max_waiting="1KB") as service:
         first = asyncio.create_task(service.post({"a": "x" * 2000}))
@@ -483,6 +494,7 @@ async def test_too_much_waiting_holds_requests_back(tmp_path: Path) -> None:
         assert (await second)[0] == 200
 
 
+@jumping
 async def test_requests_held_back_for_too_long_are_503(tmp_path: Path) -> None:
     async with serving(tmp_path, max_waiting="1KB", timeout="300ms") as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.context.listeners.port(HERE))
@@ -498,6 +510,7 @@ async def test_requests_held_back_for_too_long_are_503(tmp_path: Path) -> None:
         await writer.wait_closed()
 
 
+@jumping
 async def test_origin_tells_path_placeholders_and_headers(tmp_path: Path) -> None:
     async with serving(tmp_path, path="/t/{table}", headers=["X-Request-Id"]) as service:
         posts = [
@@ -516,6 +529,7 @@ async def test_origin_tells_path_placeholders_and_headers(tmp_path: Path) -> Non
     assert {ext["remote"] for ext in found} == {"127.0.0.1"}
 
 
+@jumping
 async def test_origins_that_agree_are_kept_once(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         posts = [asyncio.create_task(service.post({})) for _ in range(3)]

@@ -13,6 +13,7 @@ from penstock.component import Input, Reader
 from penstock.errors import ConnectionLost, EndOfInput, PermanentError, TransientError
 from penstock.metadata import attach
 from penstock.state.memory import MemoryStore
+from penstock.testing.clock import jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.inputs import InputSuite
 
@@ -240,6 +241,7 @@ async def test_nobody_there_is_a_lost_connection(tmp_path: Path) -> None:
                 pass
 
 
+@jumping
 async def test_a_slow_answer_is_a_transient_error(tmp_path: Path) -> None:
     async def slow(request: web.Request) -> web.Response:
         await asyncio.sleep(1)

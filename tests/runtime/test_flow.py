@@ -32,6 +32,7 @@ from penstock.delivery import Batch, Delivery
 from penstock.errors import ConnectionLost, EndOfInput
 from penstock.outputs import memory
 from penstock.runtime import section as module
+from penstock.testing.waiting import until
 
 
 class Numbers(Input, type="test_numbers"):
@@ -238,9 +239,11 @@ async def test_a_stop_during_an_outage_ends_promptly_and_the_rows_are_read_again
         {"input": {"type": "test_numbers", "count": 10}, "output": {"type": "test_failing", "key": "out"}}
     )
     stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.2, stop.set)
+    running = asyncio.ensure_future(Engine([stream], data=tmp_path).run(stop))
+    await until(lambda: len(FAULTS["out"]) < 10_000)
+    stop.set()
     started = time.monotonic()
-    await Engine([stream], data=tmp_path).run(stop)
+    await running
     assert time.monotonic() - started < 20  # the shutdown timeout is 30 s
     FAULTS["out"] = []
     assert len(await flow(tmp_path, input={"type": "test_numbers", "count": 10})) == 10
@@ -328,8 +331,10 @@ async def test_the_write_ahead_log_acks_before_the_output_and_replays(tmp_path: 
     options = {"input": {"type": "test_queue"}, "output": {"type": "test_failing", "key": "out"}, "durability": {}}
     stream = Stream.model_validate(options)
     stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.4, stop.set)
-    await Engine([stream], data=tmp_path).run(stop)
+    running = asyncio.ensure_future(Engine([stream], data=tmp_path).run(stop))
+    await until(lambda: len(settled) >= 20)
+    stop.set()
+    await running
     assert settled == list(range(20))
     assert memory.rows("out") == []
     FAULTS["out"] = []

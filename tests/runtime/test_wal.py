@@ -23,6 +23,7 @@ from penstock.runtime.logfolder import LogFolder
 from penstock.runtime.wal import Wal, open_wal
 from penstock.state.memory import MemoryStore
 from penstock.testing.contexts import lend_context
+from penstock.testing.waiting import until
 
 
 def batch(*numbers: int) -> pa.RecordBatch:
@@ -108,8 +109,11 @@ async def test_r10_segments_are_pruned_behind_the_contiguous_frontier(tmp_path: 
 async def test_no_segment_is_pruned_before_the_position_behind_it_is_saved(tmp_path: Path) -> None:
     """Killed in between, the log would lack entries that the position does not say were written."""
 
+    tried = asyncio.Event()
+
     class Away(MemoryStore):
         async def save(self, positions: Mapping[str, Any]) -> None:
+            tried.set()
             raise TransientError("the state is away")
 
     with suppress(TransientError):  # when the positions are saved at the end
@@ -118,7 +122,7 @@ async def test_no_segment_is_pruned_before_the_position_behind_it_is_saved(tmp_p
                 await wal.append(batch(n))
                 await (await wal.read()).ack()
             await wal.prune()
-            await asyncio.sleep(0.1)
+            await tried.wait()
             await wal.prune()
     async with opened(tmp_path, MemoryStore()) as wal:
         assert await everything(wal) == [0, 1, 2, 3, 4]
@@ -191,7 +195,7 @@ async def test_a_full_log_waits_for_the_output(tmp_path: Path) -> None:
                 appended = n + 1
 
         task = asyncio.create_task(appending())
-        await asyncio.sleep(0.2)
+        await until(lambda: wal.size >= 1500)
         assert 0 < appended < 20
         while appended < 20 or wal._next <= wal._last:
             await (await wal.read()).ack()

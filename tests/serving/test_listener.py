@@ -14,6 +14,7 @@ from penstock.errors import ConfigError, ConnectionLost
 from penstock.serving import connection
 from penstock.serving.asgi import Receive, Scope, Send
 from penstock.serving.listener import Listeners, Tls, answer, split_address
+from penstock.testing.clock import jumping
 from penstock.testing.servers import free_port
 
 HERE = "127.0.0.1:0"
@@ -264,6 +265,7 @@ async def test_what_is_not_http_is_refused() -> None:
         assert (await get(port, "/a"))[0] == 200
 
 
+@jumping
 async def test_headers_that_trickle_in_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1)
     async with Listeners().mount(HERE, "/a", show) as port:
@@ -272,6 +274,7 @@ async def test_headers_that_trickle_in_are_cut_off(monkeypatch: pytest.MonkeyPat
     assert begun.startswith(b"HTTP/1.1 408 ")
 
 
+@jumping
 async def test_a_body_that_does_not_come_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE_SECONDS", 0.1)
     gone = asyncio.Event()
@@ -286,6 +289,7 @@ async def test_a_body_that_does_not_come_is_cut_off(monkeypatch: pytest.MonkeyPa
         await asyncio.wait_for(gone.wait(), 60)
 
 
+@jumping
 async def test_a_slow_application_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE_SECONDS", 0.1)
     monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1)

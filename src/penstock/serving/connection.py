@@ -95,7 +95,7 @@ class Connection(HttpToolsProtocol):
         self.logger = _QUIET
         self._all = connections
         self.address = ""
-        self._started = self._heard = time.monotonic()
+        self._started = self._heard = self.loop.time()
         self._in_headers = True
         self._in_message = False
         self._chunk = self._header_bytes = 0
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; a header that is too big ends the connection."""
-        self._heard = time.monotonic()
+        self._heard = self.loop.time()
         self._chunk = len(data)
         if self._in_headers:
             self._header_bytes += self._chunk
@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock of a request."""
         super().on_message_begin()
-        self._started = time.monotonic()
+        self._started = self.loop.time()
         self._in_headers = self._in_message = True
         self._header_bytes = 0
 
@@ -250,7 +250,7 @@ class Connections:
     def tick(self, date: bytes) -> None:
         """Send ``date`` with each answer from now on, and end the connections that are too slow."""
         self.state.default_headers = [(b"date", date)]
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         for connection in list(self.state.connections):
             if isinstance(connection, Connection):
                 connection.enforce(now)

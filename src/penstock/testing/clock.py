@@ -21,6 +21,8 @@ EPOCH = datetime(2026, 2, 3, 12, tzinfo=UTC).timestamp()
 """What ``FakeClock`` says when the loop is at its beginning, in seconds since 1970."""
 SHORTEST_WAIT = 1e-6
 """How far the time moves at least, in seconds: a shorter wait is what rounding has left of one."""
+SOCKET_INTERVAL = 0.002
+"""How long sockets are waited for before the time jumps, in seconds of the machine: what was sent may be on its way."""
 POLL_INTERVAL = 0.01
 """How long a thread is waited for at a time, in seconds of the machine."""
 
@@ -80,6 +82,8 @@ class _Selector(selectors.DefaultSelector):
             return super().select(None)
         if self._is_held():  # What they will call back for comes before any timer.
             return super().select(POLL_INTERVAL)
+        if len(self.get_map()) > 1 and (ready := super().select(SOCKET_INTERVAL)):  # One is what wakes the loop.
+            return ready
         self.now += timeout
         return []
 

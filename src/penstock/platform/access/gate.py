@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -81,6 +82,7 @@ class Gate:
         clock: Clock | None = None,
     ) -> None:
         self.options, self.scopes, self.database = options, scopes, database
+        self._clock = clock or Clock()
         self._replicas = Replicas(options.redis_url, clock=clock) if options.redis_url else None
         self.limits: Limits = SharedLimits(self._replicas) if self._replicas else MemoryLimits(clock)
         self.verifier = Verifier(SharedDigests(self._replicas) if self._replicas else None, clock)
@@ -192,7 +194,7 @@ class Gate:
             if not await self.verifier.verify(key, hash, request.key) or state is None:
                 raise await self._unknown(request, "unknown" if state is None else "wrong", wrong, state)
         assert state is not None
-        if refusal := state.refusal():
+        if refusal := state.refusal(datetime.fromtimestamp(self._clock.time(), UTC)):
             raise await self._unknown(request, refusal, f"this key is {refusal}; make a new one", state)
         return state
 

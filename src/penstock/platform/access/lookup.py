@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 import msgspec
@@ -50,11 +50,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     """The id of the session, where one is admitted rather than a key."""
 
-    def refusal(self) -> str | None:
+    def refusal(self, now: datetime) -> str | None:
         """Return why the key does not work, or None."""
         if self.revoked_at is not None:
             return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else None
+        return "expired" if self.expires_at is not None and self.expires_at <= now else None
 
 
 class Lookup:
