@@ -249,3 +249,57 @@ def test_expressions_of_options_are_exact_too() -> None:
     batch = pa.record_batch({"id": [2**63 - 1]})
     with pytest.raises(PermanentError, match="out of range"):
         Expr(sql="id + 1").evaluate(batch)
+
+
+FITTING = {
+    "a + 1": 4,
+    "-(a * 2) - b": -10,
+    '"a" * b + (a - 1)': 14,
+    "sum(a)": 3,
+    "sum(a * 2) * 3": 18,
+    "sum(a) FILTER (WHERE b > 0) + 1": 4,
+}
+
+
+@pytest.mark.parametrize("sql", FITTING)
+def test_only_a_batch_whose_values_may_not_fit_is_checked(sql: str) -> None:
+    query = PreparedQuery(f"SELECT {sql} AS value FROM flow WHERE a > 0")
+    few, large = ({"a": [value], "b": [4]} for value in (3, 2**63 - 1))
+    for columns in (few, few, few):
+        batch = pa.record_batch(columns)
+        (part,) = query.run(batch)
+        assert part.to_pydict() == {"value": [FITTING[sql]]}
+        assert query._known[0].fits(batch)
+    twice = pa.record_batch({name: values * 2 for name, values in large.items()})
+    assert not query._known[0].fits(twice)
+    with pytest.raises(PermanentError, match="out of range"):
+        query.run(twice)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a * a * a * a * a * a AS b, b + 1 AS a FROM flow ORDER BY b * 2",
+        "WITH w AS (SELECT a * 1000 AS a FROM flow) SELECT a * 1000 AS value FROM w",
+        "SELECT a + b AS value FROM (SELECT a * 1000 AS b, a FROM flow) x",
+        "SELECT abs(a) * 1000 AS value FROM flow",
+        "SELECT (SELECT max(5) FROM flow) + a AS value FROM flow",
+        "SELECT a << 62 AS value FROM flow",
+        "SELECT sum(d) AS value FROM flow",
+    ],
+)
+def test_what_the_text_does_not_tell_is_always_checked(sql: str) -> None:
+    query, batch = PreparedQuery(sql), pa.record_batch({"a": [1], "b": [1], "d": [Decimal("1.5")]})
+    for _ in range(2):
+        query.run(batch)
+    assert not any(known.fits(batch) for known in query._known)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(values(pa.int64()), values(pa.int64())), min_size=1, max_size=4))
+def test_small_and_large_values_of_one_query_are_exact_or_refused(rows: list[tuple[int, int]]) -> None:
+    for a, b in [(1, 2), *rows, (3, 4)]:
+        expected = -(a + b) * a
+        fits = all(-(2**63) <= value < 2**63 for value in (a + b, -(a + b), expected))
+        found = computed_or_refused("-(a + b) * a", a=pa.array([a]), b=pa.array([b]))
+        assert found == ([expected] if fits else None)

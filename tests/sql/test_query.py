@@ -212,7 +212,7 @@ def test_only_plans_that_keep_nothing_are_used_again() -> None:
     def kept(shape: str) -> bool:
         query = PreparedQuery(SHAPES[shape])
         query.run(BATCHES[0])
-        return query._idle[0][1][0]._physical is not None
+        return query._known[0].idle[0][0]._physical is not None
 
     assert all(kept(shape) for shape in ("star", "filter", "project", "group", "sort", "row number", "unnest", "limit"))
     again = ("top", "top groups", "join", "left join", "unequal join", "in subquery", "scalar subquery", "intersect")
@@ -230,7 +230,7 @@ def test_many_schemas_are_forgotten_again() -> None:
     query = PreparedQuery("SELECT a FROM flow")
     for n in range(40):
         assert query.run(pa.record_batch({"a": [n], f"b{n}": [n]}))[0].to_pydict() == {"a": [n]}
-    assert len(query._idle) == 16
+    assert len(query._known) == 16
 
 
 def test_the_metadata_of_a_schema_does_not_plan_again() -> None:
@@ -238,7 +238,7 @@ def test_the_metadata_of_a_schema_does_not_plan_again() -> None:
     for n in range(20):
         batch = pa.record_batch({"a": [n]}).replace_schema_metadata({"n": str(n)})
         assert query.run(batch)[0].to_pydict() == {"a": [n]}
-    assert len(query._idle) == 1
+    assert len(query._known) == 1
 
 
 @pytest.mark.parametrize("function", ["now()", "current_timestamp", "current_time", "CURRENT_TIMESTAMP()"])
@@ -353,7 +353,7 @@ def test_memory_does_not_grow_with_runs() -> None:
 def test_a_plan_lets_go_of_its_batch() -> None:
     query = PreparedQuery("SELECT count(*) AS n FROM flow")
     query.run(BATCHES[0])
-    assert query._idle[0][1][0]._source.current is None
+    assert query._known[0].idle[0][0]._source.current is None
 
 
 def test_no_more_plans_are_kept_than_can_be_used() -> None:
@@ -367,7 +367,7 @@ def test_no_more_plans_are_kept_than_can_be_used() -> None:
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(run, range(12)))
-    assert 1 <= len(query._idle[0][1]) <= 8
+    assert 1 <= len(query._known[0].idle[0]) <= 8
 
 
 DOCUMENTS = [

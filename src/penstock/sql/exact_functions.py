@@ -17,6 +17,7 @@ OPERATORS: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "<<": ("shift_left", lambda left, right: left << right),
     ">>": ("shift_right", lambda left, right: left >> right),
 }
+SHIFTS = ("<<", ">>")
 SUM = pa.decimal128(38, 0)
 """The type in which 64-bit integers are summed."""
 _VALUE = re.compile(r"Decimal value (\S+) does")
@@ -64,8 +65,7 @@ def _failures(
     for one, other in zip(left.to_pylist(), right.to_pylist(), strict=True):
         if one is None or other is None:
             continue
-        shifts = operator in ("<<", ">>")
-        if (shifts and other not in range(kind.bit_width)) or not _fits(exact(one, other), kind):
+        if (operator in SHIFTS and other not in range(kind.bit_width)) or not _fits(exact(one, other), kind):
             yield f"{one} {operator} {other}"
 
 

@@ -14,6 +14,7 @@ from datafusion import ScalarUDF, SessionContext, SQLOptions, udf
 from ..errors import PermanentError
 from . import exact_functions
 from .arithmetic import Operation, Wrapping, operations, wrapped
+from .bounds import Bounds, Proof
 from .statement import Statement
 
 _PROBE = "overflow_probe"
@@ -39,6 +40,8 @@ class Checked:
     names: tuple[str, ...] | None = None
     """What its columns are called; None if they have these names already."""
     functions: tuple[ScalarUDF, ...] = ()
+    proof: Proof | None = None
+    """How to show that the query as it is written gives the same for a batch; None if it never can be."""
 
     def register(self, session: SessionContext) -> str:
         """Make its functions known to a session, and return the text."""
@@ -53,14 +56,18 @@ class _Guard:
 
     wrapping: Wrapping
     functions: tuple[tuple[ScalarUDF, int | None], ...]
+    fits: pa.DataType | None = None
+    """The type that integers have to fit, before and behind the operation; None where more than that is needed."""
 
 
 class Arithmetic:
     """The arithmetic of one query. May be used by several threads at once."""
 
-    def __init__(self, sql: str, options: SQLOptions) -> None:
+    def __init__(self, sql: str, table: str, options: SQLOptions) -> None:
         self._sql, self._options = sql, options
-        self._operations = operations(Statement(sql))
+        statement = Statement(sql)
+        self._operations = operations(statement)
+        self._bounds = Bounds(statement, table, self._operations)
         self._understood = False
         self._known: dict[pa.Schema, Checked] = {}
 
@@ -70,7 +77,7 @@ class Arithmetic:
         Raises PermanentError if the text cannot be understood.
         """
         if not self._operations:
-            return Checked(self._sql)
+            return self.unchecked
         found = self._known.get(schema)
         if found is None:
             if len(self._known) >= _MAX_SCHEMAS:
@@ -78,17 +85,24 @@ class Arithmetic:
             self._known[schema] = found = self._check(session)
         return found
 
+    @property
+    def unchecked(self) -> Checked:
+        """Return the query as it is written, for batches for which that is shown to give the same."""
+        return Checked(self._sql)
+
     def _check(self, session: SessionContext) -> Checked:
-        names = self._compare_with_parser(session)
+        meant = self._compare_with_parser(session)
         for number in (1, 2):
             session.register_udf(_probe(number))
         types = [self._types(session, operation) for operation in self._operations]
         while True:
-            checked, takes = self._guarded(types)
+            checked, takes, fits = self._guarded(types)
             checked.register(session)
             refused = self._refused_call(session, checked.sql) if takes else None
             if refused is None:
-                return Checked(checked.sql, names if takes else None, checked.functions)
+                is_same = _is_same(meant, session.sql_with_options(checked.sql, self._options).schema())
+                proof = self._bounds.proof(fits) if takes and is_same else None
+                return Checked(checked.sql, tuple(meant.names) if takes else None, checked.functions, proof)
             # In a CASE or a UNION a type may get wider after the first look at it.
             at, operand = takes[refused[0]]
             found = refused[1] if operand is None else [*types[at][:operand], *refused[1], *types[at][operand + 1 :]]
@@ -96,12 +110,12 @@ class Arithmetic:
                 raise PermanentError(_NOT_UNDERSTOOD)
             types[at] = tuple(found)
 
-    def _compare_with_parser(self, session: SessionContext) -> tuple[str, ...]:
-        """Make sure that the operations begin and end where DataFusion thinks they do; return the names of columns."""
+    def _compare_with_parser(self, session: SessionContext) -> pa.Schema:
+        """Make sure that the operations begin and end where DataFusion thinks they do; return the columns."""
         planned = session.sql_with_options(self._sql, self._options)
-        names = tuple(planned.schema().names)
+        columns = planned.schema()
         if self._understood:
-            return names
+            return columns
         pinned = wrapped(self._sql, [(operation, Wrapping()) for operation in self._operations])
         meant = str(planned.logical_plan())
         try:
@@ -111,7 +125,7 @@ class Arithmetic:
         if found != meant:
             raise PermanentError(_NOT_UNDERSTOOD)
         self._understood = True
-        return names
+        return columns
 
     def _types(self, session: SessionContext, operation: Operation) -> tuple[str, ...]:
         """Return the types of the operands; nothing if they are null, or never looked at."""
@@ -140,12 +154,15 @@ class Arithmetic:
             return found[1], tuple(_plain(name) for name in _split(found[2]))
         return None
 
-    def _guarded(self, types: Sequence[tuple[str, ...]]) -> tuple[Checked, dict[str, tuple[int, int | None]]]:
-        """Return the query with guards for these types, and which operation and operand each function takes."""
+    def _guarded(
+        self, types: Sequence[tuple[str, ...]]
+    ) -> tuple[Checked, dict[str, tuple[int, int | None]], dict[int, pa.DataType | None]]:
+        """Return the query with guards for these types, which operation and operand each function takes, what fits."""
         first: dict[str, int] = {}
         done: list[tuple[Operation, Wrapping]] = []
         functions: dict[str, ScalarUDF] = {}
         takes: dict[str, tuple[int, int | None]] = {}
+        fits: dict[int, pa.DataType | None] = {}
         for at, operation in enumerate(self._operations):
             # Equal texts call functions of equal names, so that they stay equal for GROUP BY.
             suffix = f"{first.setdefault(self._text(operation) + repr(types[at]), at)}"
@@ -153,13 +170,19 @@ class Arithmetic:
             guard = _guard(operation.kind, types[at], literal, suffix) if types[at] else None
             if guard is not None:
                 done.append((operation, guard.wrapping))
+                fits[at] = guard.fits
                 for function, operand in guard.functions:
                     functions[function.name] = function
                     takes.setdefault(function.name, (at, operand))
-        return Checked(wrapped(self._sql, done), None, tuple(functions.values())), takes
+        return Checked(wrapped(self._sql, done), None, tuple(functions.values())), takes, fits
 
     def _text(self, operation: Operation) -> str:
         return self._sql[operation.start : operation.end]
+
+
+def _is_same(meant: pa.Schema, found: pa.Schema) -> bool:
+    """Whether columns are alike but for their names."""
+    return [(one.type, one.nullable) for one in meant] == [(one.type, one.nullable) for one in found]
 
 
 _NOT_UNDERSTOOD = "the arithmetic of the query cannot be checked for overflow; put each operation in brackets"
@@ -179,7 +202,7 @@ def _guard(kind: str, types: Sequence[str], literal: Sequence[bool], suffix: str
         if types[0] not in _INTEGERS:
             return None
         negation = exact_functions.negation(f"overflow_negate_{suffix}", _INTEGERS[types[0]])
-        return _Guard(Wrapping(f"{negation.name}(", ")", ""), ((negation, None),))
+        return _Guard(Wrapping(f"{negation.name}(", ")", ""), ((negation, None),), _INTEGERS[types[0]])
     if kind not in exact_functions.OPERATORS:
         return _around_aggregate(kind, types[0], suffix)
     if not all(name in _INTEGERS or _DECIMAL.fullmatch(name) for name in types):
@@ -188,7 +211,8 @@ def _guard(kind: str, types: Sequence[str], literal: Sequence[bool], suffix: str
     if pa.types.is_integer(result):
         name = exact_functions.OPERATORS[kind][0]
         function = exact_functions.operation(f"overflow_{name}_{suffix}", kind, result)
-        return _Guard(Wrapping(f"{function.name}(", ")", ", "), ((function, None),))
+        fits = None if kind in exact_functions.SHIFTS else result
+        return _Guard(Wrapping(f"{function.name}(", ")", ", "), ((function, None),), fits)
     return _around_decimals(result, types, literal, suffix)
 
 
@@ -234,7 +258,8 @@ def _around_aggregate(kind: str, name: str, suffix: str) -> _Guard | None:
         f"{mean[0]}){behind}",
         around_operands=((f"{widening.name}(", ")"),),
     )
-    return _Guard(wrapping, ((widening, 0), (total, None)))
+    fits = back if kind == "sum" and pa.types.is_integer(back) and not duration else None
+    return _Guard(wrapping, ((widening, 0), (total, None)), fits)
 
 
 def _type_of(name: str) -> pa.DataType:

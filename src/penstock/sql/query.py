@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from . import json_functions
 from .arithmetic import with_exact_integers
+from .bounds import Proof
 from .json_operators import with_json_functions
 from .overflow import Arithmetic, Checked
 from .statement import Statement
@@ -59,13 +61,13 @@ class PreparedQuery:
         self.sql, self.table = sql, table
         self._statement = Statement(with_json_functions(sql))
         self._lock = threading.Lock()
-        self._idle: list[tuple[pa.Schema, list[_Plan]]] = []
+        self._known: list[_Known] = []
         if not self._statement.is_query():
             raise ConfigError(f"expected a query (SELECT ...), found {_shorten(sql)}")
         self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
         self._planned_sql = with_exact_integers(self._with_exact_calls())
         self._asked_for = self._check()
-        self._arithmetic = Arithmetic(self._planned_sql, _READ_ONLY)
+        self._arithmetic = Arithmetic(self._planned_sql, table, _READ_ONLY)
 
     def run(self, batch: Batch) -> list[Batch]:
         """Return the rows of the result, in batches that have some; may be called from several threads at once.
@@ -76,7 +78,9 @@ class PreparedQuery:
             batch = batch.replace_schema_metadata(None)
         schema = batch.schema
         try:
-            plan = self._borrow(schema) or self._plan(schema)
+            known = self._look_up(schema)
+            fits = known is not None and known.fits(batch)
+            plan = self._borrow(known, fits) or self._plan(schema, fits)
             found = plan.run(batch)
         except Exception as error:
             raise PermanentError(_explain(error, schema)) from error
@@ -84,8 +88,8 @@ class PreparedQuery:
             if type(error).__name__ != "PanicException":
                 raise
             raise PermanentError(f"the query engine gave up: {error}") from error
-        self._give_back(schema, plan)
-        return [self._named(part, plan.names) for part in found if part.num_rows]
+        self._give_back(known or _Known(schema, plan.query.proof), plan, fits)
+        return [self._named(part, plan.query.names) for part in found if part.num_rows]
 
     def __deepcopy__(self, memo: Any) -> PreparedQuery:
         return self
@@ -107,9 +111,9 @@ class PreparedQuery:
         # Where a column has the name of an alias, it depends on the clause which of them is meant.
         return superset & (asked | self._statement.repeated())
 
-    def _plan(self, schema: pa.Schema) -> _Plan:
+    def _plan(self, schema: pa.Schema, fits: bool) -> _Plan:
         session, source = self._session(schema)
-        query = self._arithmetic.checked(session, schema)
+        query = self._arithmetic.unchecked if fits else self._arithmetic.checked(session, schema)
         return _Plan(query, session, source, fresh=self._statement.is_unstable())
 
     def _session(self, schema: pa.Schema) -> tuple[SessionContext, _Source]:
@@ -121,25 +125,27 @@ class PreparedQuery:
         session.register_table(self.table, source)
         return session, source
 
-    def _borrow(self, schema: pa.Schema) -> _Plan | None:
-        """Take an idle plan for the schema, so that nobody else runs it."""
+    def _look_up(self, schema: pa.Schema) -> _Known | None:
         with self._lock:
-            for at, (known, idle) in enumerate(self._idle):
-                if known.equals(schema, check_metadata=True):
+            for at, known in enumerate(self._known):
+                if known.schema.equals(schema, check_metadata=True):
                     if at:
-                        self._idle.insert(0, self._idle.pop(at))
-                    return idle.pop() if idle else None
+                        self._known.insert(0, self._known.pop(at))
+                    return known
         return None
 
-    def _give_back(self, schema: pa.Schema, plan: _Plan) -> None:
+    def _borrow(self, known: _Known | None, fits: bool) -> _Plan | None:
+        """Take an idle plan, so that nobody else runs it."""
         with self._lock:
-            for known, idle in self._idle:
-                if known.equals(schema, check_metadata=True):
-                    if len(idle) < _MAX_IDLE_PLANS:
-                        idle.append(plan)
-                    return
-            self._idle.insert(0, (schema, [plan]))
-            del self._idle[_SCHEMA_CACHE_SIZE:]
+            return known.idle[fits].pop() if known is not None and known.idle[fits] else None
+
+    def _give_back(self, known: _Known, plan: _Plan, fits: bool) -> None:
+        with self._lock:
+            if known not in self._known:
+                self._known.insert(0, known)
+                del self._known[_SCHEMA_CACHE_SIZE:]
+            if len(known.idle[fits]) < _MAX_IDLE_PLANS:
+                known.idle[fits].append(plan)
 
     def _with_exact_calls(self) -> str:
         """Return the query with each JSON function called by the name it has for that many arguments."""
@@ -184,11 +190,25 @@ class PreparedQuery:
         return None
 
 
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A schema that the query was planned for."""
+
+    schema: pa.Schema
+    proof: Proof | None
+    idle: tuple[list[_Plan], list[_Plan]] = field(default_factory=lambda: ([], []))
+    """Plans that nobody runs: of the query with its arithmetic checked, and as it is written."""
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the arithmetic needs no check for this batch."""
+        return self.proof is not None and self.proof.holds(batch)
+
+
 class _Plan:
     """A query planned for one schema. One run at a time."""
 
     def __init__(self, query: Checked, session: SessionContext, source: _Source, *, fresh: bool) -> None:
-        self._sql, self.names = query.register(session), query.names
+        self.query, self._sql = query, query.register(session)
         self._session, self._source = session, source
         self._frame: DataFrame | None = None
         self._physical: ExecutionPlan | None = None

@@ -36,6 +36,9 @@ _SET_WORDS = words(
     "lateral tablesample sort cluster distribute with values table unnest pivot unpivot match_recognize"
 )
 """Words by which a row of the result may depend on more than one row."""
+_SET_WORDS_OF_ONE = words("distinct group having order limit offset")
+"""Those by which its rows are still those of one table."""
+_AFTER_SOURCE = words("where group having order limit offset ;")
 _AFTER_STAR = words("from where exclude except replace rename ilike as into order group limit union")
 _BEFORE_STAR = words("select distinct all returning by on then else when and or not case")
 _UNSTABLE = words(
@@ -109,6 +112,22 @@ class Statement:
                 return False
         return self._reads_only(table)
 
+    def reads_one_table(self, table: str) -> bool:
+        """Whether it surely is one query over the table, so that a name is that of a column or an alias."""
+        if self.doubtful or self.tokens[0].text != "select" or "|>" in self.sql:
+            return False
+        times = Counter(token.text for token in self.tokens if token.kind == "word")
+        is_one = times["select"] == times["from"] == 1 and self.words.isdisjoint(_SET_WORDS - _SET_WORDS_OF_ONE)
+        return is_one and self._reads_only(table)
+
+    def aliases(self) -> frozenset[str]:
+        """Return, in lower case, a superset of the names that it gives to anything."""
+        return frozenset(
+            _name(right.text)
+            for left, right in self._pairs()
+            if right.kind in ("word", "quoted") and (left.text == "as" or _ends_operand(left))
+        )
+
     def _reads_only(self, table: str) -> bool:
         """Whether the FROM clause is the table, with or without another name for it."""
         depth = 0
@@ -116,7 +135,7 @@ class Statement:
         for token in self.tokens:
             if token.kind == "symbol":
                 depth += (token.text in "([") - (token.text in ")]")
-            if depth == 0 and source is not None and token.text in ("where", ";"):
+            if depth == 0 and source is not None and token.text in _AFTER_SOURCE:
                 break
             if source is not None:
                 source.append(token)
@@ -136,7 +155,7 @@ class Statement:
         """
         if self.doubtful or "natural" in self.words or self._selects_all():
             return None
-        quoted = {_unquoted(token.text) for token in self.tokens if token.kind == "quoted"}
+        quoted = {unquoted(token.text) for token in self.tokens if token.kind == "quoted"}
         return self.words | quoted | {name.lower() for name in quoted}
 
     def selecting(self, names: Iterable[str]) -> str:
@@ -152,7 +171,7 @@ class Statement:
                 at = token.start
                 break
             if depth == 0 and before.text in ("select", ",") and after.text in ("from", ","):
-                selected.add(_unquoted(token.text) if token.kind == "quoted" else token.text)
+                selected.add(unquoted(token.text) if token.kind == "quoted" else token.text)
         more = "".join(f', "{name}"' for name in names if name not in selected)
         return f"{self.sql[:at].rstrip()}{more} {self.sql[at:]}"
 
@@ -162,7 +181,7 @@ class Statement:
         An alias that is used is among them, with or without AS.
         """
         names = [
-            _unquoted(t.text) if t.kind == "quoted" else t.text for t in self.tokens if t.kind in ("word", "quoted")
+            unquoted(t.text) if t.kind == "quoted" else t.text for t in self.tokens if t.kind in ("word", "quoted")
         ]
         times = Counter(name.lower() for name in names)
         again = {name for name in names if times[name.lower()] > 1 and name not in _KEYWORDS}
@@ -235,14 +254,21 @@ def _tokens(sql: str) -> Iterator[Token]:
             yield Token(kind, text, match.start(), match.end())
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
+    """Return what a name in quotes names; any other text as it is."""
     quote = text[0]
     return text[1:-1].replace(quote * 2, quote) if quote in '"`' else text
 
 
+def _ends_operand(token: Token) -> bool:
+    if token.kind == "word":
+        return token.text == "end" or token.text not in _KEYWORDS
+    return token.kind != "symbol" or token.text in ")]}"
+
+
 def _name(text: str) -> str:
     """Return what a word or a quoted name names, in lower case."""
-    return _unquoted(text).lower()
+    return unquoted(text).lower()
 
 
 def _is_no_star(before: Token, left: Token, right: Token) -> bool:

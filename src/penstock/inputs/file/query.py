@@ -58,7 +58,7 @@ def start(tables: Tables, query: str, table: str, batch_rows: int) -> Iterator[p
         if len(names) > 1:
             union = _ANY.join(f'SELECT * FROM "{name}"' for name in names)  # noqa: S608
             context.register_view(table, context.sql(union))
-        checked = Arithmetic(with_exact_integers(query), options).checked(context, pa.schema([]))
+        checked = Arithmetic(with_exact_integers(query), table, options).checked(context, pa.schema([]))
         frame = context.sql_with_options(checked.register(context), options)
     except Exception as error:  # planning raises ValueError, execution bare exceptions
         raise ConfigError(f"the query cannot be planned: {error}", path="query") from error
