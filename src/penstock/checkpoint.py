@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import msgspec
 
 from .clock import Clock
 from .delivery import Batch, Decoder, Delivery, Loan, Position
@@ -16,6 +18,20 @@ from .statelog import StateLog
 
 log = logging.getLogger("penstock")
 _LONGEST_PAUSE = 5.0
+FORMAT_KEY = "_format"
+"""The key under which a store of positions says how it keeps them."""
+FORMAT = "1"
+"""How this version keeps positions."""
+_T = TypeVar("_T")
+
+
+def check_format(found: str | None, where: str) -> None:
+    """Raise ConfigError if ``where`` keeps positions otherwise than this version; stores of old do not say how."""
+    if found not in (None, FORMAT):
+        raise ConfigError(
+            f"{where}: its positions are in format {found}, this version knows format {FORMAT}: a later version of "
+            "Penstock wrote them; nothing was changed"
+        )
 
 
 class CheckpointStore(Protocol):
@@ -164,6 +180,15 @@ class Checkpoint:
         self.released = False
         """Whether its partition was given up: nothing moves any more."""
 
+    def position_as(self, shape: type[_T]) -> _T | None:
+        """Return where reading is to go on; raises ConfigError if what is saved has another shape."""
+        if self.position is None:
+            return None
+        try:
+            return msgspec.convert(self.position, shape)
+        except msgspec.ValidationError as error:
+            raise other_shape(self.key, str(error)) from error
+
     @property
     def durable(self) -> Position | None:
         """The committed position that is also saved: after a crash, reading resumes there or later."""
@@ -251,6 +276,14 @@ class Checkpoint:
             if not loan.is_acked(assumed) or (through is not None and loan.held > through):
                 break
             yield loan
+
+
+def other_shape(key: str, difference: str) -> ConfigError:
+    """Return the error that says that a saved position is not understood."""
+    return ConfigError(
+        f"the position saved as {key!r} has another shape than this version and configuration save ({difference}): "
+        "nothing was read or changed. Go on with what saved it, or give the stream another `id` to begin anew"
+    )
 
 
 def _put_after(loan: Loan, before: int | None) -> int | None:

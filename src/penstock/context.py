@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .checkpoint import Checkpoint, CheckpointStore, Ledger
+from .checkpoint import Checkpoint, CheckpointStore, Ledger, other_shape
 from .clock import Clock
 from .delivery import Position
 from .keyedstate import KeyedState
@@ -124,7 +124,9 @@ class Context:
 
         if key not in self.checkpoints:
             saved = await self.store.load(key) if commit is None else None
-            if isinstance(saved, Mapping) and saved.get("run", "") != self.run:
+            if saved is not None and not (isinstance(saved, Mapping) and {"position", "rows"} <= saved.keys()):
+                raise other_shape(key, "expected a position and a number of rows")
+            if saved is not None and saved.get("run", "") != self.run:
                 saved = None  # It is of a run that has ended, or of another input.
             ledger = self.ledger if commit is None else Ledger(save, commits=True, clock=self.clock)
             self.ledgers.append(ledger)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import penstock.state.postgres  # noqa: F401 - so that nothing is imported while the loop runs
 from penstock.errors import ConfigError, ConnectionLost, PermanentError
 from penstock.keyedstate import Entry, Prune, Version
 from penstock.state import open_store

@@ -16,7 +16,7 @@ from ..options import Options
 from ._assigner import WindowAssigner
 from ._event_time import Unit
 from ._event_windows import EventWindows
-from ._replay import Replay
+from ._replay import Fired, Replay
 from ._sorting import Late, Windowing
 
 
@@ -97,8 +97,8 @@ class EventTimeBuffer(Buffer):
             return
         checkpoint = await context.checkpoint("window")
         replay = Replay(context.store)
-        if checkpoint.position is not None:
-            await replay.resume(checkpoint.position)
+        if (position := checkpoint.position_as(Fired)) is not None:
+            await replay.resume(position)
         yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log, context.clock)
 
     def _of_watermark(self, name: str) -> int | None:

@@ -10,10 +10,19 @@ position of the source, since what is read again may be cut otherwise than befor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from ..checkpoint import Checkpoint, CheckpointStore
 from ..delivery import Delivery
+
+
+class Fired(TypedDict):
+    """The position of a window buffer: what had fired, and what was read when it did."""
+
+    closed: int | None
+    watermark: Any
+    furthest: dict[str, tuple[int, int]]
+    marks: list[tuple[int, dict[str, int]]]
 
 
 class Replay:
@@ -30,7 +39,7 @@ class Replay:
         self.awaited: dict[str, int] = {}
         """Sources that are reading rows again, each with the number of the last row they had read."""
 
-    async def resume(self, position: Mapping[str, Any]) -> None:
+    async def resume(self, position: Fired) -> None:
         """Go on from a position that ``position`` has returned."""
         for key, (read, furthest) in position["furthest"].items():
             read_before, put = await self._saved(key)

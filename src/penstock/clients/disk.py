@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 
-from ..errors import PermanentError, TransientError
+from ..errors import ConnectionLost, PermanentError, TransientError
 
 LOCK_TIMEOUT = 5.0
 """How long to wait for another process that writes the same file, in seconds."""
@@ -91,6 +91,31 @@ def unlock(opened: int) -> None:
     """Unlock a file that this process locked."""
     with contextlib.suppress(OSError):
         fcntl.flock(opened, fcntl.LOCK_UN)
+
+
+def identity_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return which file is at ``path``; None if none is."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class OpenedFile:
+    """A file that a library holds open, and that somebody may delete or replace meanwhile."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path, self._identity = path, identity_of(path)
+
+    def is_there(self) -> bool:
+        """Whether the path still leads to it."""
+        return identity_of(self._path) == self._identity
+
+    def check(self) -> None:
+        """Raise ConnectionLost if what was written is in a file that nobody finds any more."""
+        if not self.is_there():
+            raise ConnectionLost(f"{self._path} was deleted or replaced while it was in use; it is opened anew")
 
 
 def is_at(opened: int, path: str) -> bool:

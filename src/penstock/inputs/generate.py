@@ -67,7 +67,7 @@ class _Generator:
         self._clock = clock
         self._checkpoint, self._count = checkpoint, config.count
         self._interval = config.interval if config.interval >= SHORTEST_SLEEP else 0
-        self._emitted: int = checkpoint.position or 0
+        self._emitted = checkpoint.position_as(int) or 0
         self._first = True
         value = pa.array([config.context.encode()], pa.binary())
         self._batch = payloads(value.take(pa.repeat(0, config.batch_size)))

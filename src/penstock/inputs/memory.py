@@ -73,7 +73,7 @@ class Memory(Input, type="memory"):
 class _MessageReader:
     def __init__(self, messages: list[Message], checkpoint: Checkpoint) -> None:
         self._messages, self._checkpoint = messages, checkpoint
-        self._next: int = checkpoint.position or 0
+        self._next = checkpoint.position_as(int) or 0
 
     async def read(self) -> Delivery:
         if self._next >= len(self._messages):

@@ -39,6 +39,8 @@ class Condition:
         self._changed = changed
         self.refusals = Refusals(stream, self._clock)
         self._gaps, self._last_gap = 0, ""
+        self.notice: str | None = None
+        """What a person should know of where positions are kept."""
 
     def report_gap(self, reason: str) -> None:
         """Note that rows of the source may be missing: shown until the process ends, since nothing mends it."""
@@ -99,7 +101,7 @@ class Condition:
     def note(self) -> str | None:
         """Return what a person should know though nothing stands in the way."""
         gaps = f"{self._gaps} gaps, rows may be missing, the last: {self._last_gap}" if self._gaps else None
-        return "; ".join(note for note in (self.refusals.note, gaps) if note is not None) or None
+        return "; ".join(note for note in (self.refusals.note, gaps, self.notice) if note is not None) or None
 
 
 class Refusals:

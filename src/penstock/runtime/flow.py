@@ -75,6 +75,7 @@ class Flow:
                 self._metrics.lag(self._wal.unwritten)
             elif self.intake is not None:
                 self.intake.measure()
+            self._metrics.condition.notice = getattr(self._context.store, "notice", None)
             failures = [ledger.failure for ledger in (self._context.ledger, *self._ledgers) if ledger.failure]
             if failures:
                 self._metrics.condition.report("positions", f"positions cannot be saved: {failures[0]}")

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from ..checkpoint import CheckpointStore
+from ..checkpoint import CheckpointStore, other_shape
 from ..context import Context
 from ..stream import Stream
 
@@ -27,8 +27,11 @@ class Round:
         """
         if not self._stream.identity:
             return context
-        saved: Any = await store.load(f"{context.kept_as}/run")
-        self._number = int(saved["ended"]) + 1 if saved else 1
+        key = f"{context.kept_as}/run"
+        saved: Any = await store.load(key)
+        if saved is not None and not (isinstance(saved, dict) and isinstance(saved.get("ended"), int)):
+            raise other_shape(key, "expected how many runs have ended")
+        self._number = saved["ended"] + 1 if saved else 1
         options = hashlib.sha256(self._stream.input.model_dump_json(fallback=str).encode()).hexdigest()[:10]
         return replace(context, run=f"{self._number}-{options}")
 

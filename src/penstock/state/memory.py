@@ -11,6 +11,8 @@ from ..keyedstate import Changes, Entry, Prune, Version
 class MemoryStore:
     """Keeps positions as long as the process lives."""
 
+    notice = None
+
     def __init__(self) -> None:
         self.positions: dict[str, Position] = {}
         self._states: dict[tuple[str, str], dict[str, dict[int, Entry | None]]] = {}

@@ -12,15 +12,20 @@ import msgspec
 import psycopg
 from pydantic import SecretStr
 
+from ..checkpoint import FORMAT, FORMAT_KEY, check_format
 from ..clients.database import Postgres
 from ..clients.postgres import ANSWER_TIMEOUT, classify_error, conninfo
 from ..delivery import Position
-from ..errors import ConnectionLost
+from ..errors import ConfigError, ConnectionLost
 from ..keyedstate import Changes, Entry, Prune, Version
 from .rows import newest
 from .seen import Seen
 
-_EXISTS = "SELECT to_regclass('_penstock_checkpoints') IS NOT NULL"
+_COLUMNS = """
+SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+WHERE attrelid = to_regclass('_penstock_checkpoints') AND attnum > 0 AND NOT attisdropped
+"""
+_FORMAT = "INSERT INTO _penstock_checkpoints VALUES (%s, %s) ON CONFLICT (key) DO NOTHING"
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key text PRIMARY KEY, position text NOT NULL)"
 _LOAD = "SELECT position FROM _penstock_checkpoints WHERE key = %s"
 _FIND = "SELECT key, position FROM _penstock_checkpoints WHERE key = ANY(%s) ORDER BY key FOR UPDATE"
@@ -59,6 +64,8 @@ WHERE old.stream = %s AND old.name = place.name AND old.key = place.key
 
 class PostgresStore:
     """Keeps positions in the table ``_penstock_checkpoints``; connects again when the server was restarted."""
+
+    notice = None
 
     def __init__(self, database: Postgres) -> None:
         self._database = database
@@ -157,9 +164,7 @@ class PostgresStore:
             connection = await psycopg.AsyncConnection.connect(conninfo(self._database), autocommit=True)
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    cursor = await connection.execute(_EXISTS)
-                    if await cursor.fetchone() == (False,):
-                        await self._create(connection, _CREATE)
+                    await self._prepare(connection)
             except BaseException:
                 await connection.close()
                 raise
@@ -174,6 +179,21 @@ class PostgresStore:
         with contextlib.suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
             async with connection.transaction():
                 await connection.execute(statement)
+
+    async def _prepare(self, connection: psycopg.AsyncConnection) -> None:
+        """Make the table if there is none; raises ConfigError if it is not understood, and changes nothing then."""
+        (columns,) = await (await connection.execute(_COLUMNS)).fetchone() or (None,)
+        if columns is None:
+            await self._create(connection, _CREATE)
+        elif columns != ["key", "position"]:
+            raise ConfigError(
+                f"postgres: _penstock_checkpoints has the columns {', '.join(columns)}, expected key and position: "
+                "nothing was changed"
+            )
+        found = await (await connection.execute(_LOAD, (FORMAT_KEY,))).fetchone()
+        check_format(found[0] if found is not None else None, "postgres")
+        if found is None:
+            await connection.execute(_FORMAT, (FORMAT_KEY, FORMAT))
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

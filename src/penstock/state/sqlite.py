@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
 
+from ..checkpoint import FORMAT, FORMAT_KEY, check_format
+from ..clients.disk import OpenedFile
 from ..clients.sqlite import classify_error, connect
 from ..delivery import Position
-from ..errors import ConfigError
+from ..errors import ConfigError, PenstockError, TransientError
 from ..keyedstate import Changes, Entry, Prune, Version
 from ..runtime.threads import OwnThread
 from .rows import newest
 from .seen import Seen
 
+log = logging.getLogger("penstock")
+
 _CREATE = "CREATE TABLE IF NOT EXISTS _penstock_checkpoints (key TEXT PRIMARY KEY, position TEXT NOT NULL)"
+_COLUMNS = "SELECT name FROM pragma_table_info('_penstock_checkpoints')"
 _LOAD = "SELECT position FROM _penstock_checkpoints WHERE key = ?"
 _SAVE = "INSERT INTO _penstock_checkpoints VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET position = excluded.position"
+_MAX_TRIES = 3
 
 _CREATE_STATE = """
 CREATE TABLE IF NOT EXISTS _penstock_state (
@@ -47,23 +54,28 @@ WHERE stream = ? AND name = ? AND key = ? AND (version < ? OR version = ? AND va
 class SqliteStore:
     """Keeps positions in a file; what ``save`` returned from survives a crash of the machine."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, thread: OwnThread) -> None:
-        self._path, self._connection, self._thread = path, connection, thread
-        self._seen = Seen()
+    def __init__(self, path: Path, thread: OwnThread) -> None:
+        self._path, self._thread = path, thread
+        self._connection: sqlite3.Connection | None = None
+        self._file = OpenedFile(path)
+        self._seen, self._has_state = Seen(), False
+        self.notice: str | None = None
+        """What a person should know of the file."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[SqliteStore]:
-        """Open the file, making it if need be; raises ConnectionLost or PermanentError."""
+        """Open the file, making it if need be; raises ConfigError, ConnectionLost or PermanentError."""
         async with OwnThread("penstock-state") as thread:
+            store = cls(path, thread)
             try:
-                connection = await thread.run(_connect, path)
+                await thread.run(store._connect)
             except (sqlite3.Error, OSError) as error:
                 raise classify_error(error, path, opening=True) from error
             try:
-                yield cls(path, connection, thread)
+                yield store
             finally:
-                await thread.run(connection.close)
+                await thread.run(store._close)
 
     async def load(self, key: str) -> Position | None:
         """Return what was last saved under ``key``."""
@@ -85,71 +97,126 @@ class SqliteStore:
 
     def _load_state(self, stream: str, name: str, version: Version) -> dict[str, Entry]:
         try:
-            self._connection.execute(_CREATE_STATE)
-            self._connection.execute(_INDEX_STATE)
-            rows = self._connection.execute(_LOAD_STATE, (stream, name, version.base, version.number))
+            connection = self._connected()
+            connection.execute(_CREATE_STATE)
+            connection.execute(_INDEX_STATE)
+            self._has_state = True
+            rows = connection.execute(_LOAD_STATE, (stream, name, version.base, version.number))
             return newest(rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise classify_error(error, self._path) from error
 
     def _save_state(self, stream: str, number: int, changes: Changes, prune: Prune) -> None:
-        execute, execute_many = self._connection.execute, self._connection.executemany
         rows = [
             (stream, name, key, number, entry and entry.value, entry and entry.expires)
             for (name, key), entry in changes.items()
         ]
-        try:
-            execute("BEGIN IMMEDIATE")
+
+        def change(connection: sqlite3.Connection) -> None:
             last = prune.settled.number
             if prune.has_void:
-                execute(_DELETE_VOID, (stream, prune.settled.base, last))
+                connection.execute(_DELETE_VOID, (stream, prune.settled.base, last))
             if prune.has_void and prune.is_certain:
-                execute(_DELETE_ABOVE, (stream, last))
-            execute_many(_DELETE_REPLACED, ((stream, *place, last, last) for place in prune.replaced))
-            execute(_EXPIRE, (stream, prune.now))
-            execute_many(_SAVE_STATE, rows)
-            execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise classify_error(error, self._path) from error
+                connection.execute(_DELETE_ABOVE, (stream, last))
+            connection.executemany(_DELETE_REPLACED, ((stream, *place, last, last) for place in prune.replaced))
+            connection.execute(_EXPIRE, (stream, prune.now))
+            connection.executemany(_SAVE_STATE, rows)
+
+        self._transact(change)
 
     def _load(self, key: str) -> str | None:
         try:
-            text = self._find(key)
-        except sqlite3.Error as error:
+            text = self._find(self._connected(), key)
+        except (sqlite3.Error, OSError) as error:
             raise classify_error(error, self._path) from error
         self._seen.note(key, text)
         return text
 
-    def _find(self, key: str) -> str | None:
-        row = self._connection.execute(_LOAD, (key,)).fetchone()
+    @staticmethod
+    def _find(connection: sqlite3.Connection, key: str) -> str | None:
+        row = connection.execute(_LOAD, (key,)).fetchone()
         return row[0] if row else None
 
     def _save(self, entries: list[tuple[str, str]]) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._seen.check({key: self._find(key) for key, _ in entries}, dict(entries))
-            self._connection.executemany(_SAVE, entries)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise classify_error(error, self._path) from error
-        except ConfigError:
-            self._connection.execute("ROLLBACK")
-            raise
+        def change(connection: sqlite3.Connection) -> None:
+            self._seen.check({key: self._find(connection, key) for key, _ in entries}, dict(entries))
+            connection.executemany(_SAVE, entries)
+
+        self._transact(change)
         for key, position in entries:
             self._seen.note(key, position)
 
+    def _transact(self, change: Callable[[sqlite3.Connection], None]) -> None:
+        """Change the file, and see that it is still there: what is written to one that was deleted is saved nowhere."""
+        for _ in range(_MAX_TRIES):
+            try:
+                connection = self._connected()
+                connection.execute("BEGIN IMMEDIATE")
+                change(connection)
+                connection.execute("COMMIT")
+            except (sqlite3.Error, OSError, PenstockError) as error:
+                if self._connection is not None and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise classify_error(error, self._path) from error
+            if self._file.is_there():
+                return
+        raise TransientError(f"sqlite {self._path}: it is deleted again and again")
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = connect(path)
-    try:
-        exists = "SELECT 1 FROM sqlite_master WHERE name = '_penstock_checkpoints'"
-        if connection.execute(exists).fetchone() is None:
-            connection.execute(_CREATE)
-    except BaseException:
-        with closing(connection):
-            raise
-    return connection
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection to the file that is there; one that was deleted is made again with what is known."""
+        if self._connection is not None and self._file.is_there():
+            return self._connection
+        was_open, is_there = self._connection is not None, self._path.exists()
+        self._close()
+        connection = self._connect()
+        if not was_open:
+            return connection
+        if is_there:
+            self._tell("was replaced by another file while it was in use")
+        else:
+            known = self._seen.known
+            connection.executemany(_SAVE, list(known.items()))
+            lost = ""
+            if self._has_state:
+                connection.execute(_CREATE_STATE)
+                connection.execute(_INDEX_STATE)
+                lost = "; what streams keep by key is lost, so that rows may come twice"
+            self._tell(f"was deleted while it was in use: made anew with the {len(known)} positions in use{lost}")
+        return connection
+
+    def _tell(self, what: str) -> None:
+        self.notice = f"{self._path} {what}"
+        log.warning("%s", self.notice)
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file once it is understood; raises ConfigError otherwise, and changes nothing."""
+        if self._path.exists():
+            with closing(connect(self._path, read_only=True)) as reading:
+                self._check(reading)
+        connection = connect(self._path)
+        try:
+            self._check(connection)
+            if connection.execute(_COLUMNS).fetchone() is None:
+                connection.execute(_CREATE)
+            if self._find(connection, FORMAT_KEY) is None:
+                connection.execute(_SAVE, (FORMAT_KEY, FORMAT))
+        except BaseException:
+            with closing(connection):
+                raise
+        self._connection, self._file = connection, OpenedFile(self._path)
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        columns = [name for (name,) in connection.execute(_COLUMNS)]
+        if columns and columns != ["key", "position"]:
+            raise ConfigError(
+                f"sqlite {self._path}: _penstock_checkpoints has the columns {', '.join(columns)}, expected key and "
+                "position: nothing was changed"
+            )
+        if columns:
+            check_format(self._find(connection, FORMAT_KEY), f"sqlite {self._path}")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...checkpoint import Checkpoint
+from ...checkpoint import Checkpoint, other_shape
 from ...context import Context
 from ...delivery import Delivery
 from ...errors import PenstockError
@@ -28,7 +28,9 @@ class Buckets:
     def __init__(self, context: Context, checkpoints: list[Checkpoint]) -> None:
         self._context = context
         self._checkpoints = checkpoints
-        self._places: list[dict[str, Any]] = [dict(checkpoint.position or {}) for checkpoint in checkpoints]
+        self._places: list[dict[str, Any]] = [
+            {**(checkpoint.position_as(dict[str, list[Any]]) or {})} for checkpoint in checkpoints
+        ]
         self._bucket_of = {key: number for number, places in enumerate(self._places) for key in places}
         self._lent: set[int] = set()
         """Those of which deliveries may be unsettled."""
@@ -38,12 +40,16 @@ class Buckets:
     async def load(cls, context: Context) -> Buckets:
         """Load what was saved."""
         index = await context.checkpoint(_INDEX)
-        count = int((index.position or {}).get("buckets", FIRST_BUCKETS))
+        count = (index.position_as(dict[str, int]) or {}).get("buckets", FIRST_BUCKETS)
         return cls(context, [await context.checkpoint(_name(number)) for number in range(count)])
 
     def places(self) -> Mapping[str, Place]:
         """Return where each file was left."""
-        return {key: Place.load(saved) for places in self._places for key, saved in places.items()}
+        return {
+            key: _loaded(checkpoint.key, saved)
+            for checkpoint, places in zip(self._checkpoints, self._places, strict=True)
+            for key, saved in places.items()
+        }
 
     def raise_failure(self) -> None:
         """Raise PenstockError if a delivery was nacked: nothing behind it may be read."""
@@ -118,6 +124,14 @@ class Buckets:
             if len(kept) < BUCKET_SIZE:
                 self._roomy[number] = None
             await self._checkpoints[number].lend(kept).release(None)
+
+
+def _loaded(key: str, saved: list[Any]) -> Place:
+    """Return a saved place; raises ConfigError if another version has saved it."""
+    try:
+        return Place.load(saved)
+    except TypeError as error:
+        raise other_shape(key, str(error)) from error
 
 
 def _name(number: int) -> str:

@@ -40,8 +40,11 @@ class Place:
 
     @classmethod
     def load(cls, saved: Any) -> Self:
-        """Read what ``dump`` gave."""
-        return cls(*saved)
+        """Read what ``dump`` gave; raises TypeError for anything else."""
+        place = cls(*saved)
+        if not all(isinstance(getattr(place, slot), type(getattr(cls(), slot))) for slot in cls.__slots__):
+            raise TypeError(f"{saved} is not the place of a file")
+        return place
 
     def dump(self) -> list[Any]:
         """Return it as JSON can hold it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from datafusion import SessionConfig, SessionContext, SQLOptions
 from datafusion.object_store import AmazonS3, GoogleCloud, MicrosoftAzure
@@ -120,15 +121,23 @@ def _register(
         )
 
 
+class _Position(msgspec.Struct, forbid_unknown_fields=True):
+    """How much of a result was delivered."""
+
+    files: str
+    rows: int = 0
+    ended: bool = False
+
+
 class QueryReader:
     """Streams the result of a query; resumes by skipping the rows already delivered, if the files are the same."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], checkpoint: Checkpoint, version: str) -> None:
         self._batches, self._checkpoint, self._version = batches, checkpoint, version
-        position = checkpoint.position or {}
-        same = position.get("files") == version
-        self._skip: int = position.get("rows", 0) if same else 0
-        self._ended = bool(same and position.get("ended"))
+        position = checkpoint.position_as(_Position)
+        same = position is not None and position.files == version
+        self._skip = position.rows if position is not None and same else 0
+        self._ended = position is not None and same and position.ended
         self._rows = 0
         self._reading: asyncio.Task[pa.RecordBatch | None] | None = None
 

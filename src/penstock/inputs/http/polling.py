@@ -30,6 +30,14 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+class _Position(msgspec.Struct, forbid_unknown_fields=True):
+    """What was last asked for and answered."""
+
+    cursor: Any = msgspec.UNSET
+    conditions: dict[str, str] = {}
+    digest: str | None = None
+
+
 class PollingReader:
     """Asks, delivers what is answered, and waits."""
 
@@ -38,11 +46,11 @@ class PollingReader:
     ) -> None:
         self._clock = clock
         self._config, self._url, self._session, self._checkpoint = config, url, session, checkpoint
-        saved = checkpoint.position or {}
+        saved = checkpoint.position_as(_Position) or _Position()
         start = config.cursor.start if config.cursor else None
-        self._cursor: Any = saved.get("cursor", start)
-        self._conditions: dict[str, str] = saved.get("conditions", {})
-        self._digest: str | None = saved.get("digest")
+        self._cursor: Any = saved.cursor if saved.cursor is not msgspec.UNSET else start
+        self._conditions = saved.conditions
+        self._digest = saved.digest
         self._ready: tuple[Batch, Position] | None = None
         self._moved = True
         self._next = 0.0

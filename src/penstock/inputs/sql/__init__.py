@@ -23,7 +23,7 @@ from ...metadata import VALUE, Origin
 from ...options import Options
 from ...runtime.threads import OwnThread
 from . import references
-from .reading import Horizon, Incremental, Once
+from .reading import Behind, Horizon, Incremental, Once, Taken
 from .source import Source
 
 
@@ -112,13 +112,13 @@ class Sql(Input, type="sql"):
             source = await thread.run(connect, self.database())
             reader: _SqlReader | None = None
             try:
-                rows = await thread.run(self._begin, source, checkpoint.position, context)
+                rows = await thread.run(self._begin, source, checkpoint, context)
                 reader = _SqlReader(self, rows, thread, checkpoint, context.clock)
                 yield reader
             finally:
                 await thread.run(_close, source, reader, context)
 
-    def _begin(self, source: Source, position: Position | None, context: Context) -> Once | Incremental:
+    def _begin(self, source: Source, checkpoint: Checkpoint, context: Context) -> Once | Incremental:
         database = self.database()
         try:
             query = references.resolved(self.select_sql, database.name or "flow", source.names())
@@ -128,11 +128,13 @@ class Sql(Input, type="sql"):
         if self.codec is not None and VALUE not in (field.name for field in fields):
             raise PermanentError(f"`codec` decodes the column {VALUE}, which the query does not have")
         if self.incremental is None:
-            return Once(source, query, fields, position, self.batch_rows)
+            return Once(source, query, fields, checkpoint.position_as(Taken), self.batch_rows)
         cursor, start = self.incremental.cursor, self.incremental.start
         begin = str(start) if isinstance(start, date) else start
         horizon = Horizon(self.incremental.delay, once=self.incremental.once, now=context.clock.monotonic)
-        rows = Incremental(source, query, fields, position, self.batch_rows, cursor, begin, horizon)
+        rows = Incremental(
+            source, query, fields, checkpoint.position_as(Behind), self.batch_rows, cursor, begin, horizon
+        )
         if nulls := rows.nulls():
             context.log.warning("%s: %d rows have no %s and are not read", context.name, nulls, cursor)
         if doubts := rows.doubts():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +22,25 @@ _MAX_SEEN = 1000
 """How many rows that share the cursor's value are told apart by a hash of each; more are only counted."""
 
 
+class Taken(msgspec.Struct, forbid_unknown_fields=True):
+    """How many rows of a result were delivered."""
+
+    rows: int
+
+
+class Behind(msgspec.Struct, forbid_unknown_fields=True):
+    """The value of the cursor up to which all was delivered, and which of the rows that share it."""
+
+    value: str | None = None
+    seen: list[str] | None = []
+    count: int = 0
+
+
 class Once:
     """The whole result, in the query's own order; ``rows`` of it were delivered already."""
 
-    def __init__(
-        self, source: Source, query: str, fields: Sequence[Field], position: Position | None, rows: int
-    ) -> None:
-        self._rows: int = (position or {}).get("rows", 0)
+    def __init__(self, source: Source, query: str, fields: Sequence[Field], position: Taken | None, rows: int) -> None:
+        self._rows = position.rows if position is not None else 0
         self._source, self.query, self._fields, self._batch_rows = source, query, fields, rows
         self._batches = self._rest()
 
@@ -102,7 +115,7 @@ class Incremental:
         source: Source,
         query: str,
         fields: Sequence[Field],
-        position: Position | None,
+        position: Behind | None,
         rows: int,
         cursor: str,
         start: str | float | None,
@@ -114,10 +127,8 @@ class Incremental:
             names = ", ".join(field.name for field in fields)
             raise PermanentError(f"the query has no column {cursor!r} for its cursor; it has {names}")
         self._cursor, self._start, self._horizon = found, start, horizon
-        position = position or {}
-        self._last: str | None = position.get("value")
-        self._seen: list[str] | None = position.get("seen", [])
-        self._count: int = position.get("count", 0)
+        position = position or Behind()
+        self._last, self._seen, self._count = position.value, position.seen, position.count
         self._batches: Generator[tuple[Batch, Position], None, None] | None = None
 
     def doubts(self) -> str | None:

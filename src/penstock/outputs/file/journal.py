@@ -10,10 +10,12 @@ from typing import Any
 
 from ...clients import disk
 from ...delivery import Position
-from ...errors import ConnectionLost, TransientError
+from ...errors import ConfigError, ConnectionLost, TransientError
 
 COMPACT_BYTES = 1 << 20
 """How long the journal grows before it is written anew."""
+
+_RECORD = {"positions", "files", "complete"}
 
 
 class Journal:
@@ -113,12 +115,16 @@ class Journal:
         self.positions, self.files, self._size = {}, {}, 0
         with open(self.path, "rb") as file:
             for line in file:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
+                record = _record(line)
                 if record is None:
-                    break
+                    if any(_record(behind) is not None for behind in file):
+                        raise ConfigError(f"{self.path} is damaged at byte {self._size}: nothing was changed")
+                    break  # torn by a crash
+                if not isinstance(record, dict) or record.keys() != _RECORD:
+                    raise ConfigError(
+                        f"{self.path} holds another shape of positions at byte {self._size}, a later version of "
+                        "Penstock may have written it: nothing was changed"
+                    )
                 files = {self._absolute(name): length for name, length in record["files"].items()}
                 self._apply(record["positions"], files, map(self._absolute, record["complete"]))
                 self._size += len(line)
@@ -175,3 +181,11 @@ class Journal:
 
     def _absolute(self, name: str) -> str:
         return os.path.normpath(os.path.join(os.path.dirname(self.path), name))
+
+
+def _record(line: bytes) -> Any:
+    """Return what a line holds; None if it is torn or damaged."""
+    try:
+        return json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None

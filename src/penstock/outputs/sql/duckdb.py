@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as is_
 
 from ...clients import duckdb
+from ...clients.disk import OpenedFile
 from ...delivery import Batch
 from ...errors import PenstockError
 from .columns import Column, Years, fits, is_binary, is_exact, is_number
@@ -52,6 +53,7 @@ class DuckdbSession(Session):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = duckdb.connect(path)
+        self._file = OpenedFile(path)
         self._begun = False
 
     def begin(self) -> None:
@@ -63,6 +65,7 @@ class DuckdbSession(Session):
         if self._begun:
             self._begun = False
             self._database.execute("COMMIT")
+            self._file.check()
 
     def rollback(self) -> None:
         if self._begun:

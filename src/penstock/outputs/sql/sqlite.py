@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as is_
 
 from ...clients import sqlite
+from ...clients.disk import OpenedFile
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
 from .columns import Column, fits, is_binary, is_text, texts
@@ -28,6 +29,7 @@ class SqliteSession(Session):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = sqlite.connect(path)
+        self._file = OpenedFile(path)
         limits = (sqlite3.SQLITE_LIMIT_COLUMN, sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self.most_columns = min(map(self._database.getlimit, limits))
 
@@ -38,6 +40,7 @@ class SqliteSession(Session):
     def commit(self) -> None:
         if self._database.in_transaction:
             self._database.execute("COMMIT")
+            self._file.check()
 
     def rollback(self) -> None:
         if self._database.in_transaction:

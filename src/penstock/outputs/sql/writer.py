@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ...checkpoint import FORMAT, FORMAT_KEY, check_format
 from ...clients.database import TableChanged
 from ...delivery import Batch, Position
 from ...errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected
 from ...runtime.threads import OwnThread
 from .fitting import Fitting, Rows
 from .parts import Part, Target, route
-from .session import NO_POSITION, Session
+from .session import NO_POSITION, POSITIONS, Session, Table
 from .upserting import alike, last_of_each
 
 
@@ -26,6 +27,7 @@ class SqlWriter:
         self._session, self._thread, self._target, self._seen = session, thread, target, seen
         self._fitting = Fitting(session, target)
         self._unsure = True
+        self._is_format_saved: bool | None = None
         self._all_named = False
         """Whether the last call was refused for rows that were all found, not for one that the database met first."""
 
@@ -48,11 +50,23 @@ class SqlWriter:
 
     def _load(self, key: str) -> str | None:
         try:
+            self._check_format()
             text = self._session.load(key)
         except Exception as error:
             raise self._undone(error) from error
         self._seen[key] = None if text == NO_POSITION else text
         return text
+
+    def _check_format(self) -> None:
+        """Raise ConfigError, once and before anything is written, if the positions are not kept as we keep them."""
+        if self._is_format_saved is not None:
+            return
+        columns = self._session.describe(Table(POSITIONS))
+        if columns is not None and set(columns) != {"key", "position"}:
+            raise ConfigError(f"{POSITIONS} has the columns {', '.join(columns)}, expected key and position")
+        found = self._session.load(FORMAT_KEY)
+        check_format(found, f"the table {POSITIONS} of the database")
+        self._is_format_saved = found is not None
 
     def _write(self, batches: Sequence[Batch], entries: Sequence[tuple[str, str]]) -> None:
         """Another process may have changed a table: if that makes an error, do it again with the tables as they are."""
@@ -148,9 +162,12 @@ class SqlWriter:
                 return
             # Before the rows: whoever writes the same again, while this may still be committed, waits here.
             self._session.save(entries)
+            if self._is_format_saved is False:
+                self._session.save([(FORMAT_KEY, FORMAT)])
         self._put(batches)
         self._session.commit()
         self._seen.update(entries)
+        self._is_format_saved = self._is_format_saved or bool(entries)
         self._unsure = False
 
     def _put(self, batches: Sequence[Batch]) -> None:
@@ -175,6 +192,11 @@ class SqlWriter:
         for key, _ in entries:
             found = saved.get(key)
             if key in self._seen and (None if found == NO_POSITION else found) != self._seen[key]:
+                if found is None:
+                    raise ConfigError(
+                        f"the position {key!r} is gone from the database: the table or file was deleted, emptied or "
+                        "replaced while it was in use"
+                    )
                 raise ConfigError(
                     f"another process has moved the position {key!r}: it runs the same stream, and this one stops, so "
                     "that no row is written twice"
