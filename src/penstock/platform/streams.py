@@ -111,6 +111,11 @@ def detail(supervised: SupervisedStream) -> StreamDetail:
     )
 
 
+def states(supervised: Sequence[SupervisedStream]) -> dict[str, bytes]:
+    """Return how streams are as JSON, by their ids."""
+    return {one.stream.id: msgspec.json.encode(describe(one)) for one in supervised}
+
+
 def guarantees(stream: Stream) -> Sequence[str]:
     """Say in words what a stream promises."""
     said = ["Rows are written in the order in which they are read, and acknowledged once the output has them."]

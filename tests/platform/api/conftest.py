@@ -20,6 +20,8 @@ from penstock.platform.access.scopes import Scope, Scopes
 from penstock.platform.api.app import build
 from penstock.platform.api.service import PlatformService
 from penstock.platform.database import Database
+from penstock.platform.streams import states
+from penstock.platform.web.events import LiveState
 
 T = TypeVar("T")
 
@@ -92,6 +94,9 @@ async def api(database: Database, tmp_path: Path) -> AsyncIterator[Api]:
     async with Gate(AccessOptions(), Scopes(DECLARED), database).open() as gate:
         installation = Installation(data=tmp_path, address=ADDRESS)
         lifetime = sessions.Lifetime()
-        made = Api(PlatformService(installation, gate, database, lambda: streams, lifetime, Clock()), streams)
+        stop = asyncio.Event()
+        live = LiveState("stream", lambda: states(streams), stop)
+        service = PlatformService(installation, gate, database, lambda: streams, lifetime, Clock(), live)
+        made = Api(service, streams)
         made.key = await made.make("operator", scopes=["operator"])
         yield made

@@ -77,6 +77,8 @@ class Access(Application, type="access"):
         from ...platform.access.scopes import Scopes
         from ...platform.access.sessions import Lifetime
         from ...platform.api.service import PlatformService
+        from ...platform.streams import states
+        from ...platform.web.events import LiveState
 
         await asyncio.to_thread(prepare, platform.installation)
         installation, database = platform.installation, platform.tables_of(OWNER)
@@ -89,6 +91,7 @@ class Access(Application, type="access"):
                 platform.context.streams,
                 Lifetime(self.session_ttl, self.session_idle),
                 platform.clock,
+                LiveState("stream", lambda: states(platform.context.streams()), platform.stop, platform.clock),
             )
             yield {f"{ROOT}/*": Deferred(partial(_build, service))}
 

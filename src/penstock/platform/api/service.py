@@ -17,6 +17,7 @@ from ..access.caller import Caller
 from ..access.sessions import Lifetime
 from ..database import Database
 from ..web.errors import ApiError
+from ..web.events import LiveState
 
 if TYPE_CHECKING:
     from ...supervision import SupervisedStream
@@ -43,6 +44,8 @@ class PlatformService:
     lifetime: Lifetime
     """How long sessions live."""
     clock: Clock
+    live: LiveState
+    """What tells pages how the streams are."""
 
     @property
     def administration(self) -> Administration:

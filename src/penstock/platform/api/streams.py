@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.params import Parameter
+from litestar.response import Stream
 
 from ...errors import PermanentError
 from ..access.scopes import OPERATOR
 from ..streams import StreamDetail, StreamState, describe, detail
-from ..web.answers import answer, documented
+from ..web.answers import AS_IT_IS, answer, documented, offering
 from .service import ROOT, Asked, conflict, platform
 
 Id = Annotated[str, Parameter(pattern="^[A-Za-z0-9_-]{1,200}$", description="The id of a stream.")]
@@ -25,6 +26,17 @@ def _operation(data: Any, description: str) -> dict[str, Any]:
 async def list_streams(request: Request[Any, Any, Any]) -> Response[Any]:
     """List the streams: whether each is well, how many rows it has moved, and how fast."""
     return answer([describe(one) for one in platform(request).streams()])
+
+
+_watches = _operation(StreamState, "Server-sent events: `stream`, with the state of one that has changed.")
+_watches["opt"] |= {AS_IT_IS: True}
+_watches["operation_class"] = offering(("text/event-stream",))
+
+
+@get(f"{ROOT}/streams/events", **_watches)
+async def watch_streams(request: Asked) -> Stream:
+    """Tell how the streams are, at first of all of them, and then of those that change, at most once a second."""
+    return platform(request).live.response(request.headers.get("last-event-id", ""))
 
 
 @get(f"{ROOT}/streams/{{id:str}}", **_operation(StreamDetail, "The stream."))
@@ -65,4 +77,4 @@ async def restart_stream(request: Asked, id: Id) -> Response[Any]:
     return await _change(request, id, "restart")
 
 
-ROUTES = [list_streams, show_stream, pause_stream, resume_stream, restart_stream]
+ROUTES = [list_streams, watch_streams, show_stream, pause_stream, resume_stream, restart_stream]

@@ -95,7 +95,7 @@ def documented(
         "opt": {"scope": scope, "limit": limit or scope, AS_IT_IS: scope == "export"},
         "before_request": known_parameters,
         "responses": {status: answer} | failures,
-        "operation_class": _offering(tuple(files)),
+        "operation_class": offering(tuple(files)),
     }
 
 
@@ -107,7 +107,7 @@ def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 @lru_cache
-def _offering(files: Sequence[str]) -> type[Operation]:
+def offering(files: Sequence[str]) -> type[Operation]:
     """Return what describes an operation that answers with these files too."""
 
     @dataclass
