@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +20,7 @@ from typing import Any, Protocol, Self
 import pytest
 
 from penstock.cli import main
-from penstock.testing.servers import free_port
+from penstock.testing.servers import free_port, require_servers
 
 Done = subprocess.CompletedProcess[str]
 
@@ -173,3 +176,38 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     yield run
     for one in started:
         one.close()
+
+
+class _Stranger(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>A stranger's page</title>")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """Serve a page at another port of this machine: another origin, but the same site, to which cookies are sent."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stranger)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of Chromium; a test without it is skipped, or fails where servers are required."""
+    program = shutil.which("chromium")
+    if program is not None:
+        return program
+    what = "Chromium is not installed; install it with: apt-get install -y --no-install-recommends chromium"
+    if require_servers():
+        pytest.fail(what)
+    pytest.skip(what)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
-
-from penstock.testing.servers import require_servers
 
 HERE, FOREIGN = "127.0.0.1", "rebound.example"
 FETCHES = """async ([url, headers, mode]) => {
@@ -36,41 +31,12 @@ MAKE_KEY = """async headers =>
 BEACON = """url => navigator.sendBeacon(url, '{"planted": 1}')"""
 
 
-class _Stranger(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>A stranger's page</title>")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def stranger() -> Iterator[str]:
-    """Serve a page at another port of this machine, which is another origin."""
-    server = http.server.ThreadingHTTPServer((HERE, 0), _Stranger)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://{HERE}:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
+def page(chromium: str) -> Iterator[Page]:
     """A browser for which a foreign name leads to this machine."""
-    program = shutil.which("chromium")
-    if program is None:
-        what = "Chromium is not installed; install it with: apt-get install -y --no-install-recommends chromium"
-        if require_servers():
-            pytest.fail(what)
-        pytest.skip(what)
     rules = f"--host-resolver-rules=MAP {FOREIGN} {HERE}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", rules])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", rules])
         try:
             yield browser.new_page()
         finally:

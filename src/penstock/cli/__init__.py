@@ -28,6 +28,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(keys.commands(), name="keys")
 app.add_typer(health.app, name="health")
 app.command()(health.migrate)
+app.command("sign-in")(keys.sign_in)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .yaml, .yml, .json or .toml file.", show_default=False)]
 Data = Annotated[

@@ -106,6 +106,24 @@ def commands(application: str = "") -> typer.Typer:
     return app
 
 
+def sign_in(
+    data: Data = HERE,
+    address: Annotated[
+        str, typer.Option("--address", metavar="HOST:PORT", envvar="PENSTOCK_ADDRESS", help="Where `up` listens.")
+    ] = "127.0.0.1:8080",
+) -> None:
+    """Print a link with which a person signs in to the page of keys, once, within ten minutes.
+
+    Whoever opens it may do everything in this installation, as may whoever can run this command.
+
+    Example: `penstock sign-in`
+    """
+    from ..platform.commands import create_link
+
+    with _database(data) as database:
+        typer.echo(create_link(database, _declared().names, address))
+
+
 def installation_of(data: Path) -> Installation:
     """Return the installation that ``penstock up`` runs with the same options and variables."""
     from ..application import Installation

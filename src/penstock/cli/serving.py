@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def serve(wanted: Configuration, file: Path | None = None) -> int:
         while not _started(engine):  # noqa: ASYNC110 - for a person to read, so a moment late is early enough
             await asyncio.sleep(0.02)
         sys.stderr.write(_greeting(wanted) if file is None else f"{file} is up\n")
+        sys.stderr.write(await asyncio.to_thread(_invite, wanted))
         sys.stderr.flush()
 
     with keep_private(wanted.data):
@@ -124,10 +125,28 @@ def _greeting(wanted: Configuration) -> str:
     where = wanted.installation
     rows = "the database of PENSTOCK_DATABASE_URL" if where.database else str(where.data)
     data = "" if where.data == Path("penstock-data") else f" --data {shlex.quote(str(where.data))}"
-    lines = [line for application in wanted.applications for line in application.greeting(where).items()]
+    needed = [one for one in wanted.all_applications() if one not in wanted.applications]
+    lines = [line for one in (*wanted.applications, *needed) for line in one.greeting(where).items()]
     return f"Penstock is up at http://{where.address} and keeps rows in {rows}. Ctrl-C stops it.\n" + "".join(
         f"  {word:12} {line.replace('{penstock}', _command()).replace('{data}', data)}\n" for word, line in lines
     )
+
+
+def _invite(wanted: Configuration) -> str:
+    """Return a line with a link to sign in, good for one use, if a person reads it; a log is to hold none."""
+    if not sys.stderr.isatty() or "access" not in [one.type_name for one in wanted.all_applications()]:
+        return ""
+    from ..platform.access.scopes import Scopes
+    from ..platform.commands import create_link
+    from ..platform.ownership import database_of
+
+    installation = wanted.installation
+    with closing(database_of(installation, "platform")) as database:
+        try:
+            link = create_link(database, Scopes(installation.scopes).names, installation.address)
+        except PenstockError:  # /health says what is wrong with the database
+            return ""
+    return f"  {'sign in':12} {link} (good once, for 10 minutes)\n"
 
 
 def _command() -> str:

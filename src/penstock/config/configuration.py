@@ -135,7 +135,8 @@ class Configuration(Options):
     @property
     def installation(self) -> Installation:
         """Where the applications keep their data and listen."""
-        pages = {path: title for application in self.applications for path, title in application.pages().items()}
+        listed = [*self.applications, *self._needed]
+        pages = {path: title for application in listed for path, title in application.pages().items()}
         database = self.database.get_secret_value() if self.database is not None else ""
         scopes = [scope for application in self.all_applications() for scope in application.scopes()]
         return Installation(self.data, self.health_check.address, database, pages, self._environment, scopes)

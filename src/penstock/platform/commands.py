@@ -1,4 +1,4 @@
-"""The commands that look after keys: make, list, rotate and revoke them in the database of an installation."""
+"""The commands that look after keys and sign people in, in the database of an installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sqlalchemy import Connection, insert
 
 from ..duration import seconds
 from ..errors import ConfigError
-from .access import keys
+from ..serving.listener import split_address
+from .access import keys, sessions
 from .access.audit import entry
 from .access.schema import audit
 from .access.scopes import Scopes
@@ -90,6 +91,25 @@ def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
 
     found = database.call(end, changes=True)
     return json.dumps(found.describe()) if as_json else f"{found.prefix} ({found.name}) is revoked"
+
+
+def create_link(database: Database, scopes: Iterable[str], address: str, *, user: str = "me") -> str:
+    """Return a link with which a person signs in, once, to the page of keys at ``address``, with all ``scopes``.
+
+    The token stands behind the `#`, which browsers send to nobody.
+    """
+    host, port = split_address(address)
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+
+    def make(connection: Connection) -> str:
+        token = sessions.create_link(connection, user=user, scopes=scopes)
+        row = entry("sign_in_link_created", "success", details={"by": "command", "user": user})
+        connection.execute(insert(audit).values({name: getattr(row, name) for name in row.__struct_fields__}))
+        return token
+
+    token = database.call(make, changes=True)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/keys#sign-in={token}"
 
 
 def _format(made: keys.Made, as_json: bool) -> str:

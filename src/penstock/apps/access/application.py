@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
@@ -18,6 +18,7 @@ from ...platform.access.legacy import prepare
 from ...platform.access.schema import OWNER
 from ...platform.application import Platform
 from ...platform.ownership import database_of, space_of, url_of
+from ...platform.pages import StaticPages
 from ...platform.web.deferred import Deferred
 from ...serving.asgi import Asgi
 from ...stream import Stream
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from ...platform.api.service import PlatformService
 
 
+DEFAULT_ADDRESS = Installation().address
 ROOT = "/api/platform/v1"
 """The path below which the API is."""
+PAGE = ("/keys", "/keys/*")
+"""Where the page of keys is."""
 
 
 class Access(Application, type="access"):
@@ -58,8 +62,17 @@ class Access(Application, type="access"):
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 
     def paths(self) -> Sequence[str]:
-        """Return the paths of the API."""
-        return [f"{ROOT}/*"]
+        """Return the paths of the API and of the page of keys."""
+        return [f"{ROOT}/*", *PAGE]
+
+    def pages(self) -> Mapping[str, str]:
+        """Return the page of keys."""
+        return {"/keys": "Keys, sessions and the audit"}
+
+    def greeting(self, installation: Installation) -> Mapping[str, str]:
+        """Return where keys are looked after, and how a person signs in there."""
+        elsewhere = "" if installation.address == DEFAULT_ADDRESS else f" --address {installation.address}"
+        return {"keys": f"http://{installation.address}/keys, by the link of: {{penstock}} sign-in{{data}}{elsewhere}"}
 
     def spaces(self, installation: Installation) -> Sequence[str]:
         """Return the file or the schema of its tables."""
@@ -93,7 +106,8 @@ class Access(Application, type="access"):
                 platform.clock,
                 LiveState("stream", lambda: states(platform.context.streams()), platform.stop, platform.clock),
             )
-            yield {f"{ROOT}/*": Deferred(partial(_build, service))}
+            page = await asyncio.to_thread(StaticPages, "penstock.platform.keys_page", "/keys")
+            yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
 
 
 def _build(service: PlatformService) -> Asgi:

@@ -1,0 +1,1 @@
+"""The page of keys, sessions and the audit: its files, served as they are."""
