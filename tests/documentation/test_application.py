@@ -81,6 +81,14 @@ class Notes:
         with urllib.request.urlopen(f"http://{self._address}/notes/", timeout=60) as answer:
             return re.findall("<li>(.*?)</li>", answer.read().decode())
 
+    def command(self, *arguments: str) -> list[str]:
+        """Run a command of the application, and return the lines that it prints."""
+        program = [sys.executable, "-m", "penstock", *arguments]
+        ran = subprocess.run(
+            program, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=50, check=True
+        )
+        return ran.stdout.splitlines()
+
     def _answers(self, path: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://{self._address}{path}", timeout=60):
@@ -123,6 +131,7 @@ def test_a_note_outlives_a_crash_and_older_ones_are_deleted(
     notes.keep("two")
     notes.keep("three")
     notes.wait_for(lambda: len(notes.listed()) == 3)
+    assert notes.command("notes", "list") == ["three", "two", "<b>one</b>"]
     assert notes.end(signal.SIGINT) == 0
     assert (tmp_path / "penstock-data" / "penstock-notes.db").exists()
 
@@ -150,3 +159,8 @@ def test_what_is_no_note_is_refused(notes: Notes) -> None:
     assert notes.post(b"text=" + b"a" * 20_000) == 422
     assert notes.post(b"text=a", origin="http://elsewhere.example") == 403
     assert notes.listed() == []
+
+
+def test_it_is_small() -> None:
+    source = APPLICATION / "src" / "penstock_notes"
+    assert sum(len(file.read_text().splitlines()) for file in source.glob("*.py")) < 150

@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from ..errors import PenstockError
-from . import health, keys, log
+from ..platform import command_line
+from . import log
+from .applications import CommandsOfAll
 
 app = typer.Typer(
     name="penstock",
+    cls=CommandsOfAll,
     help="Move rows from inputs through SQL and Python to outputs. Nothing that was accepted is lost.",
     epilog="Begin with `penstock up`, or with `penstock init` and `penstock run penstock.yaml`.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,10 +28,8 @@ app = typer.Typer(
 components = typer.Typer(help="Look up inputs, buffers, processors, outputs and codecs.", no_args_is_help=True)
 app.add_typer(components, name="components")
 app.add_typer(log.app, name="log")
-app.add_typer(keys.commands(), name="keys")
-app.add_typer(health.app, name="health")
-app.command()(health.migrate)
-app.command("sign-in")(keys.sign_in)
+app.add_typer(command_line.commands(), name="keys")
+app.command("sign-in")(command_line.sign_in)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .yaml, .yml, .json or .toml file.", show_default=False)]
 Data = Annotated[
@@ -151,6 +152,21 @@ def init(
 
     write_starter(file)
     typer.echo(f"{file} is written; run it with: penstock run {file}")
+
+
+@app.command()
+def migrate(data: Data = Path("penstock-data")) -> None:
+    """Make or update the tables of the health service.
+
+    It is the same as `penstock health migrate`.
+
+    `penstock up` does it too. Several may do it at once: the others wait for the first. PostgreSQL needs PostGIS.
+
+    Example: `penstock migrate`
+    """
+    from ..apps.health.commands import migrate as migrate_tables
+
+    migrate_tables(data)
 
 
 @app.command()

@@ -23,8 +23,8 @@ from ..config.document import parse_document
 from ..engine import Engine
 from ..errors import ConfigError, PenstockError
 from ..platform.application import prepare, services_of
+from ..platform.privacy import keep_private
 from ..serving.listener import split_address
-from .privacy import keep_private
 from .running import run_engine
 
 _M_ARENA_MAX = -8

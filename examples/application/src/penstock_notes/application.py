@@ -1,27 +1,28 @@
-"""Keep notes: a small application with a stream, a table, a page and a job."""
+"""Keep notes: a small application with a stream, a table, a page, a job and a command."""
 
 from __future__ import annotations
 
 import asyncio
 import html
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.resources import files
 from urllib.parse import parse_qs
 
 import pyarrow as pa
+import typer
 from pydantic import Field
 from sqlalchemy import Column, Connection, MetaData, Table, Text, select
 from sqlalchemy.schema import CreateSchema
 
 from penstock.application import Application, Installation, Job, Routes
 from penstock.config.configuration import loads
-from penstock.duration import Duration
 from penstock.errors import PenstockError
 from penstock.identifiers import new_id
 from penstock.inputs.feed import feed
 from penstock.platform.application import Platform
 from penstock.platform.columns import Key
+from penstock.platform.command_line import HERE, Data, installation_of
 from penstock.platform.ownership import database_of, space_of, url_of
 from penstock.serving.asgi import Receive, Scope, Send
 from penstock.serving.bodies import receive_body
@@ -30,11 +31,9 @@ from penstock.serving.listener import answer
 from penstock.stream import Stream
 
 MAX_BODY_BYTES = 16_384
-BODY_TIMEOUT = 10.0
-PAGE_SIZE = 100
 
 notes = Table("notes", MetaData(), Column("id", Key, primary_key=True), Column("text", Text, nullable=False))
-"""The ids sort by the time at which they were made."""
+LATEST = select(notes.c.text).order_by(notes.c.id.desc()).limit(100)  # ids sort by the time at which they were made
 
 
 class Notes(Application, type="notes"):
@@ -50,8 +49,6 @@ class Notes(Application, type="notes"):
 
     keep: int = Field(1000, ge=1)
     """How many notes are kept; older ones are deleted."""
-    every: Duration = Field(3600.0, gt=0)
-    """How often older ones are deleted."""
 
     def streams(self, installation: Installation) -> Sequence[Stream]:
         """Return the stream of notes; raises ConfigError."""
@@ -69,7 +66,11 @@ class Notes(Application, type="notes"):
 
     def jobs(self, platform: Platform) -> Sequence[Job]:
         """Return the deletion of older notes."""
-        return [Job("prune", self.every, self._prune)]
+        return [Job("prune", 3600.0, self._prune)]
+
+    def commands(self) -> typer.Typer:
+        """Return the commands below `penstock notes`."""
+        return app
 
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
@@ -87,6 +88,16 @@ class Notes(Application, type="notes"):
         kept = select(notes.c.id).order_by(notes.c.id.desc()).limit(self.keep)
         older = notes.delete().where(notes.c.id.not_in(kept))
         await platform.database.run(lambda connection: connection.execute(older), changes=True)
+
+
+app = typer.Typer(help="Look at notes.", no_args_is_help=True)
+
+
+@app.command("list")
+def print_notes(data: Data = HERE) -> None:
+    """Print the latest notes, one a line."""
+    with closing(database_of(installation_of(data), "notes")) as database:
+        typer.echo("\n".join(database.call(lambda connection: connection.scalars(LATEST).all())))
 
 
 class Page:
@@ -113,26 +124,20 @@ class Page:
             await answer(send, 503, {"error": "try again later"}, [(b"retry-after", b"5")])
 
     async def _add(self, receive: Receive, send: Send) -> None:
-        text = await _text(receive)
+        async with asyncio.timeout(10):
+            body = await receive_body(receive, MAX_BODY_BYTES)
+        [text, *others] = parse_qs(body.decode(), max_num_fields=1).get("text", [""])
+        if others or not text.strip() or "\0" in text:  # PostgreSQL has no text with a NUL
+            raise ValueError("expected one form field `text` that is not empty")
         await feed("notes").send(pa.record_batch({"id": [new_id()], "text": [text]}))  # returns once it is in the log
         await answer(send, 303, {"kept": text}, [(b"location", b"./")])
 
     async def _show(self, scope: Scope, send: Send) -> None:
-        latest = select(notes.c.text).order_by(notes.c.id.desc()).limit(PAGE_SIZE)
-        found = await self._platform.database.run(lambda connection: connection.scalars(latest).all())
+        found = await self._platform.database.run(lambda connection: connection.scalars(LATEST).all())
         listed = "".join(f"<li>{html.escape(text)}</li>" for text in found)
         body = _PAGE.replace("{notes}", listed).encode()
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-async def _text(receive: Receive) -> str:
-    async with asyncio.timeout(BODY_TIMEOUT):
-        body = await receive_body(receive, MAX_BODY_BYTES)
-    [text, *others] = parse_qs(body.decode(), max_num_fields=1).get("text", [""])
-    if others or not text.strip() or "\0" in text:  # PostgreSQL has no text with a NUL
-        raise ValueError("expected one form field `text` that is not empty")
-    return text
 
 
 _HEADERS = [
@@ -140,6 +145,4 @@ _HEADERS = [
     (b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 ]
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Notes</title><h1>Notes</h1>
-<form method="post"><input name="text" aria-label="Note" required> <button>Keep</button></form><ul>{notes}</ul></html>
-"""
+_PAGE = files(__package__).joinpath("page.html").read_text()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from ...application import Application, Installation, Job, Migrations, Routes
 from ...clients.database import Postgres, Sqlite
@@ -140,6 +140,12 @@ class Health(Application, Settings, type="health"):
                 received=answered.received,
                 sent=answered.sent,
             )
+
+    def commands(self) -> Any:
+        """Return `penstock health`: its keys, and its tables made anew."""
+        from .commands import app
+
+        return app
 
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:

@@ -1,4 +1,4 @@
-"""The commands ``penstock keys``: keys of all applications, and of one under its own name."""
+"""The commands ``penstock keys`` and ``penstock sign-in``, and what commands of applications share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .privacy import keep_private
 
 if TYPE_CHECKING:
     from ..application import Installation
-    from ..platform.access.scopes import Scopes
-    from ..platform.database import Database
+    from .access.scopes import Scopes
+    from .database import Database
 
 Data = Annotated[
     Path, typer.Option("--data", metavar="DIR", envvar="PENSTOCK_DATA", help="The folder that `penstock up` keeps.")
@@ -50,7 +50,7 @@ def commands(application: str = "") -> typer.Typer:
 
         Without `--scope` it may send data and read nothing: what a phone or a sensor needs.
         """
-        from ..platform.commands import create_key
+        from .commands import create_key
 
         with _database(data) as database:
             made = create_key(
@@ -75,7 +75,7 @@ def commands(application: str = "") -> typer.Typer:
         data: Data = HERE,
     ) -> None:
         """List the keys: whose they are, what they may do, when they were last used."""
-        from ..platform.commands import list_keys
+        from .commands import list_keys
 
         with _database(data) as database:
             typer.echo(list_keys(database, user=user, as_json=as_json))
@@ -90,7 +90,7 @@ def commands(application: str = "") -> typer.Typer:
         data: Data = HERE,
     ) -> None:
         """Make a key in place of another one, and print it alone."""
-        from ..platform.commands import rotate_key
+        from .commands import rotate_key
 
         with _database(data) as database:
             typer.echo(rotate_key(database, key, overlap=overlap, as_json=as_json))
@@ -98,7 +98,7 @@ def commands(application: str = "") -> typer.Typer:
     @app.command("revoke", epilog=f"Example: `{name} revoke pen_1a2b3c4d`")
     def revoke(key: Key, as_json: AsJson = False, data: Data = HERE) -> None:
         """End a key, at once and for good."""
-        from ..platform.commands import revoke_key
+        from .commands import revoke_key
 
         with _database(data) as database:
             typer.echo(revoke_key(database, key, as_json=as_json))
@@ -112,13 +112,14 @@ def sign_in(
         str, typer.Option("--address", metavar="HOST:PORT", envvar="PENSTOCK_ADDRESS", help="Where `up` listens.")
     ] = "127.0.0.1:8080",
 ) -> None:
-    """Print a link with which a person signs in to the page of keys, once, within ten minutes.
+    """Print a link that signs a person in at `/keys`.
 
-    Whoever opens it may do everything in this installation, as may whoever can run this command.
+    It is good once, for ten minutes. Whoever opens it may do everything in this installation, as may whoever can run
+    this command.
 
     Example: `penstock sign-in`
     """
-    from ..platform.commands import create_link
+    from .commands import create_link
 
     with _database(data) as database:
         typer.echo(create_link(database, _declared().names, address))
@@ -135,7 +136,7 @@ def installation_of(data: Path) -> Installation:
 def _database(data: Path) -> Iterator[Database]:
     """Yield the database of users and keys, with its tables; say on stderr which installation it is."""
     from ..application import Application
-    from ..platform.ownership import database_of
+    from .ownership import database_of
 
     found = installation_of(data)
     typer.echo(_describe(found), err=True)
@@ -151,7 +152,7 @@ def _database(data: Path) -> Iterator[Database]:
 def _declared() -> Scopes:
     """Return the scopes of all applications that are installed, with the default limits."""
     from ..application import Application
-    from ..platform.access.scopes import Scopes
+    from .access.scopes import Scopes
 
     found = [kind for kind in Application.installed().values() if issubclass(kind, Application)]
     return Scopes(scope for application in found for scope in application.model_construct().scopes())
@@ -159,7 +160,7 @@ def _declared() -> Scopes:
 
 def _describe(found: Installation) -> str:
     from ..clients.database import Sqlite, redact_url
-    from ..platform.ownership import own, rows_database
+    from .ownership import own, rows_database
 
     where = own(rows_database(found), "platform")
     if not isinstance(where, Sqlite):

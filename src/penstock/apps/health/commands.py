@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .keys import HERE, Data, commands, installation_of
-from .privacy import keep_private
+from ...platform.command_line import HERE, Data, commands, installation_of
+from ...platform.privacy import keep_private
 
 if TYPE_CHECKING:
-    from ..platform.database import Database
+    from ...platform.database import Database
 
 app = typer.Typer(help="Look after the health service: its keys, and its tables.", no_args_is_help=True)
 app.add_typer(commands("health"), name="keys")
@@ -22,9 +22,9 @@ app.add_typer(commands("health"), name="keys")
 @contextmanager
 def _database(data: Path) -> Iterator[Database]:
     """Yield the database that ``penstock up`` uses, with its tables."""
-    from ..application import Application
-    from ..apps.health.store.migrations import SCHEMA
-    from ..platform.ownership import database_of
+    from ...application import Application
+    from ...platform.ownership import database_of
+    from .store.migrations import SCHEMA
 
     installation = installation_of(data)
     with keep_private(data):
@@ -48,7 +48,7 @@ def rebuild(
 
     Example: `penstock health rebuild`
     """
-    from ..apps.health.rebuilding import rebuild as rebuild_tables
+    from .rebuilding import rebuild as rebuild_tables
 
     def confirm() -> None:
         if not yes:
@@ -58,6 +58,7 @@ def rebuild(
         typer.echo(rebuild_tables(database, installation_of(data), confirm))
 
 
+@app.command()
 def migrate(data: Data = HERE) -> None:
     """Make the tables of the health service, or bring them up to date.
 
@@ -65,7 +66,7 @@ def migrate(data: Data = HERE) -> None:
 
     Example: `penstock migrate`
     """
-    from ..apps.health.store.migrations import current
+    from .store.migrations import current
 
     with _database(data) as database:
         typer.echo(f"the tables are at revision {current(database)}")
