@@ -12,7 +12,7 @@ from litestar.response import Stream
 from ...errors import PermanentError
 from ..access.scopes import OPERATOR
 from ..streams import StreamDetail, StreamState, describe, detail
-from ..web.answers import AS_IT_IS, answer, documented, offering
+from ..web.answers import answer, documented, offering
 from .service import ROOT, Asked, conflict, platform
 
 Id = Annotated[str, Parameter(pattern="^[A-Za-z0-9_-]{1,200}$", description="The id of a stream.")]
@@ -29,7 +29,6 @@ async def list_streams(request: Request[Any, Any, Any]) -> Response[Any]:
 
 
 _watches = _operation(StreamState, "Server-sent events: `stream`, with the state of one that has changed.")
-_watches["opt"] |= {AS_IT_IS: True}
 _watches["operation_class"] = offering(("text/event-stream",))
 
 

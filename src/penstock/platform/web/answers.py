@@ -69,8 +69,6 @@ _FAILURES = {
 
 BLOCK_SIZE = 256 * 1024
 """Bytes of a file that are read at once."""
-AS_IT_IS = "as_it_is"
-"""The option of a route whose answers are files: they are long, or compressed already, and sent as they are."""
 
 
 def documented(
@@ -92,7 +90,7 @@ def documented(
         refused: ResponseSpec(Failure, generate_examples=False, description=text) for refused, text in _FAILURES.items()
     }
     return {
-        "opt": {"scope": scope, "limit": limit or scope, AS_IT_IS: scope == "export"},
+        "opt": {"scope": scope, "limit": limit or scope},
         "before_request": known_parameters,
         "responses": {status: answer} | failures,
         "operation_class": offering(tuple(files)),

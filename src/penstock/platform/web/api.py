@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, get
-from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
@@ -19,11 +18,8 @@ from litestar.utils import normalize_path
 
 from ...observe.logs import correlation_id
 from . import errors
-from .answers import AS_IT_IS
+from .compression import compress_answers
 from .exchange import RequestScope, WebPolicy
-
-MIN_COMPRESSED_SIZE = 1000
-"""From how many bytes on an answer is compressed for clients that accept it."""
 
 
 def build(
@@ -45,12 +41,9 @@ def build(
     scheme = SecurityScheme(type="http", scheme="bearer", description=key)
     return Api(
         route_handlers=[_openapi(openapi_path), *routes],
-        middleware=[*middleware],
+        middleware=[compress_answers, *middleware],
         exception_handlers=handlers,
         state=State({**(state or {}), "policy": policy}),
-        compression_config=CompressionConfig(
-            "gzip", minimum_size=MIN_COMPRESSED_SIZE, gzip_compress_level=5, exclude_opt_key=AS_IT_IS
-        ),
         openapi_config=OpenAPIConfig(
             title=title,
             version="1",

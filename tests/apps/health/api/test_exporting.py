@@ -183,7 +183,7 @@ async def test_a_long_export_is_whole_and_takes_bounded_memory(settings: Setting
             path = f"/api/v1/export/all?format={kind}"
             async with reader.served.client.stream("GET", path) as answer:
                 assert answer.status_code == 200
-                async for piece in answer.aiter_raw(65536):
+                async for piece in answer.aiter_bytes(65536):
                     received += len(piece)
                     if kind == "parquet":
                         whole.write(piece)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import select
 
@@ -18,6 +19,8 @@ from penstock.apps.health.settings import Settings
 
 from .conftest import serving
 from .reader import ME, MODULES, STRANGER, Reader, at, point
+
+_FILES = (("export/all", "json"), ("export/all", "csv"), ("export/step_count", "parquet"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -114,15 +117,22 @@ async def test_these_routes_need_their_scopes(reader: Reader, method: str) -> No
         assert answer.status_code == 401
 
 
-async def test_answers_are_compressed_for_clients_that_take_it(reader: Reader) -> None:
-    await reader.store((points, [point("step_count", at(number), 1.0) for number in range(1000)]))
-    client, path = reader.served.client, "/api/v1/metrics/step_count"
-    for format in ("json", "csv"):
-        plain = await client.get(path, params={"format": format}, headers={"accept-encoding": "identity"})
-        packed = await client.get(path, params={"format": format}, headers={"accept-encoding": "gzip"})
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_answers_and_files_are_compressed_for_clients_that_take_it(reader: Reader, encoding: str) -> None:
+    await reader.store((points, [point("step_count", at(number), 1.0) for number in range(20_000)]))
+    client = reader.served.client
+    for path, format in (("metrics/step_count", "json"), ("metrics/step_count", "csv"), *_FILES):
+        asked: Any = {"params": {"format": format}}
+        plain = await client.get(f"/api/v1/{path}", **asked, headers={"accept-encoding": "identity"})
+        async with client.stream("GET", f"/api/v1/{path}", **asked, headers={"accept-encoding": encoding}) as packed:
+            sent = b"".join([piece async for piece in packed.aiter_raw()])
         assert "content-encoding" not in plain.headers
-        assert packed.headers["content-encoding"] == "gzip"
-        assert packed.num_bytes_downloaded * 5 < plain.num_bytes_downloaded
-        assert packed.content[:10_000] == plain.content[:10_000]
-    tag = (await client.get(path)).headers["etag"]
-    assert (await client.get(path, headers={"if-none-match": tag})).status_code == 304
+        if format == "parquet":
+            assert "content-encoding" not in packed.headers
+            continue
+        assert (packed.headers["content-encoding"], packed.headers["vary"]) == (encoding, "accept-encoding")
+        assert len(sent) * 5 < len(plain.content)
+        content = pa.input_stream(io.BytesIO(sent), compression=encoding).read()
+        assert (len(content), content[-5000:-200]) == (len(plain.content), plain.content[-5000:-200])
+    tag = (await client.get("/api/v1/metrics/step_count")).headers["etag"]
+    assert (await client.get("/api/v1/metrics/step_count", headers={"if-none-match": tag})).status_code == 304

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 from ....errors import PermanentError
 from ....identifiers import parse_id
 from ....platform.web import cursors
-from ....platform.web.answers import AS_IT_IS, attachment, documented, file_answer
+from ....platform.web.answers import attachment, documented, file_answer
 from ....platform.web.errors import ApiError
 from ....platform.web.paging import Question
 from ....platform.web.parameters import wrong
@@ -132,7 +132,7 @@ async def ingests_list(
 
 @get(
     "/api/v1/ingest/{ingest_id:str}/raw",
-    opt={"scope": "read", "limit": "export", AS_IT_IS: True},
+    opt={"scope": "read", "limit": "export"},
     responses=failures(401, 403, 429, _404="There is no such ingest of yours.", _410="It is not kept any more.")
     | {
         200: ResponseSpec(
