@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import TIMESTAMP, BigInteger, Integer, Text, Uuid
+from sqlalchemy import TIMESTAMP, BigInteger, ColumnElement, Integer, Text, Uuid, cast
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 
 class Moment(TypeDecorator[datetime]):
@@ -40,6 +40,28 @@ class _SqliteMoment(Text):
 @compiles(_SqliteMoment)
 def _sqlite_moment(*_: Any, **__: Any) -> str:
     return "TIMESTAMPTZ"
+
+
+class Document(TypeDecorator[str]):
+    """JSON, given and returned as a text: ``jsonb``, or in SQLite the text."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        return dialect.type_descriptor(_Jsonb() if dialect.name == "postgresql" else Text())
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return cast(column, Text)
+
+
+class _Jsonb(UserDefinedType[str]):
+    """Takes its values as texts, which the driver would otherwise take apart and put together again."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSONB"
 
 
 Identifier = Text().with_variant(Uuid(as_uuid=False), "postgresql")

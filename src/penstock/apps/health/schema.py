@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from ...platform.columns import SERIAL, Identifier, Key, Moment
+from ...platform.columns import SERIAL, Document, Identifier, Key, Moment
 
 metadata = MetaData()
 ingests = Table(
@@ -43,7 +44,7 @@ ingests = Table(
     Column("sha256", Text, nullable=False),
     Column("canonical_sha256", Text),
     Column("raw", Text, nullable=False),
-    Column("headers", Text),  # JSON
+    Column("headers", Document),
     Column("duplicate", Boolean, nullable=False, default=False),
     Column("parts", Integer, nullable=False, default=0),  # committed parts of this attempt
     Column("received", BigInteger, nullable=False, default=0),
@@ -51,8 +52,8 @@ ingests = Table(
     Column("updated", BigInteger, nullable=False, default=0),
     Column("unchanged", BigInteger, nullable=False, default=0),
     Column("quarantined", BigInteger, nullable=False, default=0),
-    Column("types", Text),  # JSON: {type: [received, stored, updated, unchanged, quarantined]}
-    Column("warnings", Text),  # JSON: the first hundred
+    Column("types", Document),  # {type: [received, stored, updated, unchanged, quarantined]}
+    Column("warnings", Document),  # the first hundred
     Index("health_ingests_user", "user_id", "received_at"),
     Index("health_ingests_sha256", "user_id", "sha256"),
     Index(
@@ -64,6 +65,15 @@ ingests = Table(
     ),
 )
 
+
+def _of_an_ingest() -> ForeignKeyConstraint:
+    """Return the reference to an ingest, of PostgreSQL; points have none, which would be looked up for each of them."""
+    refers = ForeignKeyConstraint(
+        ["ingest_id"], [ingests.c.id], ondelete="CASCADE", deferrable=True, initially="DEFERRED"
+    )
+    return refers.ddl_if(dialect="postgresql")
+
+
 parts = Table(
     "health_parts",
     metadata,
@@ -72,6 +82,7 @@ parts = Table(
     Column("part", Integer, primary_key=True),
     Column("last", Boolean, nullable=False),  # whether the body ends here
     Column("committed_at", Moment, nullable=False),
+    _of_an_ingest(),
     comment="The parts that are committed: a part that comes again after a crash is known here and not counted twice.",
 )
 
@@ -79,10 +90,10 @@ parts = Table(
 def _tracked() -> list[Column[Any]]:
     """The columns that all stored points have: what was received, and by which ingest it was last written."""
     return [
-        Column("original", Text, nullable=False),
+        Column("original", Text, nullable=False),  # JSON, as it was received
         Column("original_unit", Text),
         Column("offset_minutes", SmallInteger),
-        Column("warnings", Text),
+        Column("warnings", Document),
         Column("ingest_id", Identifier, nullable=False),
         Column("updated_at", Moment, nullable=False),
     ]
@@ -105,7 +116,7 @@ points = Table(
     Column("minimum", Float),
     Column("maximum", Float),
     Column("unit", Text),
-    Column("fields", Text),
+    Column("fields", Document),
     *_tracked(),
     Column("period", Integer),  # how many seconds are summed up in it; null: a sample
     Column("counted", Float),  # which share of it counts in sums and means; null: all
@@ -133,7 +144,7 @@ workouts = Table(
     Column("source", Text, nullable=False),
     Column("value", Float),  # duration
     Column("unit", Text),  # s
-    Column("fields", Text),
+    Column("fields", Document),
     *_tracked(),
     Index("health_workouts_time", "user_id", "time"),
 )
@@ -151,7 +162,7 @@ series = Table(
     Column("minimum", Float),
     Column("maximum", Float),
     Column("unit", Text),
-    Column("fields", Text),
+    Column("fields", Document),
     *_tracked(),
     Index("health_series_metric", "user_id", "metric", "time"),
     **_CLUSTERED,
@@ -167,7 +178,7 @@ routes = Table(
     Column("latitude", Float, nullable=False),
     Column("longitude", Float, nullable=False),
     Column("altitude", Float),
-    Column("fields", Text),
+    Column("fields", Document),
     *_tracked(),
     **_CLUSTERED,
 )
@@ -239,7 +250,7 @@ priorities = Table(
     metadata,
     Column("user_id", SERIAL, primary_key=True, autoincrement=False),
     Column("metric", Key, primary_key=True),  # "": all metrics
-    Column("sources", Text, nullable=False),  # JSON list, the first counts first
+    Column("sources", Document, nullable=False),  # a list, the first counts first
     comment="In which order the sources of a person count where they say the same time.",
 )
 
@@ -276,6 +287,7 @@ quarantine = Table(
     Column("payload", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("resolved_at", Moment),  # when a later attempt at the ingest could store it
+    _of_an_ingest(),
     Index("health_quarantine_user", "user_id", "created_at"),
     Index("health_quarantine_ingest", "ingest_id"),
     Index(
@@ -291,7 +303,7 @@ characteristics = Table(
     "health_characteristics",
     metadata,
     Column("user_id", SERIAL, primary_key=True, autoincrement=False),
-    Column("values", Text, nullable=False),  # JSON
+    Column("values", Text, nullable=False),  # JSON, of any text
     Column("updated_at", Moment, nullable=False),
     Column("verified_at", Moment),
 )
@@ -303,6 +315,6 @@ quality = Table(
     Column("user_id", SERIAL, nullable=False),
     Column("time", Moment, nullable=False),
     Column("score", Float, nullable=False),  # 0 to 100
-    Column("findings", Text, nullable=False),  # JSON
+    Column("findings", Document, nullable=False),
     UniqueConstraint("user_id", "time"),
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import zlib
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from .pieces import Pieces
 
 MIN_COMPRESSED_SIZE = 1000
 """From how many bytes on an answer is compressed."""
@@ -28,28 +29,9 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-class _Sink(io.RawIOBase):
-    """A file whose content is taken away while it is written."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self._held.append(bytes(content))
-        return len(self._held[-1])
-
-    def take(self) -> bytes:
-        """Return what was written since the last call."""
-        held, self._held = self._held, []
-        return b"".join(held)
-
-
 class _Zstd:
     def __init__(self) -> None:
-        self._sink = _Sink()
+        self._sink = Pieces()
         self._stream = pa.CompressedOutputStream(pa.PythonFile(self._sink, mode="w"), "zstd")
 
     def compress(self, data: bytes) -> bytes:
@@ -91,9 +73,9 @@ def compress_answers(app: ASGIApp) -> ASGIApp:
     """Return the application with its answers compressed for clients that accept it."""
 
     async def compressed(scope: Scope, receive: Receive, send: Send) -> None:
-        encoding = (
-            choose(Headers.from_scope(scope).get("accept-encoding", "")) if scope["type"] == ScopeType.HTTP else None
-        )
+        encoding = None
+        if scope["type"] == ScopeType.HTTP:
+            encoding = choose(Headers.from_scope(scope).get("accept-encoding", ""))
         await app(scope, receive, _Answer(send, encoding) if encoding else send)
 
     return compressed

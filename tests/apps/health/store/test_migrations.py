@@ -7,11 +7,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
-from penstock.apps.health.schema import metadata
+from penstock.apps.health.schema import ingests, metadata, points
 from penstock.apps.health.store import rollups
 from penstock.apps.health.store.migrations import current, migrate
 from penstock.apps.health.store.output import Store
@@ -65,7 +66,7 @@ def _flat(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_l18_a_migrated_database_is_what_the_schema_says(url: str, request: Any, tmp_path: Any, closing: Any) -> None:
     migrated = closing(Database.of(url))
     assert current(migrated) is None
-    assert migrate(migrated) == current(migrated) == "0003"
+    assert migrate(migrated) == current(migrated) == "0004"
     other_url = f"sqlite:///{tmp_path / 'other.db'}"
     if migrated.is_postgres:
         server: PostgresServer = request.getfixturevalue("shared_postgres_server")
@@ -80,7 +81,7 @@ def test_migrating_again_changes_nothing(url: str, closing: Any) -> None:
     database = closing(Database.of(url))
     migrate(database)
     before = described(database)
-    assert migrate(database) == "0003"
+    assert migrate(database) == "0004"
     assert described(database) == before
 
 
@@ -101,7 +102,7 @@ def test_replicas_that_start_at_once_migrate_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert done == ["0003"] * 4
+    assert done == ["0004"] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str, closing: Any) -> None:
@@ -216,7 +217,7 @@ def test_a_populated_database_of_the_first_version_has_the_right_sums_afterwards
     database = closing(Database.of(url))
     migrate(database, revision="0001")
     populate_first_version(database)
-    assert migrate(database) == "0003"
+    assert migrate(database) == "0004"
     for _ in range(2):
         count_older(database)
 
@@ -262,10 +263,36 @@ def test_what_was_half_stored_is_stored_from_its_beginning(url: str, closing: An
     rows = [point(minute, NOON + minute * timedelta(minutes=1)) for minute in range(9)]
     before, settled = closing(Store(Session(database))), []
     before.write([part(whole, rows[:1]), part(half, [*rows[:3], refused()], number=0, last=False)], settled)
-    assert migrate(database) == "0003"
+    assert migrate(database) == "0004"
     after = closing(Store(Session(database)))
     for number, cut in enumerate((rows[:1], [*rows[1:], refused()])):
         after.write([part(half, cut, number=number, last=number == 1)], settled)
     first, second = settled
     assert (first.id, second.id, second.state) == (whole.id, half.id, "processed")
     assert (second.counts.received, second.counts.quarantined, second.counts.stored) == (10, 1, 6)
+
+
+def test_json_of_an_older_version_is_jsonb_afterwards(url: str, closing: Any) -> None:
+    """Queries of others take it apart without a cast, and nothing of it is lost."""
+    database = closing(Database.of(url))
+    migrate(database, revision="0001")
+    populate_first_version(database)
+    assert migrate(database) == "0004"
+    [(fields,)] = database.call(
+        lambda c: c.execute(select(points.c.fields).where(points.c.fields.is_not(None)).distinct()).all()
+    )
+    assert msgspec.json.decode(fields) == {"core": 240, "deep": 60, "rem": 120}
+    headers = database.call(lambda c: set(c.scalars(select(ingests.c.headers))))
+    said = {each and msgspec.json.decode(each)["automation-aggregation"] for each in headers}
+    assert said == {None, "Days", "Minutes"}
+    if database.is_postgres:
+        found = database.call(lambda c: c.scalar(text("SELECT sum((fields ->> 'deep')::float8) FROM health_points")))
+        assert found == 120
+        with pytest.raises(PenstockError, match="foreign key"):
+            database.call(lambda c: c.execute(text(_ORPHAN)), changes=True)
+
+
+_ORPHAN = (
+    "INSERT INTO health_parts (ingest_id, attempt, part, last, committed_at) "
+    "VALUES (gen_random_uuid(), 1, 0, true, now())"
+)

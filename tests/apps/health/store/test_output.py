@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy import func, select, text
@@ -56,6 +57,8 @@ def test_each_kind_of_record_is_stored_in_full(stored: Stored) -> None:
     ]
     [row] = stored.database.call(lambda connection: connection.execute(select(points)).mappings().all())
     expected = {name: stage[name] for name in stage if name not in ("record", "type")}
+    documents = {name: msgspec.json.decode(row[name]) for name in ("fields", "warnings")}
+    assert documents == {name: msgspec.json.decode(expected.pop(name)) for name in documents}
     assert {name: row[name] for name in expected} == expected
     assert (row["ingest_id"], row["user_id"]) == (of.id, 1)
     assert values(stored.rows(select(workouts.c.end_time))) == [NOON + 30 * MINUTE]

@@ -26,7 +26,9 @@ MAX_BODY_BYTES = 100_000
 class Order(msgspec.Struct, forbid_unknown_fields=True):
     """Sources, the first of which counts first; none: as the phone has it."""
 
-    sources: Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(max_length=MAX_SOURCES)]
+    sources: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]], Meta(max_length=MAX_SOURCES)
+    ]
 
 
 class Shown(msgspec.Struct):

@@ -15,6 +15,7 @@ from sqlalchemy import Row, Text, type_coerce
 from ....platform.columns import Moment
 from ....platform.database import Database
 from ....platform.web.paging import Key, Question
+from ....platform.web.pieces import Pieces
 from .points import Metric, payload, select_columns
 
 CHUNK = 8192
@@ -143,7 +144,7 @@ class Parquet:
         from pyarrow import parquet
 
         self._schema = schema
-        self._sink = _Sink()
+        self._sink = Pieces()
         self._writer = parquet.ParquetWriter(self._sink, schema, compression="zstd")
 
     def write(self, part: Part) -> bytes:
@@ -155,32 +156,6 @@ class Parquet:
         """Write what closes the file."""
         self._writer.close()
         return self._sink.take()
-
-
-class _Sink(io.RawIOBase):
-    """Takes what a writer of a file writes, to be passed on at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces: list[bytes] = []
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, content: Any) -> int:
-        piece = bytes(content)
-        self._pieces.append(piece)
-        self._position += len(piece)
-        return len(piece)
-
-    def take(self) -> bytes:
-        """Return what was written since the last call."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
 
 
 class Json:

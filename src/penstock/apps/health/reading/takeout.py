@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, RowMapping, Table, select, tuple_
 
 from ....errors import PenstockError
 from ....platform.database import Database
+from ....platform.web.pieces import Pieces
 from ..raw import Raw
 from ..schema import ingests, metadata
 
@@ -23,37 +23,13 @@ _CHUNK_SIZE = 1_000_000
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class _Pipe(io.RawIOBase):
-    """A file that is read while it is written."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self._held.append(bytes(content))
-        self._position += len(self._held[-1])
-        return len(self._held[-1])
-
-    def tell(self) -> int:
-        return self._position
-
-    def take(self) -> bytes:
-        """Return what was written since the last call."""
-        held, self._held = self._held, []
-        return b"".join(held)
-
-
 def pack(database: Database, raw: Raw, user: int, now: datetime) -> Iterator[bytes]:
     """Yield the pieces of the file, in little memory.
 
     ``tables/<table>.jsonl`` has a JSON object for each row, ``raw/<id>`` a body as it came, with what was known of it
     in ``raw/<id>.json``. A body that is not kept any more is left out.
     """
-    pipe = _Pipe()
+    pipe = Pieces()
     with zipfile.ZipFile(cast(Any, pipe), "w", zipfile.ZIP_DEFLATED) as archive:
         for table in metadata.sorted_tables:
             if "user_id" in table.c:
@@ -67,7 +43,7 @@ def pack(database: Database, raw: Raw, user: int, now: datetime) -> Iterator[byt
     yield pipe.take()
 
 
-def _body(archive: zipfile.ZipFile, pipe: _Pipe, raw: Raw, row: RowMapping, now: datetime) -> Iterator[bytes]:
+def _body(archive: zipfile.ZipFile, pipe: Pieces, raw: Raw, row: RowMapping, now: datetime) -> Iterator[bytes]:
     about = {name: row[name] for name in ("id", "received_at", "content_type", "content_encoding", "form", "sha256")}
     try:
         body = raw.open(row["raw"])

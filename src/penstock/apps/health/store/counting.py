@@ -164,7 +164,8 @@ class Counting:
         if self._postgres:
             times = ", ".join(f"CAST(extract(epoch FROM {name}) * 1000000 AS bigint)" for name in ("time", "end_time"))
         size = f"period > {DAY // _SECOND}" if wide else f"(period IS NULL OR period <= {DAY // _SECOND})"
-        strange, fields = f"warnings LIKE '%{UNKNOWN_UNIT}%'", "fields" if metric == nights.METRIC else "NULL"
+        strange = f"CAST(warnings AS text) LIKE '%{UNKNOWN_UNIT}%'"
+        fields = "CAST(fields AS text)" if metric == nights.METRIC else "NULL"
         sql = (
             f"SELECT {times}, {', '.join(_COLUMNS)}, {strange}, {fields} FROM health_points "  # noqa: S608
             f"WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high AND {size} "

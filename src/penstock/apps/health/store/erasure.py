@@ -52,7 +52,7 @@ def erase_user(connection: Connection, user: int) -> dict[str, int]:
     lock(connection, [user])
     mine = select(ingests.c.id).where(ingests.c.user_id == user)
     counted = {parts.name: connection.execute(delete(parts).where(parts.c.ingest_id.in_(mine))).rowcount}
-    for table in metadata.sorted_tables:
+    for table in reversed(metadata.sorted_tables):
         if "user_id" in table.c:
             counted[table.name] = connection.execute(delete(table).where(table.c.user_id == user)).rowcount
     return {name: count for name, count in counted.items() if count}

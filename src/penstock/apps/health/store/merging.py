@@ -50,10 +50,4 @@ def merge_columns(columns: Sequence[str], old: str, new: str, *, postgres: bool)
 def _merged_fields(old: str, new: str, *, postgres: bool) -> str:
     if not postgres:
         return f"merge_fields({old}, {new})"
-    both = f"CAST({old} AS jsonb) || CAST({new} AS jsonb)"
-    within = f"CAST({old} AS jsonb) <@ CAST({new} AS jsonb)"
-    kept = f"{new} IS NULL OR CAST({old} AS jsonb) = {both}"  # as it is written: PostgreSQL would put blanks into it
-    return (
-        f"CASE WHEN {old} IS NULL THEN {new} WHEN {kept} THEN {old} "
-        f"WHEN {within} THEN {new} ELSE CAST({both} AS text) END"
-    )
+    return f"CASE WHEN {old} IS NULL THEN {new} WHEN {new} IS NULL THEN {old} ELSE {old} || {new} END"

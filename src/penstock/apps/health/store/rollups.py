@@ -303,7 +303,7 @@ class _Reading:
             return SUMS if self._record == "point" else WHOLE
         self._bound["field"] = self._field
         if self._postgres:
-            of = ["CAST(t.fields AS jsonb) -> CAST(:field AS text)"]
+            of = ["t.fields -> CAST(:field AS text)"]
             of.append(f"{of[0]} -> 'value'")
             tests = {f"jsonb_typeof({each}) = 'number'": f"CAST({each} AS float8)" for each in of}
         else:
