@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -597,3 +598,84 @@ async def test_the_source_that_counts_first_is_chosen(open_page: Open, site: Sit
     assert total == 8
     await page.get_by_text("Single points, newest first").click()
     await expect(page.get_by_text("not added")).to_be_visible()
+
+
+async def test_a_point_and_a_range_are_deleted_after_a_question(open_page: Open, site: Site) -> None:
+    said = [
+        {"date": f"2025-04-0{number} 10:00:00 +0000", "qty": number, "source": source}
+        for number in (1, 2, 3)
+        for source in ("Tea|Cup", "Tea")
+    ]
+    name = "dietary_water"
+    site.call("POST", "/api/v1/ingest", {"data": {"metrics": [{"name": name, "units": "mL", "data": said}]}})
+    visit = await open_page()
+    page = await visit.sign_in(view=f"metrics/{name}")
+    await page.get_by_text("Single points, newest first").click()
+    row = page.get_by_role("row").filter(has_text="Tea").filter(has_not_text="Cup").first
+    await row.get_by_role("button", name="Delete").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert len(site.call("GET", f"/api/v1/metrics/{name}")["data"]) == 6
+    await row.get_by_role("button", name="Delete").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(page.locator(".facts").get_by_text("5", exact=True)).to_be_visible()
+    left = site.call("GET", f"/api/v1/metrics/{name}?sort=desc")["data"]
+    assert [(one["value"], one["source"]) for one in left][:2] == [(3.0, "Cup|Tea"), (2.0, "Tea")]
+    await page.get_by_role("button", name="Delete this range").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(page.get_by_text("There are no points of this metric.")).to_be_visible()
+
+
+async def test_everything_is_taken_home_and_not_deleted_by_mistake(open_page: Open, site: Site, tmp_path: Path) -> None:
+    visit = await open_page(PHONE, "dark")
+    page = await visit.sign_in(view="keys")
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Take everything home").click()
+    file = await download.value
+    await file.save_as(tmp_path / "all.zip")
+    assert "tables/health_points.jsonl" in zipfile.ZipFile(tmp_path / "all.zip").namelist()
+    await page.get_by_role("button", name="Delete everything").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete everything").click()
+    await expect(page.get_by_text("Nothing was deleted: the word was not typed.")).to_be_visible()
+    assert site.call("GET", "/api/v1/metrics")["data"]
+
+
+async def test_who_may_only_read_sees_nothing_to_delete(open_page: Open, site: Site) -> None:
+    visit = await open_page()
+    page = await visit.sign_in(site.reader, view="metrics/heart_rate")
+    await settled(page, "Heart rate")
+    await page.get_by_text("Single points, newest first").click()
+    await expect(page.get_by_role("row").nth(1)).to_be_visible()
+    await expect(page.get_by_role("button", name="Delete")).to_have_count(0)
+
+
+async def test_a_day_is_a_total_a_night_counts_once_and_an_impossible_date_hides_nothing(
+    open_page: Open, site: Site
+) -> None:
+    flights = [{"date": f"2025-05-01 10:{minute:02d}:00 +0200", "qty": 2, "source": "Watch"} for minute in range(7)]
+    weights = [{"date": date, "qty": qty} for date, qty in (("2025-05-01 08:00:00 +0200", 71), ("2999-05-01", 72))]
+    night = [
+        {"startDate": f"2025-05-0{first}:00 +0200", "endDate": f"2025-05-0{last}:00 +0200", "value": value}
+        for value, first, last in (
+            ("In Bed", "1 22:00", "2 07:00"),
+            ("Core", "1 23:00", "2 03:00"),
+            ("Deep", "2 03:00", "2 05:00"),
+        )
+    ]
+    sent = (
+        ("flights_climbed", "count", flights),
+        ("waist_circumference", "cm", weights),
+        ("sleep_analysis", "hr", night),
+    )
+    metrics = [{"name": name, "units": units, "data": found} for name, units, found in sent]
+    site.call("POST", "/api/v1/ingest", {"data": {"metrics": metrics}})
+    visit = await open_page()
+    page = await visit.sign_in(view="metrics/flights_climbed")
+    await expect(page.locator(".facts div").filter(has_text="Latest day")).to_contain_text("14")
+    await page.goto(f"{site.url}#/metrics/waist_circumference")
+    await expect(page.locator(".facts div").filter(has_text="Last").first).to_contain_text("1 May 2025")
+    await expect(page.get_by_role("group", name="mean by day")).to_be_visible()
+    await page.goto(f"{site.url}#/metrics/sleep_analysis")
+    await page.get_by_role("button", name="All", exact=True).click()
+    await page.get_by_text("The values as a table").click()
+    await expect(data_row(page.get_by_role("table").first, "2 May 2025")).to_contain_text("360")

@@ -34,8 +34,8 @@ export async function get(where, query = {}, signal = undefined) {
 }
 
 /** Send JSON (or nothing); returns the whole envelope. Throws Problem. */
-export async function send(method, where, body = undefined, signal = undefined) {
-  const response = await request(method, where, { body, signal });
+export async function send(method, where, body = undefined, signal = undefined, query = {}) {
+  const response = await request(method, where, { body, signal, query });
   return response.status === 204 ? { data: null } : read(response);
 }
 

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { button, facts, field, h, note, table, unique } from "./dom.js";
 import { instant, isoDay, addDays, midnight } from "./format.js";
+import { everything } from "./owning.js";
 import { usage } from "./usage.js";
 import { act, confirmed, load } from "./view.js";
 
@@ -18,8 +19,8 @@ export async function open({ signal, session }) {
     h("h3", {}, "This key"),
     facts([["Name", session.key_name], ["May", scopes.map((scope) => SCOPES[scope] ?? scope).join(", ") || "nothing"], ["User", session.user_name], ["Valid until", session.expires_at ? instant(session.expires_at) : null]]),
     limits);
-  if (!scopes.includes("admin")) return [mine, note("Keys are managed with a key that has the scope admin, or with ", h("code", {}, "penstock health keys"), ".")];
-  return [mine, all(signal, session)];
+  if (!scopes.includes("admin")) return [mine, everything(session, signal), note("Keys are managed with a key that has the scope admin, or with ", h("code", {}, "penstock health keys"), ".")].filter(Boolean);
+  return [mine, everything(session, signal), all(signal, session)];
 }
 
 function all(signal, session) {

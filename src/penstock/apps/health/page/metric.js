@@ -5,6 +5,7 @@ import { chart } from "./chart.js";
 import { button, facts, h, note, table } from "./dom.js";
 import { DAY, ZONE, addDays, clock, count, day, instant, isoDay, midnight, number, pretty, quantity, second } from "./format.js";
 import { label } from "./metrics.js";
+import { deletingPoint, deletingRange } from "./owning.js";
 import { priority } from "./priority.js";
 import { act, load, paged } from "./view.js";
 
@@ -13,12 +14,12 @@ const WIDTH = { hour: DAY / 24, day: DAY, week: 7 * DAY };
 const NAMES = { hour: "hour", day: "day", week: "week" };
 const LINES = 4;
 
-export async function open({ id, signal, title }) {
+export async function open({ id, signal, title, session }) {
   const found = (await api.get("metrics", {}, signal)).data.find((row) => row.name === id);
   if (!found) return [back(), note("There are no points of this metric.")];
   title.textContent = label(found);
   const place = h("div", { class: "shown" });
-  const view = { metric: found, signal, source: undefined, from: null, to: null };
+  const view = { metric: found, signal, session, source: undefined, from: null, to: null };
   const refresh = () => load(place, () => shown(view), signal);
   const controls = ranges(view, refresh);
   const files = h("div", {});
@@ -163,13 +164,13 @@ function aggregated(series, by, kind, counted, unit) {
 
 /** Single points, asked for when they are opened. */
 function points(view) {
-  const place = h("div");
-  const details = h("details", { class: "values" }, h("summary", {}, "Single points, newest first"), place);
+  const [place, told] = [h("div"), h("div", { role: "status" })];
+  const details = h("details", { class: "values" }, h("summary", {}, "Single points, newest first"), told, place);
   details.addEventListener("toggle", () => {
     if (!details.open || place.childElementCount) return;
     const pages = paged(async (cursor) => {
       const answer = await api.get(api.path`metrics/${view.metric.name}`, { sort: "desc", limit: 50, cursor }, view.signal);
-      return { nodes: single(answer.data), next: answer.next_cursor };
+      return { nodes: single(answer.data, { ...view, told }), next: answer.next_cursor };
     }, view.signal, "points");
     place.append(pages.element);
     pages.show();
@@ -177,7 +178,7 @@ function points(view) {
   return details;
 }
 
-const single = (rows) => table({
+const single = (rows, view) => table({
   caption: "Single points",
   rows,
   columns: [
@@ -187,7 +188,8 @@ const single = (rows) => table({
     { title: "Kind", cell: (row) => row.kind ?? "" },
     { title: "Source", cell: (row) => row.source ?? "" },
     { title: "As sent", cell: (row) => h("details", { class: "sent" }, h("summary", {}, "Show"), h("pre", {}, pretty(row.original)), row.warnings?.length ? h("pre", {}, pretty(row.warnings)) : null) },
-  ],
+    view.session.scopes?.includes("admin") ? { title: "", cell: (row) => deletingPoint(view.metric, row, view) } : null,
+  ].filter(Boolean),
 });
 
 function counts(share) {
@@ -213,5 +215,5 @@ function downloads(view, place) {
     api.save(new Blob([JSON.stringify(rows)], { type: "application/json" }), name("json"));
   });
   return h("p", { class: "actions" }, h("span", { class: "note" }, "Download this range:"),
-    button("CSV", get("csv")), button("Parquet", get("parquet")), button("JSON", get("json")));
+    button("CSV", get("csv")), button("Parquet", get("parquet")), button("JSON", get("json")), deletingRange(view, place));
 }

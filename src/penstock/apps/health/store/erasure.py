@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, and_, delete, func, select
 
@@ -20,7 +20,8 @@ def erase_points(
 ) -> int:
     """Delete what a metric has from ``low`` on and before ``high``, with its history; return how much it was.
 
-    What is deleted comes back if it is sent again.
+    Of a single moment, ``source`` is the whole list of sources, else one that took part. What is deleted comes back if
+    it is sent again.
     """
     take_time(connection)
     lock(connection, [metric.user])
@@ -31,7 +32,8 @@ def erase_points(
     if metric.stored is not None:
         past.append(history.c.metric == metric.stored)
     if source is not None and "source" in table.c:
-        chosen.append(took_part(table.c.source, source))
+        is_point = high - low <= timedelta(microseconds=1)
+        chosen.append(table.c.source == source if is_point else took_part(table.c.source, source))
     if kind is not None and "kind" in table.c:
         chosen.append(table.c.kind == kind)
     first, last = connection.execute(select(func.min(table.c.time), func.max(table.c.time)).where(*chosen)).one()
