@@ -28,6 +28,7 @@ from .stored import StoredListing
 from .table import RecordDecoders
 
 if TYPE_CHECKING:
+    from ...checkpoint import Checkpoint
     from .query import QueryReader
 
 Format: TypeAlias = Literal["auto", "json", "csv", "parquet", "avro", "arrow", "text"]
@@ -226,19 +227,23 @@ class File(Input, type="file"):
         return FilesReader(scan, buckets, self.poll_interval, self.follow)
 
     async def _open_query(self, listing: Listing, query: Query, context: Context) -> QueryReader:
-        from .query import QueryReader, Tables, start, version_of  # imports DataFusion, which takes 50 MB
-
         files = [found for found in await asyncio.to_thread(_first_listing, listing.find) if found.size]
         if not files:
             reason = await asyncio.to_thread(listing.absent)
             raise ConfigError(reason or f"there are no files in {self.path!r} to query", path="path")
+        return await asyncio.to_thread(self._start_query, query, files, await context.checkpoint())
+
+    def _start_query(self, query: Query, files: Sequence[Found], checkpoint: Checkpoint) -> QueryReader:
+        """Plan a query over files; blocks, and imports DataFusion, which takes 50 MB."""
+        from .query import QueryReader, Tables, start, version_of
+
         store, _ = self._located()
         formats = [found.format(self.format) for found in files]
         if "text" in formats:
             raise ConfigError(f"{files[formats.index('text')].path} has no columns to query", path="path")
         tables = Tables(files, formats, store, {"delimiter": self.delimiter or ",", "has_header": self.header})
-        batches = await asyncio.to_thread(start, tables, query.query, query.table, self.batch_rows)
-        return QueryReader(batches, await context.checkpoint(), version_of(files, query.query))
+        batches = start(tables, query.query, query.table, self.batch_rows)
+        return QueryReader(batches, checkpoint, version_of(files, query.query))
 
     async def _skip_existing(self, scan: Scan, buckets: Buckets, context: Context) -> None:
         """Note the end of each file as its place, the first time this input is opened at all."""
