@@ -90,8 +90,8 @@ class _Answer:
         self._compressor: _Compressor | None = None
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
+        if message["type"] == "http.response.start" and _is_text(message):
+            self._start = message  # until it is known whether the answer is long
             return
         if message["type"] != "http.response.body":
             await self._send(message)
@@ -115,9 +115,6 @@ class _Answer:
     def _gains(self, start: Message, body: bytes, more: bool) -> bool:
         """Tell whether an answer is to be compressed, and say so in its headers."""
         headers = MutableScopeHeaders.from_message(start)
-        kind = headers.get("content-type", "")
-        if not kind.startswith(_TEXTS) or kind.startswith(_STREAM):
-            return False
         headers.extend_header_value("vary", "accept-encoding")
         if "content-encoding" in headers or not (more or len(body) >= MIN_COMPRESSED_SIZE):
             return False
@@ -125,6 +122,12 @@ class _Answer:
         if "content-length" in headers:
             del headers["content-length"]
         return True
+
+
+def _is_text(start: Message) -> bool:
+    """Tell whether an answer may become smaller; events are not held up for it."""
+    kind = MutableScopeHeaders.from_message(start).get("content-type", "")
+    return kind.startswith(_TEXTS) and not kind.startswith(_STREAM)
 
 
 def _pack(compressor: _Compressor, body: bytes, more: bool) -> bytes:
