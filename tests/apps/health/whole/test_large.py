@@ -48,3 +48,18 @@ def test_200_mb_take_little_more_memory_than_40(tmp_path: Path) -> None:
         assert _peak(service) - before < 75
     finally:
         service.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_body_of_100_000_lists_takes_no_more_memory_than_is_promised(tmp_path: Path) -> None:
+    lists = b",".join(b'"k%06d":[{}]' % number for number in range(100_000))
+    service = Service(tmp_path)
+    try:
+        phone = service.start().phone()
+        answer = phone.call("POST", "/api/v1/ingest", b'{"data":{' + lists + b"}}")
+        told = phone.outcome(answer.json["id"], seconds=500)
+        assert (told["received"], told["quarantined"]) == (100_000, 100_000)
+        assert _peak(service) < 300
+    finally:
+        service.close()
