@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -72,6 +73,18 @@ class Place:
         while not set(ids) <= set(self.written()):
             assert time.monotonic() < deadline, f"missing: {sorted(set(ids) - set(self.written()))[:10]}"
             time.sleep(0.05)
+
+    def wait_until_saved(self, entries: int) -> None:
+        """Return once the position says that so many entries are written, a moment after their rows are there."""
+        wanted, deadline = f'"position":{entries},', time.monotonic() + 90
+        (path,) = self.folder.rglob("state.db")
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+            while True:
+                found = [str(row) for row in database.execute("SELECT * FROM _penstock_checkpoints")]
+                if any(wanted in row for row in found):
+                    return
+                assert time.monotonic() < deadline, found
+                time.sleep(0.02)
 
     def segments(self) -> list[Path]:
         return sorted(self.log_folder.rglob("*.wal"))
@@ -186,7 +199,7 @@ def test_a_pruned_log_goes_on_behind_what_was_written(place: Place) -> None:
         assert place.post(100) == 200
         place.wait_for([100])
         assert len(place.segments()) < 5, "what is written is deleted"
-        time.sleep(0.3)  # the position is saved a moment after the rows
+        place.wait_until_saved(101)
         process.kill()
     with run(place.to_nowhere(**small)) as process:
         assert [place.post(number) for number in range(101, 130)] == [200] * 29

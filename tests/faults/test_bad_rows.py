@@ -187,19 +187,24 @@ async def test_r14_a_script_that_never_returns_is_given_up(tmp_path: Path) -> No
 
 
 def test_a_processor_stuck_in_its_thread_does_not_keep_the_process(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    script = f"import pathlib\ndef work(batch):\n    pathlib.Path({str(begun)!r}).touch()\n    return batch"
     query_text = "SELECT count(*) AS c FROM generate_series(1, 100000000000000) AS t(i) WHERE i % 7 = 3"
     stream = {
         "input": messages(1),
-        "pipeline": [{"type": "sql", "query": query_text}],
+        "pipeline": [
+            {"type": "python", "function": "work", "script": script},
+            {"type": "sql", "query": query_text},
+        ],
         "output": "drop",
         "shutdown_timeout": "500ms",
     }
     process = Subprocess(tmp_path, {"streams": [stream]})
     try:
         process.start()
-        process.wait_until_running()
-        time.sleep(0.5)
-        assert not process.has_ended(), process.tail()
+        while not begun.exists():
+            assert not process.has_ended(), process.tail()
+            time.sleep(0.01)
         code, took = process.terminate()
         assert took < 20  # without the option it may take 30 s
         assert code != 0, "what was not written is no success"

@@ -172,7 +172,8 @@ async def test_a_file_that_was_seen_empty_is_missed(folder: Path) -> None:
         await follower.until(rows(0, 100).encode().splitlines())
         log.rename(f"{log}.1")
         log.touch()
-        await asyncio.sleep(0.3)
+        seen = f"{log.stat().st_ino}"
+        await follower.when(lambda: seen in str(vars(reading.store)))
     append(log, rows(100, 200))
     os.rename(f"{log}.1", f"{log}.2")
     log.rename(f"{log}.1")

@@ -26,6 +26,7 @@ from penstock.outputs.sql import Sql
 from penstock.sql.expression import Expr
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer
+from penstock.testing.waiting import until
 
 
 def query(url: str, statement: str) -> list[dict[str, Any]]:
@@ -578,9 +579,8 @@ async def test_postgres_errors_are_told_apart(postgres_database: str, tmp_path: 
             other.execute("SET lock_timeout = 0")
             other.execute("LOCK TABLE t")
             writing = asyncio.create_task(writer.write([batch(id=[3])]))
-            await asyncio.sleep(0.2)
-            pid = other.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
-            assert pid is not None
+            waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+            pid = await until(lambda: other.execute(waiting, [database]).fetchone())
             other.execute("SELECT pg_cancel_backend(%s)", pid)
             with pytest.raises(TransientError, match="cancel"):
                 await writing

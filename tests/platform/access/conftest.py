@@ -14,7 +14,7 @@ from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 
 from penstock.inputs.feed import Feed, feed
-from penstock.platform.access import keys, schema
+from penstock.platform.access import keys, lookup, redis, schema
 from penstock.platform.access.audit import FEED
 from penstock.platform.access.gate import Gate, GateMiddleware
 from penstock.platform.access.options import AccessOptions
@@ -97,6 +97,13 @@ def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dat
         f"sqlite:///{tmp_path}/health.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
     )
     yield from _made(url)
+
+
+@pytest.fixture(autouse=True)
+def servers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers late on a busy machine is none that hangs."""
+    monkeypatch.setattr(redis, "ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr(lookup, "READ_TIMEOUT", 60.0)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from penstock.platform.database import Database
 from penstock.platform.web.errors import HANDLERS
 from penstock.testing.contexts import lend_context
 from penstock.testing.servers import PostgresServer, RedisServer
+from penstock.testing.waiting import until
 
 
 @pytest.fixture
@@ -176,14 +178,19 @@ async def test_many_probes_at_once_ask_once(database: Database, monkeypatch: pyt
 
 
 async def test_a_database_that_hangs_is_down_after_a_while(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 0.1)
-    monkeypatch.setattr(probes, "_read", lambda _: time.sleep(0.5))
+    goes_on = threading.Event()
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 0.2)
+    monkeypatch.setattr(probes, "_read", lambda _: goes_on.wait())
     async with served(database) as client:
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["components"]["database"]) == (503, "down")
         assert (await client.get("/health/live")).status_code == 200
-        await asyncio.sleep(0.6)
-        assert (await client.get("/health/ready")).status_code == 200
+        goes_on.set()
+
+        async def is_ready() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        await until(is_ready)
 
 
 def test_all_are_public() -> None:
