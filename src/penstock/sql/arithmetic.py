@@ -18,6 +18,8 @@ def _words(text: str) -> frozenset[str]:
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CHECKED = frozenset({"+", "-", "*", "<<", ">>"})
 _AGGREGATES = frozenset({"sum", "avg", "mean"})
+TIME_FUNCTIONS = frozenset({"date_trunc", "datetrunc", "date_bin", "date_part", "datepart", "extract"})
+"""Functions that wrap around, or give null, for times whose result they cannot express."""
 _BEFORE_OPERAND = _words(
     "select distinct all where when then else and or not in between is by on having returning qualify for from end"
     " union except intersect"
@@ -38,7 +40,8 @@ _OF_TYPES = _words("precision varying unsigned with without time zone")
 class Operation:
     """An operation in the text: what it is, where it begins and ends, and where its operands do.
 
-    ``kind`` is the operator, ``negate`` for a sign, or the name of an aggregate, whose operand is its argument.
+    ``kind`` is the operator, ``negate`` for a sign, or the name of an aggregate, whose operand is its argument, or of a
+    function of times, whose operand is the time.
     """
 
     kind: str
@@ -49,7 +52,8 @@ class Operation:
 
 def operations(statement: Statement) -> list[Operation]:
     """Return the operations of a query that may overflow, each behind those that are part of it."""
-    if not any(token.text in ("+", "-", "*", "<", ">") or token.text in _AGGREGATES for token in statement.tokens):
+    names = _AGGREGATES | TIME_FUNCTIONS
+    if not any(token.text in ("+", "-", "*", "<", ">") or token.text in names for token in statement.tokens):
         return []
     reading = _Reading(statement.tokens)
     reading.sequence(0, "")
@@ -170,7 +174,24 @@ class _Reading:
                 Operation(self._tokens[at].text, self._tokens[at].start, self._span(at, behind)[1], (argument,))
             )
             return behind
+        if self._tokens[at].text in TIME_FUNCTIONS and (time := self._time_of(at + 2, end - 1)) is not None:
+            self.found.append(
+                Operation(self._tokens[at].text, self._tokens[at].start, self._span(at, end)[1], (self._span(*time),))
+            )
         return end
+
+    def _time_of(self, at: int, end: int) -> tuple[int, int] | None:
+        """Return where the time begins and ends among the arguments of a function of times."""
+        depth, begins = 0, list[int]()
+        for place in range(at, end):
+            text = self._tokens[place].text
+            depth += (text in _CLOSING) - (text in _CLOSING.values())
+            if depth == 0 and text in (",", "from"):
+                begins.append(place + 1)
+        if not begins:
+            return None
+        behind = begins[1] - 1 if len(begins) > 1 else end
+        return (begins[0], behind) if behind > begins[0] else None
 
     def _behind_aggregate(self, at: int) -> int:
         while True:

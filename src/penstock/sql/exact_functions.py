@@ -43,6 +43,22 @@ def digits(name: str, kind: pa.DataType) -> ScalarUDF:
     return udf(partial(_with_fitting_digits, kind), [kind], kind, "immutable", name)
 
 
+def of_time(name: str, function: str, kind: pa.DataType, time: pa.DataType) -> ScalarUDF:
+    """Return the function that refuses what a function of times has found, if that is not so for the time."""
+    return udf(partial(_possible, function, kind), [kind, time], kind, "immutable", name)
+
+
+def _possible(function: str, kind: pa.DataType, found: pa.Array, times: pa.Array) -> pa.Array:
+    wrong = pc.and_(pc.is_null(found), pc.is_valid(times))
+    if function in ("date_trunc", "datetrunc", "date_bin") and times.type == kind:
+        wrong = pc.or_(wrong, pc.fill_null(pc.greater(found, times), fill_value=False))
+    if pc.any(wrong).as_py():
+        time = times.filter(wrong)[0]
+        value = time.value if isinstance(time, pa.TimestampScalar) else time.as_py()
+        raise ArithmeticError(f"overflow: {function} of {value} ({times.type}) is out of range of {kind}")
+    return found
+
+
 def _applied(operator: str, kind: pa.DataType, left: pa.Array, right: pa.Array) -> pa.Array:
     name, exact = OPERATORS[operator]
     try:

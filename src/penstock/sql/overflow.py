@@ -13,7 +13,7 @@ from datafusion import ScalarUDF, SessionContext, SQLOptions, udf
 
 from ..errors import PermanentError
 from . import exact_functions
-from .arithmetic import Operation, Wrapping, operations, wrapped
+from .arithmetic import TIME_FUNCTIONS, Operation, Wrapping, operations, wrapped
 from .bounds import Bounds, Proof
 from .statement import Statement
 
@@ -139,7 +139,7 @@ class Arithmetic:
             return self._probed(session, alike)
 
     def _probed(self, session: SessionContext, alike: Sequence[Operation]) -> tuple[str, ...]:
-        sql = wrapped(self._sql, [(operation, _probing(operation)) for operation in alike])
+        sql = wrapped(self._sql, [(operation, _probing(operation, self._operand(operation))) for operation in alike])
         refused = self._refused_call(session, sql)
         return () if refused is None else refused[1]
 
@@ -167,7 +167,7 @@ class Arithmetic:
             # Equal texts call functions of equal names, so that they stay equal for GROUP BY.
             suffix = f"{first.setdefault(self._text(operation) + repr(types[at]), at)}"
             literal = tuple(self._sql[start:end].strip().isdecimal() for start, end in operation.operands)
-            guard = _guard(operation.kind, types[at], literal, suffix) if types[at] else None
+            guard = _guard(operation, types[at], literal, suffix, self._operand(operation)) if types[at] else None
             if guard is not None:
                 done.append((operation, guard.wrapping))
                 fits[at] = guard.fits
@@ -175,6 +175,10 @@ class Arithmetic:
                     functions[function.name] = function
                     takes.setdefault(function.name, (at, operand))
         return Checked(wrapped(self._sql, done), None, tuple(functions.values())), takes, fits
+
+    def _operand(self, operation: Operation) -> str:
+        start, end = operation.operands[0]
+        return self._sql[start:end]
 
     def _text(self, operation: Operation) -> str:
         return self._sql[operation.start : operation.end]
@@ -188,7 +192,9 @@ def _is_same(meant: pa.Schema, found: pa.Schema) -> bool:
 _NOT_UNDERSTOOD = "the arithmetic of the query cannot be checked for overflow; put each operation in brackets"
 
 
-def _probing(operation: Operation) -> Wrapping:
+def _probing(operation: Operation, operand: str) -> Wrapping:
+    if operation.kind in TIME_FUNCTIONS:
+        return Wrapping(f"{_PROBE}2(", f", {operand})")
     if operation.kind in exact_functions.OPERATORS:
         return Wrapping(f"{_PROBE}2(", ")", ", ")
     if operation.kind == "negate":
@@ -196,8 +202,15 @@ def _probing(operation: Operation) -> Wrapping:
     return Wrapping("", "", around_operands=((f"{_PROBE}1(", ")"),))
 
 
-def _guard(kind: str, types: Sequence[str], literal: Sequence[bool], suffix: str) -> _Guard | None:
+def _guard(
+    operation: Operation, types: Sequence[str], literal: Sequence[bool], suffix: str, operand: str
+) -> _Guard | None:
     """Return what makes an operation exact; None if it is exact by itself."""
+    kind = operation.kind
+    if kind in TIME_FUNCTIONS:
+        found, time = map(_type_of, types)
+        function = exact_functions.of_time(f"overflow_{kind}_{suffix}", kind, found, time)
+        return _Guard(Wrapping(f"{function.name}(", f", {operand})"), ((function, None),))
     if kind == "negate":
         if types[0] not in _INTEGERS:
             return None
