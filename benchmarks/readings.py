@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
+
+from penstock import Codec
 
 from . import cache
 
@@ -25,7 +27,7 @@ def readings(rows: int = MILLION) -> Path:
         made = path.with_suffix(".part")
         with made.open("wb") as file:
             for first in range(0, rows, _CHUNK):
-                _chunk(first, min(_CHUNK, rows - first)).write_ndjson(file)
+                file.write(_lines(first, min(_CHUNK, rows - first)))
         os.replace(made, path)
     with path.open("rb") as file:
         while file.read(1 << 20):
@@ -36,17 +38,17 @@ def readings(rows: int = MILLION) -> Path:
 def few(folder: Path, rows: int = 2_000) -> Path:
     """Return a file of the first readings, to warm up with."""
     path = folder / "few.jsonl"
-    _chunk(0, rows).write_ndjson(path)
+    path.write_bytes(_lines(0, rows))
     return path
 
 
-def _chunk(first: int, rows: int) -> pl.DataFrame:
-    """Readings a millisecond apart, each up to two seconds late; half of them are warmer than 20 degrees."""
+def _lines(first: int, rows: int) -> bytes:
+    """Return readings a millisecond apart, each up to two seconds late; half of them are warmer than 20 degrees."""
     random = np.random.default_rng([_SEED, first])
     seq = np.arange(first, first + rows)
     late = random.integers(0, DISORDER_MS, rows) * (random.random(rows) < 0.5)
     site = random.integers(1, 8, rows)
-    return pl.DataFrame(
+    batch = pa.record_batch(
         {
             "seq": seq,
             "ts": np.maximum(_BEGIN, _BEGIN + seq - late),
@@ -58,3 +60,4 @@ def _chunk(first: int, rows: int) -> pl.DataFrame:
             "firmware": np.where(site < 4, "2.14.3", "2.15.0-rc1"),
         }
     )
+    return b"".join(payload.as_py() + b"\n" for payload in Codec.find("json")().encode(batch))
