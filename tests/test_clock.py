@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -219,6 +220,25 @@ async def test_a_database_is_asked_again_after_the_interval(tmp_path: Path) -> N
         assert delivery.batch == pa.record_batch({"id": [2]})
         assert clock.monotonic() == pytest.approx(HOUR, abs=1)
         await delivery.ack()
+
+
+@jumping
+async def test_a_folder_is_looked_at_again_after_the_interval(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    options = {"follow": True, "poll_interval": "1h", "settle_time": "3h", "format": "json"}
+    component = Input.parse({"type": "file", "path": str(folder), **options})
+    clock = FakeClock(time.time())
+    async with lend_context(tmp_path, clock=clock) as context, component.open(context) as reader:
+        waiting = asyncio.ensure_future(reader.read())
+        await asyncio.sleep(30 * MINUTE)
+        await asyncio.to_thread((folder / "a.jsonl").write_text, '{"n":1}\n{"n":')
+        await (await waiting).ack()
+        assert clock.monotonic() == pytest.approx(HOUR, abs=1)
+        refused = await reader.read()
+        assert clock.monotonic() >= 3 * HOUR, "a line without its end may still be written"
+        assert refused.batch.num_rows == 1
+        await refused.ack()
 
 
 @jumping

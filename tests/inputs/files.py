@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from penstock.delivery import Delivery
 from penstock.errors import EndOfInput
 from penstock.metadata import VALUE, attach, without_metadata
 from penstock.state.memory import MemoryStore
+from penstock.testing.clock import FakeClock, JumpingLoop
 from penstock.testing.contexts import lend_context
 
 SOON = 60.0
@@ -44,6 +46,9 @@ class Reading:
     async def opened(self, **context: Any) -> AsyncIterator[tuple[Input, Reader]]:
         """Open the input."""
         config = Input.parse({"type": "file", **self.options})
+        # Where the time jumps, files are as old as the system says at first.
+        is_jumping = isinstance(asyncio.get_running_loop(), JumpingLoop)
+        context |= {"clock": FakeClock(time.time())} if is_jumping else {}
         async with lend_context(self.directory / "state", self.store, **context) as lent, config.open(lent) as reader:
             yield config, reader
 

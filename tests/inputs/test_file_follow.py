@@ -19,6 +19,7 @@ from penstock.inputs.file import File
 from penstock.inputs.file.listing import Changes
 from penstock.inputs.file.local import LocalListing
 from penstock.metadata import VALUE
+from penstock.testing.clock import jumping
 from penstock.testing.suites.inputs import InputSuite
 
 from .files import Reading, followed, rows_of
@@ -61,6 +62,7 @@ async def test_reads_what_is_appended(folder: Path) -> None:
         await follower.until([b"1", b"2", b"3"])
 
 
+@jumping
 async def test_a_half_written_line_is_not_taken_while_it_may_change(folder: Path) -> None:
     log = folder / "a.log"
     log.write_text("1\nha")
@@ -86,6 +88,7 @@ UNENDED = {
 
 @pytest.mark.parametrize("name", list(UNENDED))
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@jumping
 async def test_an_unended_last_line_is_taken_once_the_file_has_settled(folder: Path, name: str, end: bytes) -> None:
     start, rest, rows, last = UNENDED[name]
     (folder / name).write_bytes(start + rest)
@@ -179,6 +182,7 @@ async def test_a_line_that_grew_after_it_was_taken_comes_again_as_a_whole(folder
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json"])
+@jumping
 async def test_a_half_written_header_or_first_line_is_awaited(folder: Path, name: str) -> None:
     start, rest = {"a.csv": ("n,te", "xt\n1,a\n"), "a.json": ('{"n":1,"te', 'xt":"a"}\n')}[name]
     (folder / name).write_text(start)
@@ -191,6 +195,7 @@ async def test_a_half_written_header_or_first_line_is_awaited(folder: Path, name
         await follower.when(lambda: len(follower.rows) == 2)
 
 
+@jumping
 async def test_a_missing_file_is_awaited(folder: Path) -> None:
     async with followed(Reading({"path": str(folder / "later" / "a.log"), **FAST}, folder.parent)) as follower:
         await asyncio.sleep(0.1)
@@ -257,6 +262,7 @@ async def test_a_deleted_file_is_read_to_its_end(folder: Path) -> None:
         await follower.until([b"1", b"2"])
 
 
+@jumping
 async def test_rotation_within_the_pattern_reads_nothing_twice(folder: Path) -> None:
     log = folder / "app.log"
     log.write_text("1\n")
@@ -320,6 +326,7 @@ async def test_what_was_read_but_not_acked_comes_again(folder: Path) -> None:
         await follower.until([b"1", b"2", b"3"])
 
 
+@jumping
 async def test_from_the_end_only_what_is_written_later(folder: Path) -> None:
     log = folder / "a.log"
     log.write_text("1\n2\nha")
@@ -348,6 +355,7 @@ async def test_from_the_end_survives_a_stop_before_anything_was_read(folder: Pat
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "packed.avro", "lines.json.gz", "table.csv.gz"])
+@jumping
 async def test_a_file_that_is_still_being_copied_is_not_refused(folder: Path, name: str) -> None:
     whole = CONTENTS[name]
     async with followed(Reading({"path": str(folder), **FAST, "settle_time": "2s"}, folder.parent)) as follower:
@@ -361,6 +369,7 @@ async def test_a_file_that_is_still_being_copied_is_not_refused(folder: Path, na
         assert not any(isinstance(row, tuple) for row in follower.rows)
 
 
+@jumping
 async def test_a_file_that_stays_damaged_is_refused_once_and_read_when_it_is_repaired(folder: Path) -> None:
     whole = CONTENTS["rows.parquet"]
     (folder / "a.parquet").write_bytes(whole[:-10])

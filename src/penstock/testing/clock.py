@@ -33,6 +33,8 @@ class FakeClock(Clock):
     def __init__(self, start: float = EPOCH) -> None:
         self._start = start
         self._loop: asyncio.AbstractEventLoop | None = None
+        with suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
 
     def time(self) -> float:
         """Return the time in seconds since 1970-01-01 UTC, as the loop has moved it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from ...clients.object_store import S3, Az, Gs, Http, Store, locate, path_within
+from ...clock import Clock
 from ...component import Input, Reader
 from ...context import Context
 from ...duration import Duration
@@ -184,7 +185,7 @@ class File(Input, type="file"):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Reader]:
         """List the files and go on where each was left; raises ConfigError if there are none, unless followed."""
-        listing = self._listing()
+        listing = self._listing(context.clock)
         if self.query is not None:
             reader: QueryReader | FilesReader = await self._open_query(listing, self.query, context)
         else:
@@ -194,10 +195,10 @@ class File(Input, type="file"):
         finally:
             await reader.close()
 
-    def _listing(self) -> Listing:
+    def _listing(self, clock: Clock) -> Listing:
         store, path = self._located()
         if store is None:
-            return LocalListing(Pattern(path), self.format)
+            return LocalListing(Pattern(path), self.format, clock)
         return StoredListing(store.connect(), Pattern(path), self.format, can_list=not isinstance(store, Http))
 
     def _located(self) -> tuple[S3 | Gs | Az | Http | None, str]:
@@ -224,7 +225,7 @@ class File(Input, type="file"):
             await asyncio.to_thread(_refuse_unreadable, listing, scan.files)
         if self.start == "end":
             await self._skip_existing(scan, buckets, context)
-        return FilesReader(scan, buckets, self.poll_interval, self.follow)
+        return FilesReader(scan, buckets, self.poll_interval, self.follow, context.clock)
 
     async def _open_query(self, listing: Listing, query: Query, context: Context) -> QueryReader:
         files = [found for found in await asyncio.to_thread(_first_listing, listing.find) if found.size]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+from ...clock import Clock
 from ...errors import TransientError
 from .birth import birth_of
 from .chain import MAX_LOOKUPS, Chain
@@ -33,8 +33,8 @@ class LocalListing:
     Two names of one file are one file. The keys of files of another device than the folder's carry its number, too.
     """
 
-    def __init__(self, pattern: Pattern, format: str) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: Pattern, format: str, clock: Clock) -> None:
+        self._pattern, self._clock = pattern, clock
         self._extensions = extensions_of(format)
         self._kind = ""
         self._folders: Folders
@@ -48,7 +48,7 @@ class LocalListing:
 
     def find(self) -> list[Found]:
         """Return the files there are now, by name; raises TransientError if they cannot be listed."""
-        found = LocalListing(self._pattern, "text")
+        found = LocalListing(self._pattern, "text", self._clock)
         found._extensions = self._extensions
         return [one for one in found.changes().found if not one.slot]
 
@@ -119,7 +119,7 @@ class LocalListing:
 
     def _look_at(self, strict: bool, device: int | None) -> Iterator[tuple[str, Found]]:
         """Yield what is at paths that lead to another file now, or whose file was written."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for path, name in self._pending.items():
             status = _stat(path)
             is_there = status is not None and (name.is_link or status.st_ino == name.inode)
@@ -141,7 +141,7 @@ class LocalListing:
         self, path: str, status: os.stat_result, device: int | None, values: Mapping[str, str], now: float
     ) -> Found | None:
         """What is at a path; None if another file is there by now."""
-        age = max(0.0, time.time() - status.st_mtime)
+        age = max(0.0, self._clock.time() - status.st_mtime)
         self._recent.pop(path, None)
         if age < RECENT_TIME:
             self._recent[path] = now - age

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from ...clock import Clock
 from ...component import Progress
 from ...delivery import Delivery
 from ...errors import EndOfInput
@@ -20,7 +21,8 @@ _AHEAD = 2
 class FilesReader:
     """Reads the files of a scan."""
 
-    def __init__(self, scan: Scan, buckets: Buckets, interval: float, follow: bool) -> None:
+    def __init__(self, scan: Scan, buckets: Buckets, interval: float, follow: bool, clock: Clock) -> None:
+        self._clock = clock
         self._scan, self._buckets, self._interval, self._follow = scan, buckets, interval, follow
         self._news: deque[News] = deque()
         self._stepping: asyncio.Task[Step] | None = None
@@ -69,10 +71,7 @@ class FilesReader:
             step = await asyncio.to_thread(self._scan.step)
             if step.news or step.ended or self._closing.is_set():
                 return step
-            try:
-                await asyncio.wait_for(self._closing.wait(), self._interval)
-            except TimeoutError:
-                continue
+            await self._clock.wait(self._closing, self._interval)
 
     async def _fill(self) -> None:
         """Wait for what is being read; cancelling this leaves it to the next call."""

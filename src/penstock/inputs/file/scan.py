@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +43,7 @@ class Scan:
         weight: int,
     ) -> None:
         self._listing, self._open_reader, self._grows = listing, open_reader, grows
-        self._log, self._report_gap = context.log, context.report_gap
+        self._log, self._report_gap, self._clock = context.log, context.report_gap, context.clock
         self._follow, self._interval, self._settle, self._weight = follow, interval, settle, weight
         self._patience = max(settle, _MAX_MISSES * interval)
         """How long a file that is gone is waited for: it may come back, or be written still."""
@@ -80,7 +79,7 @@ class Scan:
     def poll(self) -> None:
         """Note which files are new, changed or gone; raises TransientError or ConnectionLost."""
         changes = self._listing.changes()
-        first, now = self._polled == float("-inf"), time.monotonic()
+        first, now = self._polled == float("-inf"), self._clock.monotonic()
         self._polled = now
         strangers, is_new = [], first and not self._saved
         for found in changes.found:
@@ -139,7 +138,7 @@ class Scan:
     def _follow_new(
         self, found: Found, place: Place, now: float, *, gone: bool = False, original: str | None = None
     ) -> Followed:
-        age = max(0.0, time.time() - found.modified)
+        age = max(0.0, self._clock.time() - found.modified)
         file = Followed(found, place, self._grows(found), changed=now if gone else now - age, gone=gone)
         self._files[found.key] = self._waiting[found.key] = file
         self._see(found, place, original)
@@ -271,7 +270,7 @@ class Scan:
 
         Raises TransientError or ConnectionLost; called again it goes on where it was.
         """
-        if self._follow and time.monotonic() - self._polled >= self._interval:
+        if self._follow and self._clock.monotonic() - self._polled >= self._interval:
             self.poll()
         weight = parts = 0
         while self._work and weight < self._weight and parts < _MAX_PARTS:
@@ -303,10 +302,10 @@ class Scan:
     def _read(self, file: Followed) -> Part | None:
         """Return the next part of a file, or None when it has none for now."""
         if file.reader is None and file.place.version == file.found.version:
-            if file.gone and (not self._follow or self._is_settled(file, time.monotonic())):
+            if file.gone and (not self._follow or self._is_settled(file, self._clock.monotonic())):
                 self._retire(file)
             return None
-        now = time.monotonic()
+        now = self._clock.monotonic()
         final = not self._follow or not file.grows or self._is_settled(file, now)
         listed = file.found.version if self._follow and file.grows and not file.gone else None
         try:
@@ -341,7 +340,7 @@ class Scan:
     def _begin_anew(self, file: Followed) -> Part | None:
         """Read a file from its start whose contents are others by now; those before are looked for in a copy."""
         self._readers.close(file)
-        now, place, path = time.monotonic(), file.place, file.found.path
+        now, place, path = self._clock.monotonic(), file.place, file.found.path
         if file.gone:  # its inode was given to another file
             self._vanish(file.found.key, place, path, now)
             return None
