@@ -41,7 +41,6 @@ NOT_YET: dict[str, str] = {
     "inputs/http": "constants, first lines",
     "inputs/sql": "first lines, phrases",
     "observe": "first lines",
-    "outputs": "first lines",
     "outputs/file": "first lines",
     "outputs/sql": "first lines, phrases",
     "processors": "first lines",

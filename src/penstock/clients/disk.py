@@ -1,4 +1,4 @@
-"""What a file system is asked for so that bytes stay: locks, flushes, and errors told apart."""
+"""Durable writes: syncs, file locks, and errors told apart by whether they may pass."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def unlock(opened: int) -> None:
 
 
 def identity_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return which file is at ``path``; None if none is."""
+    """Return device and inode of the file at ``path``; None if there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -109,11 +109,11 @@ class OpenedFile:
         self._path, self._identity = path, identity_of(path)
 
     def is_there(self) -> bool:
-        """Whether the path still leads to it."""
+        """Tell whether the path still names this file."""
         return identity_of(self._path) == self._identity
 
     def check(self) -> None:
-        """Raise ConnectionLost if what was written is in a file that nobody finds any more."""
+        """Raise ConnectionLost if the file was deleted or replaced."""
         if not self.is_there():
             raise ConnectionLost(f"{self._path} was deleted or replaced while it was in use; it is opened anew")
 

@@ -113,7 +113,7 @@ class Http(Output, type="http"):
             yield _HttpWriter(self, session)
 
     def sends_body(self) -> bool:
-        """Whether a request of this method has a body."""
+        """Tell whether a request of this method has a body."""
         return self.method not in {"GET", "DELETE"}
 
     def _sent_headers(self) -> dict[str, str]:

@@ -63,7 +63,7 @@ class Memory(Output, type="memory"):
         yield _ListWriter(self, kept.setdefault(self.key, []), positions.setdefault(self.key, {}))
 
     def reads_metadata(self) -> bool:
-        """Whether the metadata columns are to be made for this output."""
+        """Tell whether the metadata columns are to be made for this output."""
         return self.metadata
 
 
