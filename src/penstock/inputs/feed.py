@@ -11,9 +11,9 @@ from pydantic import Field
 
 from ..component import Input, Reader
 from ..context import Context
-from ..delivery import Batch, Delivery
+from ..delivery import Batch
 from ..errors import ConfigError, TransientError
-from ..metadata import Origin
+from ..inlet import Inlet
 
 
 class Feed(Input, type="feed"):
@@ -38,52 +38,17 @@ class Feed(Input, type="feed"):
     async def open(self, context: Context) -> AsyncIterator[Reader]:
         """Begin to take what is sent."""
         taken = feed(self.name)
-        reader = _Reader(self.name, self.capacity)
-        taken._open(reader)
+        inlet = Inlet("feed", capacity=self.capacity, drops_abandoned=False)
+        taken._open(inlet)
         try:
-            yield reader
+            yield inlet
         finally:
             taken._close()
-            reader.refuse(TransientError(f"the stream behind feed {self.name!r} has stopped; try again"))
+            inlet.close(TransientError(f"the stream behind feed {self.name!r} has stopped; try again"))
 
     def reads_metadata(self) -> bool:
         """No: its options name no column."""
         return False
-
-
-class _Sent:
-    """A batch that is on its way, and who waits for it."""
-
-    __slots__ = ("batch", "settled")
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def settle(self, error: Exception | None) -> None:
-        if self.settled.done():  # Whoever waited has gone; what was settled stays so.
-            return
-        if error is None:
-            self.settled.set_result(None)
-        else:
-            self.settled.set_exception(error)
-
-
-class _Reader:
-    def __init__(self, name: str, capacity: int) -> None:
-        self._name = name
-        self.queue: asyncio.Queue[_Sent] = asyncio.Queue(capacity)
-
-    async def read(self) -> Delivery:
-        sent = await self.queue.get()
-        return Delivery.settled_by(sent.batch, sent.settle, Origin("feed", ext={"name": self._name}))
-
-    def refuse(self, error: Exception) -> None:
-        """Tell all who wait that nobody reads any more."""
-        while not self.queue.empty():
-            sent = self.queue.get_nowait()
-            if not sent.settled.done():
-                sent.settled.set_exception(error)
 
 
 class Sender:
@@ -91,7 +56,7 @@ class Sender:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._reader: _Reader | None = None
+        self._inlet: Inlet | None = None
         self._ready = asyncio.Event()
 
     async def send(self, batch: Batch, *, timeout: float = 30.0) -> None:
@@ -102,33 +67,28 @@ class Sender:
         """
         try:
             async with asyncio.timeout(timeout):
-                reader = await self._opened()
-                sent = _Sent(batch)
-                await reader.queue.put(sent)
-                if self._reader is not reader:  # It was closed while we waited for room.
-                    reader.refuse(TransientError(f"the stream behind feed {self._name!r} has stopped; try again"))
-                await sent.settled
+                await (await self._opened()).put(batch, {"name": self._name})
         except TimeoutError:
             raise TransientError(f"feed {self._name!r} did not take a batch within {timeout:g} s") from None
 
     @property
     def is_open(self) -> bool:
         """Whether a stream takes what is sent."""
-        return self._reader is not None
+        return self._inlet is not None
 
-    async def _opened(self) -> _Reader:
-        while self._reader is None:
+    async def _opened(self) -> Inlet:
+        while self._inlet is None:
             await self._ready.wait()
-        return self._reader
+        return self._inlet
 
-    def _open(self, reader: _Reader) -> None:
-        if self._reader is not None:
+    def _open(self, inlet: Inlet) -> None:
+        if self._inlet is not None:
             raise ConfigError(f"two streams take feed {self._name!r}; give one of them another name")
-        self._reader = reader
+        self._inlet = inlet
         self._ready.set()
 
     def _close(self) -> None:
-        self._reader = None
+        self._inlet = None
         self._ready.clear()
 
 

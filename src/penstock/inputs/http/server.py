@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ... import metadata
 from ...component import Reader
 from ...context import Context
-from ...delivery import Batch, Delivery
-from ...errors import PermanentError, TransientError
-from ...metadata import Origin
+from ...errors import PermanentError
+from ...inlet import Inlet, NotInTime
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.guard import refusal
 from ...serving.listener import Listeners, Tls, answer
@@ -23,124 +19,17 @@ from .bodies import ENCODINGS, Refusal, Rows, decompress, media, parse
 if TYPE_CHECKING:
     from . import Http
 
-MOST_ROWS = 8192
-MOST_BYTES = 8 << 20
-"""How much of several requests goes into one delivery; one request is never divided."""
+MAX_REQUESTS = 1 << 16
+"""How many requests wait to be read at most, however small they are."""
 _THREAD_BYTES = 256 << 10
 _JSON = (b"content-type", b"application/json")
-
-
-class _Request:
-    """An accepted body that waits to be durable."""
-
-    __slots__ = ("alone", "ext", "outcome", "rows", "size")
-
-    def __init__(
-        self, rows: Rows, size: int, ext: Mapping[str, str], outcome: asyncio.Future[Exception | None]
-    ) -> None:
-        self.rows, self.size, self.ext, self.outcome = rows, size, ext, outcome
-        self.alone = not isinstance(rows, list)
-        """Whether it is to be a delivery of its own."""
-
-    def count(self) -> int:
-        return len(self.rows) if isinstance(self.rows, list) else int(self.rows.num_rows)
-
-    def conclude(self, error: Exception | None) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(error)
-
-
-class _NotInTime(TransientError):
-    """The rows were not durable in time."""
-
-
-class HttpReader:
-    """Makes one delivery of all the requests that wait."""
-
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
-        self._waiting: deque[_Request] = deque()
-        self._arrived = asyncio.Event()
-        self._closed = False
-
-    def enqueue(self, request: _Request) -> None:
-        """Have a request delivered; its outcome is set once that is settled."""
-        if self._closed:
-            request.conclude(TransientError("closing"))
-            return
-        self._waiting.append(request)
-        self._arrived.set()
-
-    async def read(self) -> Delivery:
-        """Wait for requests and deliver those that wait, as far as one delivery may hold them."""
-        while True:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-            if requests := self._take():
-                return self._lend(requests)
-
-    def _take(self) -> list[_Request]:
-        taken: list[_Request] = []
-        rows = size = 0
-        while self._waiting:
-            request = self._waiting[0]
-            if request.outcome.done():  # it was answered already: not in time, or its connection was cancelled
-                self._waiting.popleft()
-                continue
-            rows, size = rows + request.count(), size + request.size
-            if taken and (request.alone or taken[0].alone or rows > MOST_ROWS or size > MOST_BYTES):
-                break
-            taken.append(self._waiting.popleft())
-        return taken
-
-    def _lend(self, requests: list[_Request]) -> Delivery:
-        async def settle(error: Exception | None) -> None:
-            if isinstance(error, PermanentError) and len(requests) > 1 and not self._closed:
-                self._again_alone(requests)
-                return
-            if error is not None and not isinstance(error, PermanentError):
-                self._log.warning("the rows of %d requests are not durable: %s", len(requests), error)
-            for request in requests:
-                request.conclude(error)
-
-        return Delivery.settled_by(_batch(requests), settle, Origin("http", ext=_ext(requests)))
-
-    def _again_alone(self, requests: Sequence[_Request]) -> None:
-        """One of them is refused for ever: find out which, so that the others are not."""
-        for request in requests:
-            request.alone = True
-        self._waiting.extendleft(reversed(requests))
-        self._arrived.set()
-
-    def close(self) -> None:
-        """Answer the requests that nobody will read."""
-        self._closed = True
-        while self._waiting:
-            self._waiting.popleft().conclude(TransientError("closing"))
-
-
-def _batch(requests: list[_Request]) -> Batch:
-    first = requests[0].rows
-    if not isinstance(first, list):
-        return first
-    payloads = first if len(requests) == 1 else [p for r in requests if isinstance(r.rows, list) for p in r.rows]
-    return metadata.payloads(payloads)
-
-
-def _ext(requests: list[_Request]) -> Mapping[str, str] | list[Mapping[str, str]]:
-    first = requests[0].ext
-    if all(request.ext == first for request in requests):
-        return first
-    return [request.ext for request in requests for _ in range(request.count())]
 
 
 class Endpoint:
     """The ASGI application behind one path."""
 
-    def __init__(self, config: Http, reader: HttpReader, listeners: Listeners) -> None:
-        self._config, self._reader, self._listeners = config, reader, listeners
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, config: Http, inlet: Inlet, listeners: Listeners) -> None:
+        self._config, self._inlet, self._listeners = config, inlet, listeners
         self._limit, self._most_held = int(config.max_body), int(config.max_waiting)
         self._held = 0
         self._room = asyncio.Event()
@@ -269,19 +158,13 @@ class Endpoint:
 
     async def _deliver(self, rows: Rows, size: int, ext: dict[str, str]) -> None:
         """Return once the rows are durable; raises Refusal if they are not."""
-        outcome = self._loop.create_future()
-        request = _Request(rows, size, ext, outcome)
-        limit = self._loop.call_later(self._config.timeout, request.conclude, _NotInTime())
         try:
-            self._reader.enqueue(request)
-            error: Exception | None = await outcome
-        finally:
-            limit.cancel()
-        if isinstance(error, PermanentError):
+            await self._inlet.put(rows, ext, size=size, timeout=self._config.timeout)
+        except PermanentError as error:
             raise Refusal(422, f"the rows are refused: {error}") from error
-        if isinstance(error, _NotInTime):
+        except NotInTime as error:
             raise Refusal(503, "the rows were not durable in time: send them again", _RETRY_LATER) from error
-        if error is not None:
+        except Exception as error:
             raise Refusal(503, "the rows are not durable: send them again", _RETRY_LATER) from error
 
     def hold(self, size: int) -> None:
@@ -333,13 +216,13 @@ _PREFLIGHT = [
 @asynccontextmanager
 async def serve(config: Http, address: str, path: str, context: Context) -> AsyncIterator[Reader]:
     """Take posts at ``path`` while open; what nobody has read by the end is answered 503."""
-    reader = HttpReader(context.log)
+    inlet = Inlet("http", capacity=MAX_REQUESTS)
     files = Tls(config.tls.certificate, config.tls.key, config.tls.client_authority) if config.tls else None
     methods = ("POST", "OPTIONS") if config.cors_enabled else ("POST",)
-    endpoint = Endpoint(config, reader, context.listeners)
+    endpoint = Endpoint(config, inlet, context.listeners)
     async with context.listeners.mount(address, path, endpoint, methods=methods, tls=files, grace=5.0) as port:
         context.log.info("%s takes posts at %s (port %d)", context.name, path, port)
         try:
-            yield reader
+            yield inlet
         finally:
-            reader.close()
+            inlet.close()
