@@ -94,7 +94,10 @@ class Context:
         order of reading, and a call that raises has changed nothing. A buffer changes its state in ``put`` and
         ``get``, and calls ``context.states.enter(delivery)`` with what it hands out before ``get`` returns it.
         """
-        return await self.states.open(name, ttl, max_entries)
+        state = await self.states.open(name, ttl, max_entries)
+        if self.states.log.is_lost:
+            self.report_gap("what it remembers by key is not what its positions go with: the state is lost or replaced")
+        return state
 
     def report_gap(self, reason: str) -> None:
         """Tell that rows may be missing that the source held: in the log, on the health page and in a metric."""

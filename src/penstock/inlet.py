@@ -96,7 +96,7 @@ class Inlet:
         self._room.set()  # it may wait for that
 
     def offer(self, rows: Rows, ext: Mapping[str, str], *, size: int = 0) -> bool:
-        """Take rows of ``size`` bytes whose sender is not told; return False, taking nothing, if there is no room."""
+        """Take rows of ``size`` bytes whose sender is not told; return False, taking nothing, if it is full."""
         if len(self._waiting) >= self._capacity or self._closed is not None:
             return False
         self._enqueue(_Sent(rows, ext, size, None))

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from .clock import Clock
 from .delivery import Delivery, Loan, Position, Tracker
 from .errors import ConfigError
@@ -20,6 +22,17 @@ from .keyedstate import Entry, KeyedState, KeyedStore, Place, Prune, Version
 
 _MAX_STEP = 1 << 24
 """Version numbers grow by a random step, so that two processes of one stream never write under the same number."""
+
+_MARK: Place = ("", "")
+"""A place that every version changes, to be found by."""
+
+
+class _Record(msgspec.Struct):
+    """What is saved among the positions."""
+
+    version: int = 0
+    base: int = 0
+    run: str = ""
 
 
 @dataclass(slots=True)
@@ -82,6 +95,8 @@ class StateLog:
         """What was last saved, as far as is known; None until it was asked for."""
         self._is_certain = False
         """Whether this run has saved it, and tried to save nothing since."""
+        self.is_lost = False
+        """Whether the store does not have the changes that the positions name: it was deleted, or replaced."""
         self._has_void = True
         """Whether there may be changes under numbers that never came to count."""
         self._last = 0
@@ -117,16 +132,26 @@ class StateLog:
         if not isinstance(self._store, KeyedStore):
             raise ConfigError(f"{name}: the store of positions keeps no state")
         if self._version is None:
-            saved = await self._positions.load(self.key)
-            if not isinstance(saved, Mapping) or saved.get("run", "") != self._run:
-                saved = {}
-            self._version = Version(int(saved.get("version", 0)), int(saved.get("base", 0)))
+            self._version = await self._load_version()
             self._last = self._version.number
+            marks = await self._store.load_state(self._stream, _MARK[0], self._version)
+            mark = marks.get(_MARK[1])
+            self.is_lost = bool(self._last) and (mark is None or mark.value != str(self._last).encode())
         if name in self._names:
             raise ConfigError(f"{self._stream}: two components keep the state {name!r}; give them names")
         self._names.add(name)
         entries = await self._store.load_state(self._stream, name, self._version)
         return KeyedState(name, entries, ttl=ttl, max_entries=max_entries, now=self._clock.time())
+
+    async def _load_version(self) -> Version:
+        saved = await self._positions.load(self.key)
+        try:
+            record = msgspec.convert(saved, _Record) if saved is not None else _Record()
+        except msgspec.ValidationError as error:
+            raise ConfigError(
+                f"what is saved as {self.key!r} is of another shape than this version saves: {error}; nothing changed"
+            ) from error
+        return Version(record.version, record.base) if record.run == self._run else Version()
 
     # -- order -----------------------------------------------------------------------------------------------------
 
@@ -260,6 +285,7 @@ class StateLog:
             return Unsaved(0, entries, moved, through, _keep_nothing)
         self._last += random.randrange(1, _MAX_STEP)
         number, now = self._last, self._clock.time()
+        entries[_MARK] = Entry(str(number).encode(), None)
         record = {"version": number, "base": self._version.number, **({"run": self._run} if self._run else {})}
         self._has_void = self._has_void or not self._is_certain
         prune = Prune(now, self._version, self._replaced, self._has_void, self._is_certain)

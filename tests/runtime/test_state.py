@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
-from penstock import ConfigError, Context, Engine, PenstockError, Processor, Stream, TransientError
+from penstock import ConfigError, Context, Engine, Output, PenstockError, Processor, Stream, TransientError
 from penstock.buffers.memory import Memory as MemoryBuffer
 from penstock.component import Process
 from penstock.delivery import Batch
@@ -23,6 +24,8 @@ from penstock.inputs.memory import Memory
 from penstock.keyedstate import MAX_KEY_SIZE, KeyedState
 from penstock.outputs import memory
 from penstock.processors.batch import Batch as BatchProcessor
+from penstock.state.memory import MemoryStore
+from penstock.statelog import StateLog
 
 
 class Running(Processor, type="test_running"):
@@ -118,6 +121,39 @@ class Rename(Processor, type="test_rename"):
 
     def process(self, batch: Batch) -> Sequence[Batch]:
         return [batch.rename_columns(["n", "first"])]
+
+
+async def test_state_that_does_not_go_with_the_positions_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Positions are in the output, and the file of the engine's state is put back to what it was, or is lost."""
+    before, now = tmp_path / "before.db", tmp_path / "state.db"
+
+    async def run_again(rows: Sequence[int]) -> bool:
+        messages = [pa.record_batch({"n": [n]}) for n in rows]
+        output = Output.parse({"type": "sql", "url": f"sqlite:///{tmp_path}/out.db", "table_name": "t"})
+        stream = Stream(
+            id="s", input=Memory(messages=messages), pipeline=[Running()], output=output, checkpoint="output"
+        )
+        caplog.clear()
+        await Engine([stream], state=str(now), data=tmp_path / "data").run()
+        return "what it remembers by key is not what its positions go with" in caplog.text
+
+    assert not await run_again([1])
+    await asyncio.to_thread(shutil.copy, now, before)
+    assert not await run_again([1, 2])
+    await asyncio.to_thread(shutil.copy, before, now)
+    assert await run_again([1, 2, 3])
+    assert not await run_again([1, 2, 3, 4])
+    await asyncio.to_thread(now.unlink)
+    assert await run_again([1, 2, 3, 4, 5])
+
+
+async def test_a_record_of_another_shape_is_refused() -> None:
+    store = MemoryStore()
+    await store.save({"s/state": {"version": "many"}})
+    with pytest.raises(ConfigError, match="'s/state' is of another shape"):
+        await StateLog("s", store, store).component("p").open("", None, 1)
 
 
 class Twice(Processor, type="test_twice"):
