@@ -15,7 +15,7 @@ from .rotation import Numbering, RotatedNames, is_newer, number_of
 MAX_LOOKUPS = 5
 """How often a folder is looked through for a file that is renamed again and again."""
 _MAX_PAUSES = 50
-_PAUSE = 0.02
+_LOOK_INTERVAL = 0.02
 """How long nothing must be renamed before a missing number is believed, in seconds."""
 _Listed: TypeAlias = Mapping[str, tuple[str, int]]
 
@@ -55,7 +55,7 @@ class Chain:
                 yield number
                 number += 1
             elif self._at(number, numberings) is None:
-                time.sleep(_PAUSE)
+                time.sleep(_LOOK_INTERVAL)
                 pauses, steady = pauses + 1, listed
 
     def rotated(self) -> list[Found]:
