@@ -83,10 +83,15 @@ class Durability(_Synced):
     @property
     def per_entry(self) -> bool:
         """Whether each entry is synced by itself."""
-        return ((self.backend.sync if self.backend else None) or self.sync) == "per_entry"
+        return self._sync == "per_entry"
 
     @property
     def pause(self) -> float:
         """How long to gather entries before a sync, in seconds."""
-        backend = self.backend or Backend()
-        return (backend.interval or self.interval) if (backend.sync or self.sync) == "periodic" else 0.0
+        if self._sync != "periodic":
+            return 0.0
+        return (self.backend.interval if self.backend else None) or self.interval
+
+    @property
+    def _sync(self) -> str:
+        return (self.backend.sync if self.backend else None) or self.sync

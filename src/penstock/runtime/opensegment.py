@@ -24,6 +24,7 @@ class OpenSegment:
         self._folder, self._options = folder, options
         self._file: IO[bytes] | None = None
         self._path = ""
+        self._identity = (0, 0)
         self._encoder = Encoder(0)
 
     def write(self, batches: Sequence[Batch], last: int, number: int, damage: Damage | None) -> None:
@@ -62,9 +63,8 @@ class OpenSegment:
 
     def _is_in_place(self) -> bool:
         """Whether the open segment is the one that is found under its name."""
-        assert self._file is not None
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
+            return _identity(os.stat(self._path)) == self._identity
         except FileNotFoundError:
             return False
 
@@ -81,6 +81,7 @@ class OpenSegment:
         noted = (damage.reason, damage.first) if damage is not None else ("", 0)
         first = last + 1
         self._file, self._path = self._folder.begin(first, *noted), str(self._folder.segment(first))
+        self._identity = _identity(os.fstat(self._file.fileno()))
         self._encoder = Encoder(self._folder.head.seed)
         if number > first:
             gap = Gap(first, is_room=True)
@@ -93,3 +94,7 @@ class OpenSegment:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
