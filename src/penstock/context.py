@@ -101,6 +101,7 @@ class Context:
 
     def report_gap(self, reason: str) -> None:
         """Tell that rows may be missing that the source held: in the log, on the health page and in a metric."""
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # it may name a file whose name is no text
         self.log.warning("%s: rows may be missing: %s", self.name, reason)
         self.note_gap(reason)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from typing import Any
 
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+"""What says that a path leads to no file, or to none that we may look at."""
 _EMPTY_PATH = 0x1000
 _HERE = -100
 _BIRTH = 0x800
@@ -23,8 +26,10 @@ def birth_of(file: int | str, inode: int | None = None) -> int | None:
     """
     try:
         status = os.stat(file)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise
     if inode not in (None, status.st_ino):
         return None
     if (told := getattr(status, "st_birthtime", None)) is not None:

@@ -9,7 +9,7 @@ from functools import cmp_to_key
 from typing import TypeAlias
 
 from .listing import Found
-from .pattern import entries_of
+from .pattern import entries_of, is_file
 from .rotation import Numbering, RotatedNames, is_newer, number_of
 
 MAX_LOOKUPS = 5
@@ -80,7 +80,7 @@ class Chain:
     def _listed(self) -> _Listed:
         """The names of the rotated files, with what tells them apart and their inodes."""
         slots = ((entry, self._names.slot_of(entry.name)) for entry in entries_of(self._names.folder))
-        return {entry.name: (slot, entry.inode()) for entry, slot in slots if slot and entry.is_file()}
+        return {entry.name: (slot, entry.inode()) for entry, slot in slots if slot and is_file(entry)}
 
 
 def _has_from(number: int, listed: _Listed) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import tempfile
 from typing import IO, Any, Protocol
 
 from ...clients.object_store import translated
 from ...errors import PermanentError, TransientError
 from .birth import birth_of
-from .place import Place
+from .place import Place, printable
 
 _WINDOW = 8 << 20
 """How much of an object is fetched at once."""
@@ -26,6 +28,9 @@ class Removed(Exception):
 
 class Unreadable(TransientError):
     """The file cannot be opened now, others perhaps can."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class _NoRanges(Exception):
@@ -63,7 +68,12 @@ class LocalContent:
     """A file of this machine, held open: it can be read to its end even when it was renamed or deleted."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK opening a pipe that took the place of the file would wait for somebody to write to it.
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._path = path
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            os.close(self._file)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def born(self) -> int:
         return birth_of(self._file) or 0
@@ -74,9 +84,12 @@ class LocalContent:
         return status.st_ino, status.st_dev
 
     def read_at(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._file, size, offset)
-        while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
-            data += more
+        try:
+            data = os.pread(self._file, size, offset)
+            while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
+                data += more
+        except OSError as error:
+            raise Unreadable(f"{self._path} cannot be read: {error.strerror}") from error
         return data
 
     def size(self) -> int:
@@ -199,6 +212,6 @@ class Damaged(PermanentError):
     """Part of a file cannot be read; says which file and what is wrong with it."""
 
     def __init__(self, message: str, place: Place | None = None) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.place = place
         """Where reading goes on behind it; None if nothing of the file can be read any more."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from ...clock import Clock
 from ...errors import TransientError
-from .birth import birth_of
+from .birth import NOT_THERE, birth_of
 from .chain import MAX_LOOKUPS, Chain
 from .content import Content, LocalContent, Removed, Unreadable, version_of
 from .folders import Folders, Name
 from .listing import Changes, Found, extensions_of, is_wanted
-from .pattern import Below, Level, Pattern, entries_of
+from .pattern import Below, Level, Pattern, entries_of, is_file
 from .rotation import RotatedNames, number_of
 
 MAX_CHECKED = 500
@@ -96,7 +97,7 @@ class LocalListing:
     def _is_beside(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is the file itself, or was rotated away from its path."""
         assert self._names is not None
-        return (entry.name == self._names.name or self._names.slot_of(entry.name) is not None) and entry.is_file()
+        return (entry.name == self._names.name or self._names.slot_of(entry.name) is not None) and is_file(entry)
 
     def _changes(self, *, strict: bool) -> Changes:
         changed, dropped = self._folders.refresh()
@@ -213,7 +214,7 @@ class LocalListing:
             except OSError:
                 continue  # what may not be listed holds nothing that could be read on
             for entry in entries:
-                if entry.inode() in inodes and entry.is_file():
+                if entry.inode() in inodes and is_file(entry):
                     found = self._looked_up(entry.path, device)
                     moved |= {found.key: found} if found is not None else {}
         return {key: moved[key] for key in keys if key in moved}
@@ -280,10 +281,14 @@ def _open(path: str, found: Found) -> LocalContent | None:
 
 
 def _stat(path: str) -> os.stat_result | None:
+    """What is at a path; None if that is no file."""
     try:
-        return os.stat(path)
-    except FileNotFoundError:
-        return None
+        status = os.stat(path)
+        return status if stat.S_ISREG(status.st_mode) else None
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise
 
 
 def _key(inode: int, device: int, usual: int | None) -> str:

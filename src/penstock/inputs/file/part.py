@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Part:
 def naming(path: str, place: Place, row: int, error: Exception) -> Part:
     """Return a part that says of a file, by its path, what cannot be read."""
     return Part(
-        place, row, pa.RecordBatch.from_arrays([pa.array([path.encode()], pa.binary())], schema=_PATH), None, error
+        place, row, pa.RecordBatch.from_arrays([pa.array([os.fsencode(path)], pa.binary())], schema=_PATH), None, error
     )
 
 

@@ -84,14 +84,29 @@ class Pattern:
             if (found is None) if not deep else entry.name.startswith("."):
                 continue
             values = {**below.values, **found.groupdict()} if found is not None else below.values
-            if last and entry.is_file():
+            if last and is_file(entry):
                 if self.takes(entry.name):
                     level.files.append((entry, values))
-            elif deep and entry.is_dir(follow_symlinks=False):
+            elif deep and _is_folder(entry, follow_symlinks=False):
                 level.below.append(Below(entry.path, below.part, below.values))
-            elif not deep and not last and entry.is_dir():
+            elif not deep and not last and _is_folder(entry):
                 level.below.append(Below(entry.path, below.part + 1, values))
         return level
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a file; a link that leads round in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str], *, follow_symlinks: bool = True) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:
+        return False
 
 
 def entries_of(folder: str) -> list[os.DirEntry[str]]:

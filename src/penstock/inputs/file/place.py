@@ -15,6 +15,11 @@ GONE = "gone"
 """What the version of a file begins with that was read to its end and is gone."""
 
 
+def printable(text: str) -> str:
+    """Return a text that may hold the name of a file, which need not be text, as one that can be shown and kept."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where reading one file goes on."""
@@ -48,7 +53,7 @@ class Place:
 
     def dump(self) -> list[Any]:
         """Return it as JSON can hold it."""
-        return [*(getattr(self, slot) for slot in self.__slots__)]
+        return [*(getattr(self, slot) for slot in self.__slots__[:-1]), printable(self.path)]
 
     @property
     def behind(self) -> int:

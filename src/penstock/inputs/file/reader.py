@@ -12,6 +12,7 @@ from ...errors import EndOfInput
 from ...metadata import Origin
 from .buckets import Buckets
 from .followed import Followed, Gone, News, Seen, Step
+from .place import printable
 from .scan import Scan
 
 _AHEAD = 2
@@ -108,4 +109,5 @@ class FilesReader:
 
 def _describe(file: Followed) -> dict[str, str]:
     path = file.found.path
-    return {"path": path, "name": path.rpartition("/")[2], **file.found.placeholders}
+    told = {"path": path, "name": path.rpartition("/")[2], **file.found.placeholders}
+    return {key: printable(value) for key, value in told.items()}

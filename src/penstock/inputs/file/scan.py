@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
 from ...context import Context
 from ...errors import PermanentError, TransientError
 from .content import Damaged, Removed, Rewritten, Unreadable
@@ -22,6 +24,8 @@ _MAX_PARTS = 128
 """How many parts are read in one go."""
 _MAX_MISSES = 3
 """How many times in a row a file must not be found before it is taken for deleted."""
+UNEXPECTED = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, pa.ArrowException)
+"""What only the contents of a file can bring about: it holds up no other file."""
 _REQUEUED = Part(Place())
 """Stands for a file that is to be opened anew."""
 
@@ -43,6 +47,7 @@ class Scan:
         weight: int,
     ) -> None:
         self._listing, self._open_reader, self._grows = listing, open_reader, grows
+        self._name = context.name
         self._log, self._report_gap, self._clock = context.log, context.report_gap, context.clock
         self._follow, self._interval, self._settle, self._weight = follow, interval, settle, weight
         self._patience = max(settle, _MAX_MISSES * interval)
@@ -317,6 +322,9 @@ class Scan:
             return self._begin_anew(file)
         except PermanentError as error:
             return self._damaged(file, error if isinstance(error, Damaged) else Damaged(str(error)), now)
+        except UNEXPECTED as error:
+            self._log.warning("%s: %s cannot be read: %r", self._name, file.found.path, error)
+            return self._damaged(file, Damaged(f"{file.found.path} cannot be read: {error}"), now)
         except Unreadable as unreadable:
             if not self._follow:
                 raise

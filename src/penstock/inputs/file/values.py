@@ -143,3 +143,5 @@ def _is_value(line: bytes) -> bool:
         return bool(_RAW.decode_lines(line))
     except msgspec.DecodeError:
         return False
+    except RecursionError:
+        return True  # one that is nested too deep, which its decoder refuses
