@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from penstock.platform.api.service import PlatformService
 from penstock.platform.database import Database
 from penstock.platform.streams import states
 from penstock.platform.web.events import LiveState
+from penstock.testing.contexts import lend_context
 
 T = TypeVar("T")
 
@@ -91,12 +92,15 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 @pytest.fixture
 async def api(database: Database, tmp_path: Path) -> AsyncIterator[Api]:
     streams: list[Any] = []
-    async with Gate(AccessOptions(), Scopes(DECLARED), database).open() as gate:
+    async with AsyncExitStack() as stack:
+        gate = await stack.enter_async_context(Gate(AccessOptions(), Scopes(DECLARED), database).open())
         installation = Installation(data=tmp_path, address=ADDRESS)
         lifetime = sessions.Lifetime()
         stop = asyncio.Event()
+        context = await stack.enter_async_context(lend_context(tmp_path))
         live = LiveState("stream", lambda: states(streams), stop)
-        service = PlatformService(installation, gate, database, lambda: streams, lifetime, Clock(), live)
+        service = PlatformService(installation, gate, database, lambda: streams, lifetime, Clock(), live, context)
         made = Api(service, streams)
         made.key = await made.make("operator", scopes=["operator"])
         yield made
+        await service.close()

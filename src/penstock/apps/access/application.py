@@ -105,9 +105,13 @@ class Access(Application, type="access"):
                 Lifetime(self.session_ttl, self.session_idle),
                 platform.clock,
                 LiveState("stream", lambda: states(platform.context.streams()), platform.stop, platform.clock),
+                platform.context,
             )
             page = await asyncio.to_thread(StaticPages, "penstock.platform.keys_page", "/keys")
-            yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
+            try:
+                yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
+            finally:
+                await service.close()
 
 
 def _build(service: PlatformService) -> Asgi:

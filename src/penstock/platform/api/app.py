@@ -9,7 +9,7 @@ from litestar import Litestar
 from ..access.middleware import GateMiddleware
 from ..web import api
 from ..web.exchange import WebPolicy
-from . import keys, sessions, streams
+from . import deadletters, keys, sessions, streams
 from .service import ROOT, PlatformService
 
 
@@ -22,7 +22,7 @@ def build(service: PlatformService) -> Litestar:
     )
     return api.build(
         "Penstock",
-        [*streams.ROUTES, *keys.ROUTES, *sessions.ROUTES],
+        [*streams.ROUTES, *keys.ROUTES, *sessions.ROUTES, *deadletters.ROUTES],
         policy,
         openapi_path=f"{ROOT}/openapi.json",
         key="A key made by `penstock keys create`; pages use the cookie of a session.",

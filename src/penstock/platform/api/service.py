@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Request
 
 from ...application import Installation
 from ...clock import Clock
+from ...context import Context
 from ...errors import PermanentError
 from ...serving.listener import split_address
 from ..access.administration import Administration, Authority
 from ..access.caller import Caller
 from ..access.sessions import Lifetime
+from ..cache import SingleFlight
 from ..database import Database
+from ..deadletters import Place, places_of
 from ..web.errors import ApiError
 from ..web.events import LiveState
 
@@ -46,6 +51,21 @@ class PlatformService:
     clock: Clock
     live: LiveState
     """What tells pages how the streams are."""
+    context: Context
+    """What the engine lends to what is opened for a moment."""
+    resending: SingleFlight[str, None] = field(default_factory=lambda: SingleFlight(size=16))
+    """The dead letters that are being sent again, each once."""
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """The tables of dead letters, by name."""
+        return places_of(one.stream for one in self.streams())
+
+    async def close(self) -> None:
+        """Close the connections to the tables of dead letters."""
+        await self.resending.close()
+        for place in self.__dict__.get("places", {}).values():
+            await asyncio.to_thread(place.database.close)
 
     @property
     def administration(self) -> Administration:

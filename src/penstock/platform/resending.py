@@ -1,0 +1,109 @@
+"""Send a dead letter again: through the processors of its stream and into its output, beside the stream."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from ..codecs.json import Json
+from ..component import Codec, Input
+from ..context import Context
+from ..delivery import Delivery
+from ..errors import PermanentError
+from ..inputs.file import File
+from ..inputs.file.listing import EXTENSIONS, extension_of
+from ..metadata import Origin, payloads
+from ..runtime.threads import Threads
+from ..runtime.transform import Stage, Transformation, Transformed
+from ..stream import Stream
+from .deadletters import metadata_of
+from .streams import has_groups
+
+OUTPUTS = frozenset({"sql", "http", "memory", "drop"})
+"""Outputs that may be opened a second time beside the stream that has them open."""
+
+
+def refusal(stream: Stream) -> str | None:
+    """Return why dead letters of a stream cannot be sent again one by one, or None."""
+    if has_groups(stream) or not all(one.row_wise() for one in stream.pipeline.processors):
+        return f"the stream {stream.id!r} groups or remembers rows: one of them cannot be sent again by itself"
+    if stream.output.type_name not in OUTPUTS:
+        return f"an output of type {stream.output.type_name!r} cannot be opened a second time beside its stream"
+    return None
+
+
+async def send_again(stream: Stream, row: RowMapping, payload: str | None, context: Context) -> None:
+    """Write a dead letter, or ``payload`` in its place; raises PermanentError, TransientError or ConnectionLost.
+
+    It returns when the rows are durable. Rows are written before the dead letter is dropped, so that a crash between
+    leaves both.
+    """
+    if (why := refusal(stream)) is not None:
+        raise PermanentError(why)
+    content = payload.encode() if payload is not None else _content(row)
+    metadata = metadata_of(row)
+    codec = _codec(stream.input, metadata)
+    delivery = Delivery(payloads([content]), (), _origin(metadata), codec.decoder() if codec else None)
+    async with AsyncExitStack() as stack:
+        threads = Threads(1, f"{stream.id}-again")
+        stack.callback(threads.shutdown)
+        stages = []
+        for index, processor in enumerate(stream.pipeline.processors):
+            lent = replace(context, name=f"{stream.id}/again.{index}")
+            process = await stack.enter_async_context(processor.open(lent))
+            stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, row_wise=True))
+        done = await Transformation(stages, threads, decoder=None, metadata=True)(Transformed(delivery))
+        if done.error is not None:
+            raise done.error
+        if done.refusals:
+            raise PermanentError(f"{done.refusals[0].stage}: {done.refusals[0].reason}")
+        if done.pieces:
+            writer = await stack.enter_async_context(stream.output.open(replace(context, name=f"{stream.id}/again")))
+            await writer.write([piece.batch for piece in done.pieces])
+
+
+def _content(row: RowMapping) -> bytes:
+    payload = row["payload"]
+    if payload is None:
+        raise PermanentError("this dead letter has no payload")
+    if row["encoding"] != "base64":
+        return str(payload).encode()
+    try:
+        return base64.b64decode(payload, validate=True)
+    except binascii.Error as error:
+        raise PermanentError(f"the payload is not base64: {error}") from error
+
+
+def _codec(input: Input, metadata: Mapping[str, Any]) -> Codec | None:
+    """Return how a payload is read: as the input's are, or as JSON where what was refused had columns already."""
+    codec = input.payload_codec()
+    if codec is None and (input.codec is not None or _has_columns(input, metadata)):
+        return Json()
+    return codec
+
+
+def _has_columns(input: Input, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether an input without a codec delivers columns rather than payloads; for files, by their names."""
+    if not isinstance(input, File):
+        return input.type_name == "sql"
+    if input.format != "auto":
+        return input.format != "text"
+    ext = metadata.get("ext")
+    extension = extension_of(str(ext.get("path", ""))) if isinstance(ext, Mapping) else ""
+    return any(extension in known for name, known in EXTENSIONS.items() if name != "text")
+
+
+def _origin(metadata: Mapping[str, Any]) -> Origin:
+    ext = metadata.get("ext")
+    offset = metadata.get("offset")
+    return Origin(
+        str(metadata.get("source", "")),
+        offset=offset if isinstance(offset, int) else None,
+        ext={str(name): str(value) for name, value in ext.items()} if isinstance(ext, Mapping) else {},
+    )
