@@ -24,6 +24,7 @@ from penstock.apps.health.raw import Raw
 from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PermanentError, TransientError
+from penstock.identifiers import new_id
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.buffers import BufferSuite
 
@@ -316,7 +317,7 @@ async def test_a_row_that_is_no_acceptance_is_refused(tmp_path: Path, monkeypatc
 
 
 async def test_bodies_are_found_in_the_raw_store(tmp_path: Path) -> None:
-    raw, ingest = Raw(tmp_path), acceptance.new_id()
+    raw, ingest = Raw(tmp_path), new_id()
     body = gzip.compress(BODY)
     async with raw.receive(ingest) as writing:
         await writing.write(body)

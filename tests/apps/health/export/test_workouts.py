@@ -245,7 +245,10 @@ INTERVAL = {
 SEGMENT = {"index": 1, "type": "kilometre", "start": "2026-09-22 18:00:00 +0200", "metrics": {"energy": {"qty": 70}}}
 OBJECTS = st.dictionaries(
     st.text("abcXYZ", min_size=1, max_size=6),
-    st.none() | st.integers(-9, 9) | st.text(max_size=4) | st.dictionaries(st.text("abc", max_size=2), st.integers()),
+    st.none()
+    | st.integers(-9, 9)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4)
+    | st.dictionaries(st.text("abc", max_size=2), st.integers()),
     max_size=4,
 )
 
