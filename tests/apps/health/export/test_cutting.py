@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.apps.health.export import bodies, cutting, division, structure
+from penstock.apps.health.export import bodies, canonical, cutting, division, plans, structure
 from penstock.apps.health.export.slices import Part, Slice, elements
 
 from .exports import EXPORTS, divided, rows
@@ -234,9 +234,10 @@ def test_any_export_gives_the_same_rows_whatever_the_size_of_parts_and_windows(
     body = json.dumps(export, indent=1 if sizes[0] % 2 else None).encode()
     whole = divided(body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cutting, "MAX_ELEMENTS", sizes[0])
+        for module in (cutting, plans):
+            patch.setattr(module, "MAX_ELEMENTS", sizes[0])
+            patch.setattr(module, "MAX_BYTES", sizes[1])
         patch.setattr(division, "MAX_ELEMENTS", sizes[0])
-        patch.setattr(cutting, "MAX_BYTES", sizes[1])
         patch.setattr(division, "PART_BYTES", sizes[1])
         small = divided(body)
         patch.setattr(structure.Structure.__init__, "__defaults__", (sizes[2],))
@@ -286,10 +287,10 @@ def test_the_canonical_hash_does_not_depend_on_the_order_of_keys(export: Any) ->
 def test_the_canonical_hash_of_a_large_body_is_the_same_too(monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps({"data": ALL_SHAPES}).encode()
     [whole] = divided(body)
-    monkeypatch.setattr(division, "_SMALL", 10)
+    monkeypatch.setattr(canonical, "_SMALL", 10)
     assert divided(body)[0].canonical == whole.canonical
     assert divided(body.replace(b"64.5", b"64.6"))[0].canonical != whole.canonical
-    monkeypatch.setattr(division, "CANONICAL", 1000)
+    monkeypatch.setattr(canonical, "MAX_HASHED_BYTES", 1000)
     assert divided(body)[0].canonical is None
 
 
@@ -298,6 +299,7 @@ def test_an_element_too_large_to_be_looked_at_is_quarantined_alone(monkeypatch: 
     monkeypatch.setattr(cutting, "MAX_VALUE_BYTES", 1000)
     monkeypatch.setattr(division, "MAX_VALUE_BYTES", 1000)
     monkeypatch.setattr(cutting, "MAX_BYTES", 500)
+    monkeypatch.setattr(plans, "MAX_BYTES", 500)
     monkeypatch.setattr(structure.Structure.__init__, "__defaults__", (64,))
     point = {"date": "2026-02-03 07:15:00 +0100", "qty": 1}
     large = point | {"note": "x" * 5000}
@@ -315,7 +317,7 @@ def test_an_element_too_large_to_be_looked_at_is_quarantined_alone(monkeypatch: 
 
 
 def test_a_body_has_a_limited_number_of_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "MAX_CUTS", 10)
+    monkeypatch.setattr(plans, "MAX_CUTS", 10)
     assert "at most 10 lists" in error(json.dumps({"metrics": [STEPS] * 11}).encode())
 
 
@@ -333,7 +335,7 @@ def test_l2_two_hundred_thousand_points_of_one_type_are_all_there() -> None:
     parts = divided(body, limit=100_000_000)
     assert all(len(one.payload) < 1_100_000 for part in parts for one in part.slices)
     assert sum(one.count or 0 for part in parts for one in part.slices) == 200_000
-    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, cutting.MAX_ELEMENTS))
+    assert [one.first for part in parts for one in part.slices] == list(range(0, 200_000, plans.MAX_ELEMENTS))
 
 
 @pytest.mark.parametrize("coding", ["gzip", ""])

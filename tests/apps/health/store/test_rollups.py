@@ -13,6 +13,7 @@ from sqlalchemy import select, text
 
 from penstock.apps.health.schema import quarters
 from penstock.apps.health.store import rollups
+from penstock.apps.health.store.calendar import TooManyBuckets
 from penstock.errors import PermanentError
 
 from .conftest import Stored
@@ -150,7 +151,7 @@ def test_what_there_is_is_known_without_reading_points(stored: Stored) -> None:
 
 def test_what_cannot_be_answered_is_said(stored: Stored) -> None:
     stored.write(part(accepted(), [point(time=datetime(1950, 1, 1, tzinfo=UTC)), point()]))
-    with pytest.raises(rollups.TooManyBuckets, match="narrow the range"):
+    with pytest.raises(TooManyBuckets, match="narrow the range"):
         aggregate(stored, by="hour")
     for name in ("Europe/Nowhere", "../../etc/passwd", "\0", ""):
         with pytest.raises(PermanentError, match="time zone"):

@@ -20,6 +20,7 @@ from ..reading import newest, overview, points
 from ..reading.points import Metric
 from ..schema import quality
 from ..store import rollups
+from ..store.calendar import TooManyBuckets
 from . import exporting, movement, shapes
 from .queries import Asked, Name, Source, answered
 
@@ -116,7 +117,7 @@ async def aggregate(
             return {"data": [], **overview.described(connection, found)}
         try:
             buckets = rollups.aggregate(connection, user, found.name, by, zoned, since, before, source, field)
-        except rollups.TooManyBuckets as error:
+        except TooManyBuckets as error:
             raise wrong("by", f"is too fine: {error}") from None
         except OverflowError:
             raise wrong("start", "and 'end' leave a range that reaches beyond the calendar; narrow it") from None

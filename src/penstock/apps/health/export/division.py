@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -15,21 +13,21 @@ import numpy as np
 from ....errors import PermanentError
 from ..acceptance import Accepted
 from .bodies import File, Reader, decoded, files
-from .cutting import MAX_ELEMENTS, Boundaries, Cut, Cutter, Facts, Plan, too_large
+from .canonical import hash_content
+from .cutting import Cutter, too_large
 from .dates import zone_of
+from .plans import MAX_ELEMENTS, Boundaries, Cut, Facts, Plan
 from .records import encode_sorted
 from .slices import Part, Slice
 from .structure import MAX_VALUE_BYTES, Malformed, Structure
 
 PART_BYTES = 2_000_000
 """How many bytes are in a part at most, unless one slice has more."""
-CANONICAL = 8_000_000
-"""Up to how many bytes the content of a body is hashed, whatever the order of its keys."""
 _BLOCK = 1 << 18
 _MAX_EXCERPT_BYTES = 1000
+_MAX_HEADING_BYTES = 1 << 16
 _SLICE_COST = 4
 """With how many elements it compares to read a slice at all."""
-_SMALL = 1 << 16
 _MAX_NAME_LENGTH = 1000
 """Names, units and paths of more characters are cut off: every row of a list says them."""
 
@@ -56,7 +54,7 @@ def divide(accepted: Accepted, open: Callable[[], BinaryIO], limit: int) -> Iter
                     plans.append((one, _plan(one, accepted.form, len(plans))))
                 else:
                     accepted = _with_remark(accepted, one.field, said)
-            canonical = _canonical(body(), accepted)
+            canonical = hash_content(body(), accepted)
         except (Malformed, PermanentError) as error:
             yield Part(accepted=accepted, number=0, last=True, error=str(error), format=_format(accepted, plans))
             return
@@ -172,8 +170,8 @@ def _lines(source: Reader, file: File, prefix: str) -> Plan:
         ends = np.flatnonzero((data == 10) & (parity & 1 == 0)) + read
         if bounds is None:
             header += block[: int(ends[0]) - read] if len(ends) else block
-            if len(header) > _SMALL:
-                raise Malformed(f"expected a first line of names, got one of more than {_SMALL} bytes")
+            if len(header) > _MAX_HEADING_BYTES:
+                raise Malformed(f"expected a first line of names, got one of more than {_MAX_HEADING_BYTES} bytes")
             if len(ends) or not block:
                 facts.values = {"header": header.decode().rstrip("\r"), "field": file.field}
                 bounds = Boundaries(read + len(header) + 1 if not len(ends) else int(ends[0]) + 1)
@@ -314,42 +312,3 @@ def _groups(slices: Iterator[Slice]) -> Iterator[list[Slice]]:
         elements, size = elements + count, size + len(slice.payload)
     if group:
         yield group
-
-
-def _canonical(source: Reader, accepted: Accepted) -> str | None:
-    """Return the hash of what a JSON body says, whatever the order of its keys; None for all others."""
-    if accepted.form in ("csv", "multipart") or (accepted.bytes > CANONICAL and not accepted.content_encoding):
-        return None
-    body = b""
-    while block := source.read(_BLOCK):
-        body += block
-        if len(body) > CANONICAL:
-            return None
-    hashed = hashlib.sha256()
-    try:
-        _hash(msgspec.json.decode(body, type=msgspec.Raw), hashed.update)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError):
-        return None
-    return hashed.hexdigest()
-
-
-def _hash(raw: msgspec.Raw, update: Callable[[bytes], Any]) -> None:
-    """Hash large lists and objects bit by bit, so that little of them is in memory as objects."""
-    text = memoryview(raw)
-    opening = bytes(text[:16]).lstrip()[:1]
-    if len(text) < _SMALL or opening not in (b"{", b"["):
-        update(encode_sorted(msgspec.json.decode(raw)))
-    elif opening == b"{":
-        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        update(b"{")
-        for number, key in enumerate(sorted(members)):
-            update((b"," if number else b"") + encode_sorted(key) + b":")
-            _hash(members[key], update)
-        update(b"}")
-    else:
-        update(b"[")
-        waiting = deque(msgspec.json.decode(raw, type=list[msgspec.Raw]))
-        while waiting:
-            _hash(waiting.popleft(), update)
-            update(b"," if waiting else b"")
-        update(b"]")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, func, select, text
 
-from ....errors import PermanentError
 from .. import nights
 from ..priority import load
 from ..schema import DAYS, DOUBTFUL, TRACKED, metrics
+from .calendar import By, begin_of, iterate_borders, local_midnight, quarter_after, quarter_before, zone_of
 from .counting import Counting
 from .session import moment
 from .sources import took_part_in
 from .upkeep import NARROW, SUMS, WHOLE
 
-By = Literal["hour", "day", "week"]
-MAX_BUCKETS = 20_000
-_QUARTER = timedelta(minutes=15)
 _SUMS_OF_QUARTERS = (
     "sum(t.count) AS count, sum(t.measured) AS measured, sum(t.sum) AS sum, "
     "min(t.minimum) AS minimum, max(t.maximum) AS maximum"
@@ -43,10 +40,6 @@ class Bucket:
     mean: float | None
     minimum: float | None
     maximum: float | None
-
-
-class TooManyBuckets(PermanentError):
-    """The range has more hours, days or weeks than one answer holds."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ def aggregate(
     there = extent(connection, user, metric)
     if there is None:
         return []
-    zone = _zone(timezone)
+    zone = zone_of(timezone)
     low = max(start, there["first"]) if start else there["first"]
     last = until(metric, there)
     high = min(end, last) if end else last
@@ -91,11 +84,11 @@ def aggregate(
     plain = field is None and kind is None and there["record"] == "point"
     if plain and metric == nights.METRIC and by != "hour":
         return _asleep(connection, user, by, zone, low, high, source)
-    borders = list(_borders(low, high, by, zone))
+    borders = list(iterate_borders(low, high, by, zone))
     stretches = list(zip(range(len(borders)), (max(b, low) for b in borders), [*borders[1:], high], strict=True))
     kept, ragged = [], []
     for number, first, last in stretches:
-        aligned_first, aligned_last = _up(first), _down(last)
+        aligned_first, aligned_last = quarter_after(first), quarter_before(last)
         if not plain or aligned_first >= aligned_last:
             ragged.append(_Range(number, first, last))
             continue
@@ -176,12 +169,12 @@ def _asleep(
 ) -> list[Bucket]:
     """Return how long was slept in the nights of each day or week, in minutes."""
     first, after = low.astimezone(zone).date(), high.astimezone(zone).date() + timedelta(days=1)
-    begin = _midnight(first, zone)
+    begin = local_midnight(first, zone)
     found: dict[datetime, list[dict[str, Any]]] = {}
     for night in nights.nights(connection, user, first, after, zone, load(connection, user, nights.METRIC), source):
-        midnight = _midnight(night["night"], zone)
+        midnight = local_midnight(night["night"], zone)
         if begin <= midnight < high:
-            found.setdefault(_first(midnight, by, zone).astimezone(zone), []).append(night)
+            found.setdefault(begin_of(midnight, by, zone).astimezone(zone), []).append(night)
     return [_of_nights(start, found[start]) for start in sorted(found)]
 
 
@@ -342,55 +335,3 @@ def _bucket(start: datetime, rows: list[Any]) -> Bucket:
         minimum=min(given("minimum"), default=None),
         maximum=max(given("maximum"), default=None),
     )
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise PermanentError(f"no time zone is called {name[:80]!r}; expected one as Europe/Berlin") from None
-
-
-def _borders(low: datetime, high: datetime, by: By, zone: ZoneInfo) -> Iterator[datetime]:
-    """Yield in UTC when each bucket begins, from the one in which ``low`` is to the last before ``high``."""
-    border = _first(low, by, zone)
-    for _ in range(MAX_BUCKETS):
-        if border >= high:
-            return
-        yield border
-        border = _next(border, by, zone)
-    if border < high:
-        raise TooManyBuckets(
-            f"from {low:%Y-%m-%d} to {high:%Y-%m-%d} there are more than {MAX_BUCKETS:,} times a {by}; "
-            "narrow the range, or sum up by longer times"
-        )
-
-
-def _first(moment: datetime, by: By, zone: ZoneInfo) -> datetime:
-    local = moment.astimezone(zone)
-    if by == "hour":
-        begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        return (moment - begun).astimezone(UTC)
-    day = local.date()
-    return _midnight(day - timedelta(days=day.weekday() if by == "week" else 0), zone)
-
-
-def _next(border: datetime, by: By, zone: ZoneInfo) -> datetime:
-    local = border.astimezone(zone)
-    if by == "hour":
-        return border + timedelta(hours=1) - timedelta(minutes=local.minute, seconds=local.second)
-    # A day may begin at one o'clock, where midnight was skipped: it is the same day.
-    return _midnight(local.date() + timedelta(days=1 if by == "day" else 7), zone)
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), zone).astimezone(UTC)
-
-
-def _down(moment: datetime) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + (moment - datetime.fromtimestamp(0, UTC)) // _QUARTER * _QUARTER
-
-
-def _up(moment: datetime) -> datetime:
-    below = _down(moment)
-    return below if below == moment else below + _QUARTER
