@@ -28,7 +28,7 @@ class Metric(msgspec.Struct, frozen=True):
     """Whether a value of at most 1 is a fraction of one, not a percentage: it could not be that low."""
 
     def plausible(self) -> str:
-        """The range in words."""
+        """Say the range in words."""
         if self.low is None or self.high is None:
             return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
         return f"from {self.low:g} to {self.high:g}"

@@ -38,7 +38,7 @@ class Instants(NamedTuple):
     faults: dict[int, str]
 
     def offset_minutes(self) -> pa.Array:
-        """The offsets as a column, null where there is none."""
+        """Return the offsets as a column, null where there is none."""
         return pa.array(self.offsets, pa.int32(), mask=~self.known)
 
 

@@ -46,7 +46,7 @@ class Element:
         return number(self.value.get(key))
 
     def moment(self, *keys: str) -> Instant | None:
-        """Return the time under the first of ``keys`` that has a value; raises Unreadable if it is no time."""
+        """Return the time under the first of ``keys`` that has a value; raises Unreadable if it is not a time."""
         for key in keys:
             value = self.value.get(key)
             if value is not None and value != "" and not isinstance(value, dict | list):
@@ -66,7 +66,7 @@ class Element:
         return found
 
     def end(self, start: Instant, *keys: str) -> Instant:
-        """Return when it ended, else ``start``; warns of an end that is no date or lies before the start."""
+        """Return when it ended, else ``start``; warns of an end that is not a date or lies before the start."""
         try:
             found = self.moment(*keys) or start
         except Unreadable as reason:
@@ -124,7 +124,7 @@ def elements(slice: Slice, records: Records, type: str) -> Iterator[Element]:
 
 
 def parent(slice: Slice) -> Element:
-    """Return the workout or electrocardiogram that a list belongs to; raises Unreadable if it is no object."""
+    """Return the workout or electrocardiogram that a list belongs to; raises Unreadable if it is not an object."""
     try:
         said = msgspec.json.decode(slice.parent or b"null")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -23,7 +23,7 @@ Bounds: TypeAlias = tuple[float | None, float | None]
 
 
 class Table:
-    """The objects of a slice, by columns. What is no object is in quarantine already; all are counted."""
+    """The objects of a slice, by columns. What is not an object is in quarantine already; all are counted."""
 
     def __init__(self, slice: Slice, records: Records, type: str) -> None:
         self._slice, self._records, self._type = slice, records, type
@@ -182,7 +182,7 @@ def converted(units: Sequence[Any], metric: str, *columns: Floats) -> tuple[list
 
 
 def is_expected(unit: str, metric: str) -> bool:
-    """Whether a unit is known, and one of the metric, where that is known."""
+    """Tell whether a unit is known, and one of the metric, where that is known."""
     known = find(metric) if metric else None
     return conversion(unit, known.unit) is not None if known and known.unit else is_unit(unit)
 

@@ -66,7 +66,7 @@ class HealthParts(Buffer, type="health_parts"):
             await queue.close()
 
     def most_held(self) -> int | None:
-        """As many as wait, those that are cut, and the one that ``put`` has in hand."""
+        """Count as many as wait, those that are cut, and the one that ``put`` has in hand."""
         return _QUEUE_SIZE + MAX_OPEN + 1
 
 
@@ -165,7 +165,7 @@ class _Parts:
             loan.shares += max(more, 0)
 
     def end(self) -> None:
-        """Nothing more will be put."""
+        """Say that nothing more will be put."""
         self._ended = True
         self._changed.set()
         self._room.set()

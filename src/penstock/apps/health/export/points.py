@@ -49,7 +49,7 @@ class HealthPoints(Processor, type="health_points"):
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Process]:
-        """Nothing is opened."""
+        """Begin; there is nothing to open."""
         yield lambda batch: [parse(batch)] if batch.num_rows else []
 
 

@@ -98,7 +98,7 @@ class Records:
         self._rows[type] = self._rows.get(type, 0) + 1
 
     def extend(self, count: int, columns: Mapping[str, Column]) -> None:
-        """Add ``count`` rows; what is no array, list or tuple is the same in all of them.
+        """Add ``count`` rows; what is not an array, list or tuple is the same in all of them.
 
         ``end_time`` is ``time`` where it is not given, or null. JSON columns take text or bytes. NaN is null.
         Raises ValueError or pyarrow.ArrowInvalid for what no row can hold; of few rows, ``flush`` raises it.

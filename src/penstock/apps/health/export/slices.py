@@ -122,7 +122,7 @@ def unpack(batch: pa.RecordBatch) -> Part:
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """An element that is no JSON though all around it is: it holds NaN, or half of a surrogate pair."""
+    """An element that is not JSON though all around it is: it holds NaN, or half of a surrogate pair."""
 
     text: str
     reason: str

@@ -77,7 +77,7 @@ class Structure:
         return self._held[start - self._held_from : end - self._held_from]
 
     def holds(self, start: int) -> bool:
-        """Whether the text from ``start`` on is held."""
+        """Tell whether the text from ``start`` on is held."""
         return start >= self._held_from
 
     def peek(self, expected: str) -> tuple[int, int]:

@@ -191,5 +191,5 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 
 def code(table: str, text: object) -> str | None:
-    """Return the code of ``text``; None if it is no text, or none that is known."""
+    """Return the code of ``text``; None for what is not a text, or not known."""
     return TABLES[table].get(_plain(text)) if isinstance(text, str) else None

@@ -145,5 +145,5 @@ def _conversion(unit: str, wanted: str) -> Conversion | None:
 
 
 def is_unit(unit: str) -> bool:
-    """Whether the unit is known at all."""
+    """Tell whether the unit is known at all."""
     return _find(unit) is not None

@@ -1,4 +1,4 @@
-"""Walk through a JSON text value by value: what is looked at, what is skipped, and what is no JSON."""
+"""Walk through a JSON text value by value: what is looked at, what is skipped, and what is not JSON."""
 
 from __future__ import annotations
 

@@ -210,9 +210,10 @@ def _parent(slice: Slice) -> str:
 
 
 def is_series(key: str, content: bytes | None) -> bool:
-    """Whether a list of a workout holds points: by its name, else by its first elements, the JSON of a list without [].
+    """Tell whether a list of a workout holds points: by its name, else by its first elements.
 
-    What holds none, such as its activities and segments, says something of the workout itself.
+    ``content`` is the JSON of these without the brackets. What holds none, such as its activities and segments, says
+    something of the workout itself.
     """
     if content is None or _SERIES.fullmatch(key):
         return True

@@ -84,7 +84,7 @@ def rows(
         keys += [points.c.end_time, points.c.ordinal]
 
     def first(name: str) -> Select[Any]:
-        """The first of one metric, which its index has in order: no more of it can be on this page."""
+        """Take the first of one metric, which its index has in order: no more of it can be on this page."""
         statement = select(*named, *(key.label(f"key_{place}") for place, key in enumerate(keys)))
         statement = statement.where(*asked.where([name])).order_by(*(_by(key, descending) for key in keys))
         return select(statement.limit(limit + offset).subquery())

@@ -90,7 +90,7 @@ def with_route(connection: Connection, user: int, parents: Sequence[str]) -> set
 def has(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Return the condition that a workout has a row of ``table``.
 
-    In PostgreSQL one within two days of it, so that a probe is made in a partition or two, not in all; and it is no
+    In PostgreSQL one within two days of it, so that a probe is made in a partition or two, not in all; and not an
     EXISTS, which might be answered by reading all of the table.
     """
     mine = [table.c.user_id == workouts.c.user_id, *conditions]
