@@ -13,7 +13,8 @@ import pytest
 from penstock.errors import ConfigError, ConnectionLost
 from penstock.serving import connection
 from penstock.serving.asgi import Receive, Scope, Send
-from penstock.serving.listener import Listeners, Tls, answer, split_address
+from penstock.serving.listener import Listeners, answer, split_address
+from penstock.serving.tls import Tls
 from penstock.testing.clock import jumping
 from penstock.testing.servers import free_port
 

@@ -82,13 +82,13 @@ class StreamMetrics:
         self.condition = Condition(stream, self._show, stall_timeout, self._clock)
 
     def read(self, rows: int) -> None:
-        """A delivery was read."""
+        """Count a delivery that was read."""
         self.rows_in += rows
         self._rows_in.inc(rows)
         self._batches_in.inc()
 
     def written(self, batches: int, rows: int, read_at: float) -> None:
-        """A delivery was written, or filtered, and acked; ``read_at`` is when it was read, as perf_counter."""
+        """Count a delivery that was written or filtered, and acked; ``read_at`` is when it was read (perf_counter)."""
         if rows:
             self.rows_out += rows
             if self.condition.refusals.end_run():
@@ -99,7 +99,7 @@ class StreamMetrics:
             self._latency.observe(time.perf_counter() - read_at)
 
     def in_flight(self, deliveries: int) -> None:
-        """So many deliveries are read and not yet settled."""
+        """Note how many deliveries are read and not yet settled."""
         self.unsettled = deliveries
         self._in_flight.set(deliveries)
 
@@ -154,16 +154,16 @@ class StreamMetrics:
         self._up.set(self._is_running and self.condition.trouble is None)
 
     def restarting(self) -> None:
-        """The stream failed and is started again."""
+        """Note that the stream failed and is started again."""
         self._restarts.inc()
 
     def lag(self, left: int) -> None:
-        """How much there is left to read."""
+        """Note how much there is left to read."""
         self.left = left
         self._lag.set(left)
 
     def wal(self, size: int) -> None:
-        """How many bytes the write-ahead log holds."""
+        """Note how many bytes the write-ahead log holds."""
         self.wal_size = size
         self._wal_bytes.set(size)
 
@@ -182,5 +182,5 @@ class StreamMetrics:
 
 
 def exposition() -> bytes:
-    """All metrics in the Prometheus text format."""
+    """Return all metrics in the Prometheus text format."""
     return generate_latest(registry)

@@ -83,7 +83,7 @@ class _Joining(asyncio.Transport):
         self._transport.close()
 
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Tell whether nothing can be written any more."""
         return self._transport.is_closing()
 
 

@@ -43,7 +43,7 @@ def page_refusal(scope: Scope, address: str, allowed: Collection[str] = (), *, i
 
     Pages of other origins than ``allowed`` are refused. Proxies may change scheme and Host, so a browser's own word for
     where its page is from (Sec-Fetch-Site, which no page can set) counts more than Origin. Browsers leave it out
-    where there is no TLS and the name is foreign: there a name may have been pointed at this machine (DNS rebinding),
+    without TLS where the name is foreign: there a name may have been pointed at this machine (DNS rebinding),
     and on loopback Host has to name it, unless the request ``is_proxied``. Programs need no more than their key.
     """
     origin, host = _last(scope, b"origin"), _last(scope, b"host")

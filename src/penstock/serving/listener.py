@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from email.utils import formatdate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -16,27 +14,16 @@ import msgspec
 
 from ..errors import ConfigError, ConnectionLost
 from .asgi import Asgi, Receive, Scope, Send
+from .route import Route, decoded, expected
+from .tls import Tls, load
 
 CHECK_TIMEOUT = 5.0
 """How long a request waits for the application that checks keys, in seconds."""
-MAX_PART = 256
-"""How many bytes the value of a ``{placeholder}`` may have."""
 
 if TYPE_CHECKING:
     from .connection import Connections
 
 log = logging.getLogger("penstock.serving.listener")
-
-
-class Tls(NamedTuple):
-    """The files with which a listener speaks TLS."""
-
-    certificate: Path
-    """The certificate chain, PEM."""
-    key: Path
-    """The private key, PEM."""
-    client_authority: Path | None = None
-    """Whose certificates clients must show; without it, clients need none."""
 
 
 class Denial(NamedTuple):
@@ -82,7 +69,7 @@ class Listeners:
         self._lock = asyncio.Lock()
 
     def expect(self, address: str, path: str) -> None:
-        """Answer 503 at ``path`` until it is served, where others serve at ``address`` already: it is no wrong path."""
+        """Answer 503 at ``path`` until it is served, where others serve at ``address`` already."""
         self._expected.setdefault(address, set()).add(path)
 
     @contextmanager
@@ -128,7 +115,7 @@ class Listeners:
         answered 503. A ``probe`` is answered also while the listener is full. Nobody runs the lifespan of ``app``.
         Raises ConnectionLost if the address cannot be bound, ConfigError if the path is taken.
         """
-        route = _Route(path, app, methods, probe=probe)
+        route = Route(path, app, methods, probe=probe)
         server = await self._server(address, tls, route)
         try:
             yield server.port
@@ -143,13 +130,13 @@ class Listeners:
         """Return the port that is listened at for ``address``; raises KeyError if there is none."""
         return self._servers[address].port
 
-    async def _server(self, address: str, tls: Tls | None, route: _Route) -> _Server:
+    async def _server(self, address: str, tls: Tls | None, route: Route) -> _Server:
         async with self._lock:
             server = self._servers.get(address)
             if server is None:
                 server = _Server(address, tls)
                 for path in self._expected.get(address, ()):
-                    server.add(_expected(path))
+                    server.add(expected(path))
                 await server.start()
                 self._servers[address] = server
             elif server.tls != tls:
@@ -158,76 +145,15 @@ class Listeners:
             return server
 
 
-class _Route:
-    """One path of a server, and the requests to it that are running."""
-
-    def __init__(self, path: str, app: Asgi, methods: Iterable[str] | None, *, probe: bool = False) -> None:
-        if not path.startswith("/"):
-            raise ConfigError(f"expected a path that begins with '/', not {path!r}")
-        self.path, self.app, self.open, self.probe = path, app, True, probe
-        self.methods = frozenset(method.upper() for method in methods) if methods is not None else None
-        parts = path.split("/")[1:]
-        self.beneath = parts[-1] == "*"
-        self.parts = parts[:-1] if self.beneath else parts
-        self.names = [part[1:-1] if part.startswith("{") and part.endswith("}") else None for part in self.parts]
-        self.root = path[:-2] if self.beneath else ""
-        self.tasks: set[asyncio.Task[Any]] = set()
-
-    def shape(self) -> tuple[Any, ...]:
-        """What is the same for paths that answer the same requests; sorts the more special before the others."""
-        return (
-            self.beneath,
-            -len(self.parts),
-            [(name is not None, "" if name else part) for name, part in self._pairs()],
-        )
-
-    def _pairs(self) -> Iterable[tuple[str | None, str]]:
-        return zip(self.names, self.parts, strict=True)
-
-    def match(self, parts: list[bytes]) -> dict[str, bytes] | None:
-        """Return the values of the placeholders, or None if this is another path."""
-        if len(parts) < len(self.parts) or (len(parts) > len(self.parts) and not self.beneath):
-            return None
-        found: dict[str, bytes] = {}
-        for (name, expected), part in zip(self._pairs(), parts, strict=False):
-            if name is None:
-                if expected.encode() != part:
-                    return None
-            elif not part:
-                return None
-            else:
-                found[name] = part
-        return found
-
-    async def close(self, grace: float) -> None:
-        """Take no more requests; let the running ones finish, at most ``grace`` seconds."""
-        self.open = False
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=grace)
-        running = list(self.tasks)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def _expected(path: str) -> _Route:
-    async def never(scope: Scope, receive: Receive, send: Send) -> None:
-        raise AssertionError("a closed route was called")
-
-    route = _Route(path, never, None)
-    route.open = False
-    return route
-
-
 class _Server:
     """A bound address and what is served there; itself the ASGI application that finds the route."""
 
     def __init__(self, address: str, tls: Tls | None) -> None:
         self.address, self.tls = address, tls
         self.port = 0
-        self.routes: dict[str, _Route] = {}
-        self._exact: dict[bytes, _Route] = {}
-        self._ordered: list[_Route] = []
+        self.routes: dict[str, Route] = {}
+        self._exact: dict[bytes, Route] = {}
+        self._ordered: list[Route] = []
         self._server: asyncio.Server
         self._connections: Connections
         self._ticking: asyncio.Task[None]
@@ -240,7 +166,7 @@ class _Server:
             host, port = split_address(self.address)
         except ValueError as wrong:
             raise ConfigError(str(wrong)) from wrong
-        context = await asyncio.to_thread(_load_tls, self.tls) if self.tls else None
+        context = await asyncio.to_thread(load, self.tls) if self.tls else None
         self._connections = Connections(self)
         try:
             self._server = await asyncio.get_running_loop().create_server(
@@ -268,13 +194,13 @@ class _Server:
             self._connections.tick(formatdate(usegmt=True).encode())
             await asyncio.sleep(1.0)
 
-    def add(self, route: _Route) -> None:
+    def add(self, route: Route) -> None:
         """Serve one more route, in place of a closed one; raises ConfigError if another one has its path."""
         for other in self._ordered:
             if other.shape() == route.shape() and other.open:
                 raise ConfigError(f"{self.address}{route.path} is served already, as {other.path}")
         self._ordered = [other for other in self._ordered if other.shape() != route.shape()]
-        self._ordered = sorted([*self._ordered, route], key=_Route.shape)
+        self._ordered = sorted([*self._ordered, route], key=Route.shape)
         self.routes = {other.path: other for other in self._ordered}
         self._exact = {o.path.encode(): o for o in self._ordered if not o.beneath and not any(o.names)}
 
@@ -310,7 +236,7 @@ class _Server:
         finally:
             route.tasks.discard(task)
 
-    async def _find(self, scope: Scope, send: Send) -> _Route | None:
+    async def _find(self, scope: Scope, send: Send) -> Route | None:
         """Look among the templates; answers the request itself if none fits."""
         parts = [unquote_to_bytes(part) if b"%" in part else part for part in scope["raw_path"].split(b"/")[1:]]
         for route in self._ordered:
@@ -321,7 +247,7 @@ class _Server:
                 await self._wrong_method(route, send)
                 return None
             try:
-                scope["path_params"] = {name: _text(value) for name, value in values.items()}
+                scope["path_params"] = {name: decoded(value) for name, value in values.items()}
             except ValueError as wrong:
                 await _refuse(scope, send, 400, str(wrong))
                 return None
@@ -331,7 +257,7 @@ class _Server:
         await _refuse(scope, send, 404, "nothing is served at this path")
         return None
 
-    async def _wrong_method(self, route: _Route, send: Send) -> None:
+    async def _wrong_method(self, route: Route, send: Send) -> None:
         allowed = ", ".join(sorted(route.methods or ()))
         await answer(send, 405, {"error": f"expected {allowed}"}, [(b"allow", allowed.encode())])
 
@@ -346,27 +272,3 @@ async def _refuse(
         await send({"type": "websocket.close", "code": 1013 if status == 503 else 1008})
     else:
         await answer(send, status, {"error": error}, headers)
-
-
-def _text(value: bytes) -> str:
-    if len(value) > MAX_PART:
-        raise ValueError(f"a part of the path is longer than {MAX_PART} bytes")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise ValueError("a part of the path is not UTF-8") from None
-    if not text.isprintable():
-        raise ValueError("a part of the path has control characters")
-    return text
-
-
-def _load_tls(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password="")  # an encrypted key is an error, not a prompt
-        if tls.client_authority is not None:
-            context.load_verify_locations(tls.client_authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use the TLS files {tls.certificate} and {tls.key}: {error}") from error
-    return context

@@ -13,7 +13,8 @@ from ...errors import PermanentError
 from ...inlet import Inlet, NotInTime
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.guard import refusal
-from ...serving.listener import Listeners, Tls, answer
+from ...serving.listener import Listeners, answer
+from ...serving.tls import Tls
 from .bodies import ENCODINGS, Refusal, Rows, decompress, media, parse
 
 if TYPE_CHECKING:
