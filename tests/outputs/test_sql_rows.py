@@ -248,6 +248,46 @@ async def test_system_columns_of_postgres_are_no_names(postgres_database: str, t
     assert {row["label"] for row in run(postgres_database, "SELECT * FROM boxes")} == {"oid", "rowid", "dog"}
 
 
+@pytest.mark.parametrize("key", [[], ["k"]])
+async def test_a_value_for_a_generated_column_refuses_its_row_alone(url: str, tmp_path: Path, key: list[str]) -> None:
+    stored = " STORED" if url.startswith("postgresql") else ""
+    run(url, f"CREATE TABLE t (k integer PRIMARY KEY, b integer GENERATED ALWAYS AS (k * 2){stored})")
+    posts = [("t", {"k": 1}), ("t", {"k": 2, "b": 9}), ("t", {"k": 3})]
+    (refused,) = await post(url, tmp_path, posts, key=key)
+    assert sorted(refused) == [1]
+    assert sorted((row["k"], row["b"]) for row in run(url, "SELECT k, b FROM t")) == [(1, 2), (3, 6)]
+
+
+VIEWS = {
+    "sqlite": "modify v because it is a view",
+    "duckdb": "v",
+    "postgresql": "view",
+}
+
+
+async def test_rows_for_a_view_are_refused_with_the_reason(url: str, tmp_path: Path) -> None:
+    run(url, "CREATE TABLE t (k integer)", "CREATE VIEW v AS SELECT k FROM t")
+    (refused,) = await post(url, tmp_path, [("v", {"k": 1}), ("other", {"k": 2})])
+    assert sorted(refused) == [0]
+    assert VIEWS[url.partition(":")[0]] in refused[0]
+    assert run(url, "SELECT k FROM other") == [{"k": 2}]
+
+
+async def test_a_trigger_refuses_its_row_alone_however_it_raises(tmp_path: Path) -> None:
+    url, raising = f"sqlite:///{tmp_path}/rows.db", ["ABORT", "FAIL", "ROLLBACK"]
+    run(
+        url,
+        "CREATE TABLE t (k integer)",
+        *(
+            f"CREATE TRIGGER t{at} BEFORE INSERT ON t WHEN NEW.k = {at} BEGIN SELECT RAISE({how}, 'refused'); END"
+            for at, how in enumerate(raising)
+        ),
+    )
+    (refused,) = await post(url, tmp_path, [("t", {"k": at}) for at in range(6)])
+    assert sorted(refused) == [0, 1, 2]
+    assert [row["k"] for row in run(url, "SELECT k FROM t ORDER BY k")] == [3, 4, 5]
+
+
 async def test_names_of_the_row_number_are_columns_like_others(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/rows.db"
     posts = [("t", {"rowid": 7, "oid": "x", "_rowid_": 0.5}), ("t", {"rowid": 7})]

@@ -126,6 +126,11 @@ def _is_race(error: Exception) -> bool:
     return error.sqlstate in _MADE_MEANWHILE or in_catalogue or changed
 
 
+def _diagnosed(error: Exception) -> str | None:
+    """The function of the server in which an error came up, which is the same in every language."""
+    return error.diag.source_function if isinstance(error, psycopg.Error) else None
+
+
 def classify_error(
     error: Exception, database: Postgres, *, opening: bool = False, writing: bool = False
 ) -> PenstockError:
@@ -145,6 +150,8 @@ def classify_error(
         return ConnectionLost(message)
     if state.startswith(_PASSING) or _is_race(error):
         return ConnectionLost(message) if opening else TransientError(message)
+    if writing and state == "42P10" and _diagnosed(error) == "CopyGetAttnums":
+        return PermanentError(message)  # not the index for ON CONFLICT: a row has a value for a generated column
     if writing and (state.startswith(_CHANGED) or "cached plan must not change" in message):
         return TableChanged(message)
     if writing and state.startswith(_LATER):
