@@ -27,6 +27,7 @@ from penstock.identifiers import new_id
 from penstock.platform.web.paging import Window
 
 from .conftest import Stored
+from .factory import MINUTE, NOON, accepted, part, series, workout
 
 BERLIN = "Europe/Berlin"
 
@@ -182,6 +183,17 @@ def test_a_value_in_a_unit_that_is_not_known_is_kept_out_of_sums(stored: Stored)
     [day] = stored.database.call(lambda c: rollups.aggregate(c, 1, "walking_speed", "day", BERLIN))
     assert (day.count, day.mean, day.maximum) == (1, 1.5, 1.5)
     assert stored.rows(select(quarters.c.count, quarters.c.reduced).order_by(quarters.c.time)) == [(1, 0), (0, 1)]
+
+
+def test_a_series_of_a_workout_in_a_unit_that_is_not_known_is_kept_out_of_means(stored: Stored) -> None:
+    metres = [
+        series(2.5, NOON + n * MINUTE) | {"metric": "speed", "type": "workout_speed", "unit": "m/s"} for n in (0, 1)
+    ]
+    strange = series(900.0, NOON + 2 * MINUTE) | {"metric": "speed", "type": "workout_speed", "unit": "furlong"}
+    strange["warnings"] = '[{"message":"...","warning":"unknown_unit"}]'
+    stored.write(part(accepted(), [workout(), *metres, strange]))
+    [hour] = stored.database.call(lambda c: rollups.aggregate(c, 1, "workout_speed", "hour", BERLIN))
+    assert (hour.count, hour.mean, hour.maximum) == (2, 2.5, 2.5)
 
 
 def test_counts_that_nobody_knows_are_added(stored: Stored) -> None:

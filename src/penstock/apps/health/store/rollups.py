@@ -19,6 +19,7 @@ from .calendar import By, begin_of, iterate_borders, local_midnight, quarter_aft
 from .counting import Counting
 from .session import moment
 from .sources import took_part_in
+from .staging import UNKNOWN_UNIT
 from .upkeep import NARROW, SUMS, WHOLE
 
 _SUMS_OF_QUARTERS = (
@@ -219,6 +220,9 @@ class _Reading:
         if source is not None and "source" in columns:
             self._bound["source"] = source
             self._conditions.append(took_part_in("t.source", ":source", postgres=self._postgres))
+        if record == "series":  # Points say by their share that they do not count.
+            known = f"CAST(t.warnings AS text) NOT LIKE '%{UNKNOWN_UNIT}%'"
+            self._conditions.append(f"(t.warnings IS NULL OR {known})")
         self._plain = record == "point" and field is None and kind is None
 
     def is_reduced(self, low: datetime, high: datetime) -> bool:
