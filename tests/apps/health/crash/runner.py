@@ -15,16 +15,17 @@ from typing import Any
 from penstock.cli import main
 
 STAGES = {
-    "receiving": ("penstock.apps.health.raw", "Writing.write", "after"),
-    "received": ("penstock.apps.health.raw", "Writing.keep", "before"),
-    "kept": ("penstock.apps.health.raw", "Writing.keep", "after"),
+    "receiving": ("penstock.platform.archive.reception", "Reception.write", "after"),
+    "received": ("penstock.platform.archive.reception", "Reception.keep", "before"),
+    "moved": ("penstock.platform.archive.folder", "Folder.keep", "after"),
+    "kept": ("penstock.platform.archive.reception", "Reception.keep", "after"),
     "logging": ("penstock.runtime.wal", "Wal.append", "before"),
     "logged": ("penstock.runtime.wal", "Wal.append", "after"),
-    "sent": ("penstock.apps.health.raw", "Raw.sent", "after"),
+    "sent": ("penstock.platform.archive", "Archive.settle", "after"),
     "parsing": ("penstock.apps.health.export.points", "parse", "before"),
     "parsed": ("penstock.apps.health.export.points", "parse", "after"),
-    "committed": ("penstock.apps.health.acceptance", "Outcomes.settle", "before"),
-    "settled": ("penstock.apps.health.acceptance", "Outcomes.settle", "after"),
+    "committed": ("penstock.platform.outcomes", "Outcomes.settle", "before"),
+    "settled": ("penstock.platform.outcomes", "Outcomes.settle", "after"),
     "acked": ("penstock.delivery", "Delivery.ack", "after"),
 }
 """Where the process dies: a function of a module, and whether before or after it has run."""

@@ -25,7 +25,7 @@ from .runner import STAGES
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(420)]
 
 RUNNER = Path(__file__).with_name("runner.py")
-KILLS = 22
+KILLS = 24
 SENDERS = 3
 
 

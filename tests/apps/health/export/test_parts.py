@@ -19,12 +19,12 @@ from penstock.apps.health.export import division
 from penstock.apps.health.export import parts as module
 from penstock.apps.health.export.parts import HealthParts
 from penstock.apps.health.export.slices import Part, elements, unpack
-from penstock.apps.health.export.turns import LANES
 from penstock.apps.health.raw import Raw
 from penstock.component import Buffer, Queue
 from penstock.delivery import Batch, Delivery
 from penstock.errors import EndOfInput, PermanentError, TransientError
 from penstock.identifiers import new_id
+from penstock.platform.turns import LANES
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.buffers import BufferSuite
 

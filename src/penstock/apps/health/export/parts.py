@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 from pydantic import Field
@@ -16,15 +13,14 @@ from pydantic import Field
 from ....component import Buffer, Queue
 from ....context import Context
 from ....delivery import Batch, Delivery
-from ....errors import ConnectionLost, EndOfInput, PermanentError, TransientError
-from ....runtime.threads import Threads
+from ....errors import ConnectionLost, PermanentError, TransientError
+from ....platform.division import Divided, DividingQueue
+from ....platform.turns import MAX_OPEN, Turns
 from ..acceptance import Accepted, unpack
 from ..raw import Raw
 from .division import divide
 from .slices import Part, pack
-from .turns import LANES, Turns
 
-MAX_OPEN = sum(most for _, most in LANES)
 logger = logging.getLogger(__name__)
 _QUEUE_SIZE = 4096
 """How many bodies wait at most. Of each only what was accepted is in memory."""
@@ -59,7 +55,17 @@ class HealthParts(Buffer, type="health_parts"):
     async def open(self, context: Context) -> AsyncIterator[Queue]:
         """Yield an empty queue."""
         raw = Raw(self.path, self.url)
-        queue = _Parts(raw.open, self.max_body_bytes)
+
+        def unpack_bodies(delivery: Delivery) -> list[_Body]:
+            try:
+                return [_Body(accepted, delivery, cut) for accepted in unpack(delivery.batch)]
+            except (msgspec.MsgspecError, KeyError) as error:
+                raise PermanentError(f"expected what was accepted, got a row that cannot be read: {error}") from error
+
+        def cut(accepted: Accepted) -> Iterator[Part]:
+            return divide(accepted, lambda: raw.open(accepted.raw), self.max_body_bytes)
+
+        queue = DividingQueue("health-parts", unpack_bodies, Turns[_Body](), size=_QUEUE_SIZE)
         try:
             yield queue
         finally:
@@ -70,14 +76,14 @@ class HealthParts(Buffer, type="health_parts"):
         return _QUEUE_SIZE + MAX_OPEN + 1
 
 
-class _Body:
+class _Body(Divided):
     """An accepted body that is cut: what of it has come out, and the part that is being cut."""
 
     def __init__(self, accepted: Accepted, delivery: Delivery, divided: Callable[[Accepted], Iterator[Part]]) -> None:
-        self._accepted, self.delivery, self._divided = accepted, delivery, divided
+        super().__init__(delivery)
+        self._accepted, self._divided = accepted, divided
         self._parts: Iterator[Part] | None = None
         self._number = self._handed_out = 0
-        self.coming: asyncio.Future[tuple[Batch, bool]] | None = None
 
     @property
     def user(self) -> int:
@@ -89,16 +95,6 @@ class _Body:
         """How large it is, as far as that is known."""
         inflated = self._accepted.bytes * (_INFLATED if self._accepted.content_encoding else 1)
         return max(inflated, self._handed_out)
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether it was looked at as a whole, or that is going on."""
-        return self._number > 0 or self.coming is not None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a part can be had at once, or as soon as it is cut."""
-        return self.coming.done() if self.coming is not None else self._number > 0
 
     def next(self) -> tuple[Batch, bool]:
         """Return the next part, and whether it is the last; blocks."""
@@ -126,105 +122,3 @@ class _Body:
         parts, self._parts = self._parts, None
         if parts is not None:
             parts.close()  # type: ignore[attr-defined]
-
-
-class _Parts:
-    """The live buffer."""
-
-    def __init__(self, open: Callable[[str], BinaryIO], limit: int) -> None:
-        self._open, self._limit = open, limit
-        self._turns: Turns[_Body] = Turns()
-        self._refused: deque[Delivery] = deque()
-        self._chosen: _Body | None = None
-        self._threads = Threads(MAX_OPEN, "health-parts")
-        self._ended = False
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-
-    async def put(self, delivery: Delivery) -> None:
-        """Take what was accepted; waits while much is waiting already. What cannot be read goes on as refused."""
-        while self._turns.waiting + len(self._refused) >= _QUEUE_SIZE and not self._ended:
-            self._room.clear()
-            await self._room.wait()
-        try:
-            found = unpack(delivery.batch)
-        except (msgspec.MsgspecError, KeyError) as error:
-            refusal = PermanentError(f"expected what was accepted, got a row that cannot be read: {error}")
-            self._refused.append(Delivery(delivery.batch, delivery.loans, delivery.origin, error=refusal))
-            found = []
-        else:
-            if not found:
-                await delivery.ack()
-        self._share(delivery, len(found) - 1)
-        for accepted in found:
-            self._turns.add(_Body(accepted, delivery, self._divided))
-        self._changed.set()
-
-    def _share(self, delivery: Delivery, more: int) -> None:
-        for loan in delivery.loans:
-            loan.shares += max(more, 0)
-
-    def end(self) -> None:
-        """Say that nothing more will be put."""
-        self._ended = True
-        self._changed.set()
-        self._room.set()
-
-    async def get(self) -> Delivery:
-        """Return the next part; raises EndOfInput once ended and empty, TransientError if a body cannot be read now."""
-        while not self._refused:
-            self._begin()
-            if self._chosen is None:
-                self._chosen = self._turns.next(lambda body: body.is_ready)
-            if self._chosen is not None:
-                return await self._part(self._chosen)
-            if self._ended and not self._turns:
-                raise EndOfInput
-            await self._change()
-        self._room.set()
-        return self._refused.popleft()
-
-    def _begin(self) -> None:
-        """Begin with the bodies that may be open."""
-        for body in self._turns.open():
-            if not body.is_begun:
-                self._cut(body)
-        self._room.set()
-
-    def _cut(self, body: _Body) -> asyncio.Future[tuple[Batch, bool]]:
-        body.coming = self._threads.run(body.next)
-        body.coming.add_done_callback(lambda _: self._changed.set())
-        return body.coming
-
-    async def _change(self) -> None:
-        """Wait until something was put, or a body was looked at."""
-        self._changed.clear()
-        await self._changed.wait()
-
-    async def _part(self, body: _Body) -> Delivery:
-        coming = body.coming or self._cut(body)
-        await asyncio.wait({coming})  # cancelled here, it goes on, and the next call returns it
-        body.coming = self._chosen = None
-        batch, last = coming.result()
-        if last:
-            self._turns.finish(body)
-        else:
-            self._share(body.delivery, 1)
-            if not self._turns.serve(body):
-                body.close()
-        return body.delivery.with_batch(batch)
-
-    def _divided(self, accepted: Accepted) -> Iterator[Part]:
-        return divide(accepted, lambda: self._open(accepted.raw), self._limit)
-
-    async def close(self) -> None:
-        """Let what is being cut come to its end, and close it; what was not handed out stays unsettled."""
-        bodies = list(self._turns.open())
-        coming = [body.coming for body in bodies if body.coming is not None]
-        if coming:
-            await asyncio.wait(coming)
-        for body in bodies:
-            if body.coming is not None:
-                body.coming.exception()
-            await asyncio.to_thread(body.close)
-        self._threads.shutdown()

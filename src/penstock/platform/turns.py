@@ -10,6 +10,9 @@ from typing import Generic, Protocol, TypeVar
 LANES = ((256_000, 3), (8_000_000, 2), (math.inf, 2))
 """Up to how many bytes a body belongs to a lane, and how many of a lane are open at once, one of each user."""
 
+MAX_OPEN = sum(most for _, most in LANES)
+"""How many bodies are open at once, in all lanes."""
+
 
 class Waiting(Protocol):
     """A body with a user and a size."""
@@ -42,6 +45,11 @@ class Turns(Generic[B]):
 
     def __len__(self) -> int:
         return len(self._open) + self.waiting
+
+    @property
+    def max_open(self) -> int:
+        """How many may be open at once."""
+        return MAX_OPEN
 
     @property
     def waiting(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.apps.health.export.turns import LANES, Turns
+from penstock.platform.turns import LANES, Turns
 
 PART = 1_000_000
 SMALL = LANES[0][0]
