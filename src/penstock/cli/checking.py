@@ -20,7 +20,7 @@ from ..context import Context
 from ..state import open_store
 from ..stream import Stream, regroups
 
-PATIENCE = 15.0
+OPEN_TIMEOUT = 15.0
 """How long a component may take to open, in seconds."""
 
 
@@ -84,11 +84,11 @@ async def _timed(opening: object) -> tuple[float, str | None]:
     """How long it took to open and close, and what went wrong if anything did."""
     started, failure = time.perf_counter(), None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(OPEN_TIMEOUT):
             async with opening:  # type: ignore[attr-defined]
                 pass
     except TimeoutError:
-        failure = f"not open after {PATIENCE:g} s"
+        failure = f"not open after {OPEN_TIMEOUT:g} s"
     except Exception as error:  # whatever a component raises is what it is asked for here
         failure = str(error) or type(error).__name__
     return time.perf_counter() - started, failure

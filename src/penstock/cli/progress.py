@@ -13,7 +13,7 @@ from ..supervision import SupervisedStream
 
 
 @contextmanager
-def shown(engine: Engine, configuration: Configuration) -> Iterator[None]:
+def show_progress(engine: Engine, configuration: Configuration) -> Iterator[None]:
     """Show the progress on standard error if that is a terminal which nothing else writes rows to."""
     prints = any(stream.output.type_name == "stdout" for stream in configuration.all_streams())
     if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
@@ -74,7 +74,7 @@ class Progress:
 
 
 def lag(supervised: SupervisedStream) -> str:
-    """How much is left to read, where that is known."""
+    """Return how much is left to read, where that is known."""
     progress = supervised.flow.progress if supervised.flow is not None else None
     if progress is None or progress.total is None:
         return ""

@@ -93,10 +93,10 @@ def _cells(row: Sequence[Any]) -> list[str]:
 
 def _one_line(text: str) -> str:
     """Show line breaks and what would steer the terminal as escapes."""
-    return text if text.isprintable() else "".join(_shown(text))
+    return text if text.isprintable() else "".join(_escape(text))
 
 
-def _shown(text: str) -> Iterator[str]:
+def _escape(text: str) -> Iterator[str]:
     for character in text:
         yield character if character.isprintable() else ascii(character)[1:-1]
 

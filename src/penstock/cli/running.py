@@ -18,7 +18,7 @@ from ..errors import PenstockError
 from ..observe import logs, tracing
 from ..platform.application import prepare, services_of
 from .deadline import Deadline, exit_at_once
-from .progress import shown
+from .progress import show_progress
 
 MAX_OPEN_FILES = 16384
 """How many files and connections we ask the system for."""
@@ -38,7 +38,7 @@ def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart |
 
     ``on_start`` is awaited beside the engine, and cancelled when that ends.
     """
-    with shown(engine, configuration):
+    with show_progress(engine, configuration):
         _configure_logs(configuration)
         if configuration.tracing is not None:
             tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
