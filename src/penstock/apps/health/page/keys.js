@@ -27,7 +27,8 @@ function all(signal, session) {
   const [list, told, made] = [h("div"), h("div"), h("div", { role: "status" })];
   const refresh = () => load(list, async () => keys((await api.get("auth/keys", {}, signal)).data, { refresh, told, made, session, signal }), signal);
   refresh();
-  return h("section", { class: "part", "aria-label": "All keys" }, h("h3", {}, "All keys"), made, told, list, form({ refresh, made, signal }));
+  return h("section", { class: "part", "aria-label": "All keys" }, h("h3", {}, "All keys"),
+    note("Who is signed in, what was done, and the keys of other applications are at ", h("a", { href: "keys" }, "the page of keys"), "."), made, told, list, form({ refresh, made, signal }));
 }
 
 function keys(rows, view) {
