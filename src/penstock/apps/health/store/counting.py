@@ -11,25 +11,20 @@ import pyarrow as pa
 from sqlalchemy import Connection, text
 
 from .. import nights
-from ..aggregation import adds_up, canonical_unit, is_counted
-from ..overlap import DAY, UNKNOWN, Points, count_shares
+from ..aggregation import adds_up, is_counted
+from ..overlap import DAY, UNKNOWN, count_shares
 from ..priority import Priority, load
 from ..rows import TIME
 from ..schema import DOUBTFUL
-from .doubt import received_at
+from .loaded import COLUMNS, MINUTE, SECOND, LoadedPoints, datetime_of, end_of, micros_of, move, points_of
 from .session import moment
 from .sources import took_part_in
 from .staging import UNKNOWN_UNIT
 
-_SECOND, _MINUTE = 1_000_000, 60_000_000
-_QUARTER = 15 * _MINUTE
+_QUARTER = 15 * MINUTE
 _DAY_REACH = timedelta(hours=27)
 """How far from a day bucket what belongs to it may be: a day of 25 hours, in a zone that has changed."""
 _SLEEP_REACH = timedelta(days=3)
-_COLUMNS = (
-    *("source", "kind", "ordinal", "value", "unit", "period", "offset_minutes", "ingest_id", "counted"),
-    *("minimum", "maximum"),
-)
 _EPOCH = "timestamptz 'epoch'"
 
 
@@ -39,23 +34,6 @@ class Class(NamedTuple):
     source: str
     period: int
     span: int
-
-
-class _Rows(NamedTuple):
-    """Points of a metric as they are stored, and by columns."""
-
-    keys: list[tuple[Any, ...]]
-    """As the database tells and takes them: time, end_time, source, kind, ordinal."""
-    points: Points
-    sources: list[str]
-    kinds: list[str]
-    unit: str | None
-    """That of the metric; of one that is not known, that of its points."""
-    void: np.ndarray[Any, np.dtype[np.bool_]]
-    """Which have another unit, and cannot be added to the others."""
-    counted: np.ndarray[Any, np.dtype[np.float64]]
-    fields: list[str | None]
-    extremes: list[tuple[float | None, float | None]]
 
 
 class Counting:
@@ -118,27 +96,27 @@ class Counting:
     ) -> set[tuple[str, str, int]]:
         """Count the points of a metric anew from ``low`` to ``high``; return metric, source and quarter of changes."""
         span = reach(metric, classes)
-        if not void and self._are_apart(user, metric, _move(low, -span), _move(high, span), classes):
+        if not void and self._are_apart(user, metric, move(low, -span), move(high, span), classes):
             return set()
-        rows = self._read(user, metric, _move(low, -2 * span), _move(high, 2 * span))
+        rows = self._read(user, metric, move(low, -2 * span), move(high, 2 * span))
         if not rows.keys:
             return set()
         shares = self._shares(user, metric, rows)
-        since, before = (_micros(_move(low, -span)), _micros(_move(high, span)))
+        since, before = (micros_of(move(low, -span)), micros_of(move(high, span)))
         within = (rows.points.start >= since) & (rows.points.start <= before)
         changed = np.flatnonzero(within & (np.abs(shares - rows.counted) > 1e-12))
         self._write(user, metric, [(_stored(shares[row]), rows.keys[row]) for row in changed.tolist()])
         touched = {
             (metric, rows.keys[row][2], int(rows.points.start[row]) // _QUARTER * _QUARTER) for row in changed.tolist()
         }
-        if any(one.period * _SECOND > DAY for one in classes):
+        if any(one.period * SECOND > DAY for one in classes):
             self._count_wide(user, metric, low, high)
         return touched
 
     def _are_apart(self, user: int, metric: str, low: datetime, high: datetime, classes: Sequence[Class]) -> bool:
         """Tell whether no two points say the same time: moments, or buckets of one period, none beginning together."""
         periods = {one.period for one in classes}
-        if len(periods) != 1 or metric == nights.METRIC or next(iter(periods)) * _SECOND >= DAY:
+        if len(periods) != 1 or metric == nights.METRIC or next(iter(periods)) * SECOND >= DAY:
             return False
         if periods == {0} and any(one.span for one in classes):
             return False
@@ -159,15 +137,15 @@ class Counting:
 
     def _read(
         self, user: int, metric: str, low: datetime, high: datetime, *, wide: bool = False, source: str | None = None
-    ) -> _Rows:
+    ) -> LoadedPoints:
         times = "time, end_time"
         if self._postgres:
             times = ", ".join(f"CAST(extract(epoch FROM {name}) * 1000000 AS bigint)" for name in ("time", "end_time"))
-        size = f"period > {DAY // _SECOND}" if wide else f"(period IS NULL OR period <= {DAY // _SECOND})"
+        size = f"period > {DAY // SECOND}" if wide else f"(period IS NULL OR period <= {DAY // SECOND})"
         strange = f"CAST(warnings AS text) LIKE '%{UNKNOWN_UNIT}%'"
         fields = "CAST(fields AS text)" if metric == nights.METRIC else "NULL"
         sql = (
-            f"SELECT {times}, {', '.join(_COLUMNS)}, {strange}, {fields} FROM health_points "  # noqa: S608
+            f"SELECT {times}, {', '.join(COLUMNS)}, {strange}, {fields} FROM health_points "  # noqa: S608
             f"WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high AND {size} "
             "ORDER BY time, ordinal"
         )
@@ -177,9 +155,9 @@ class Counting:
             )
         bound = self._ranged(user, metric, low, high) | ({"taking": source} if source is not None else {})
         found = self._connection.execute(text(sql), bound).all()
-        return _rows(metric, [tuple(row) for row in found])
+        return points_of(metric, [tuple(row) for row in found])
 
-    def _shares(self, user: int, metric: str, rows: _Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _shares(self, user: int, metric: str, rows: LoadedPoints) -> np.ndarray[Any, np.dtype[np.float64]]:
         priority = load(self._connection, user, metric)
         shares = np.zeros(len(rows.keys))
         if metric == nights.METRIC:
@@ -199,17 +177,17 @@ class Counting:
         """
         wide = timedelta(days=370)
         for is_wide, margin in ((False, timedelta(hours=27)), (True, wide)):
-            rows = self._read(user, metric, _move(low, -margin), _move(high, margin), wide=is_wide, source=source)
+            rows = self._read(user, metric, move(low, -margin), move(high, margin), wide=is_wide, source=source)
             if rows.keys:
                 yield from self._placed(rows, self._shares(user, metric, rows))
 
-    def _placed(self, rows: _Rows, shares: Any) -> Iterator[tuple[datetime, Any, Any, Any, float]]:
+    def _placed(self, rows: LoadedPoints, shares: Any) -> Iterator[tuple[datetime, Any, Any, Any, float]]:
         start, period = rows.points.start, rows.points.period
         places = np.where(period >= DAY, start + (rows.points.end - start) // 2, start)
         value = rows.points.value
         for row in np.flatnonzero(shares > 0).tolist():
             said = None if np.isnan(value[row]) else float(value[row])
-            yield _datetime(int(places[row])), said, *rows.extremes[row], float(shares[row])
+            yield datetime_of(int(places[row])), said, *rows.extremes[row], float(shares[row])
 
     def _write(self, user: int, metric: str, changes: Sequence[tuple[float | None, tuple[Any, ...]]]) -> None:
         """Keep the shares."""
@@ -233,7 +211,7 @@ class Counting:
     def _count_wide(self, user: int, metric: str, low: datetime, high: datetime) -> None:
         """Let weeks, months and years count what days and shorter points within them do not say."""
         year = timedelta(days=370)
-        rows = self._read(user, metric, _move(low, -2 * year), _move(high, year), wide=True)
+        rows = self._read(user, metric, move(low, -2 * year), move(high, year), wide=True)
         if not rows.keys:
             return
         priority, adding = load(self._connection, user, metric), adds_up(metric, rows.unit)
@@ -257,9 +235,11 @@ class Counting:
         """Return how many points of a day or less are in a time, and what they count."""
         sql = (
             "SELECT count(*), coalesce(sum(value * coalesce(counted, 1)), 0) FROM health_points WHERE user_id = :user "  # noqa: S608
-            f"AND metric = :metric AND time >= :low AND time < :high AND (period IS NULL OR period <= {DAY // _SECOND})"
+            f"AND metric = :metric AND time >= :low AND time < :high AND (period IS NULL OR period <= {DAY // SECOND})"
         )
-        found = self._connection.execute(text(sql), self._ranged(user, metric, _datetime(start), _datetime(end))).one()
+        found = self._connection.execute(
+            text(sql), self._ranged(user, metric, datetime_of(start), datetime_of(end))
+        ).one()
         return int(found[0]), float(found[1])
 
 
@@ -272,61 +252,10 @@ def reach(metric: str, classes: Sequence[Class]) -> timedelta:
     """Return how far apart points may begin that have to do with each other."""
     if metric == nights.METRIC:
         return _SLEEP_REACH
-    if any(one.period * _SECOND == DAY for one in classes):
+    if any(one.period * SECOND == DAY for one in classes):
         return _DAY_REACH
-    longest = max((min(one.span, DAY // _SECOND) for one in classes), default=0)
+    longest = max((min(one.span, DAY // SECOND) for one in classes), default=0)
     return timedelta(seconds=longest + 1)
-
-
-def _rows(metric: str, found: list[tuple[Any, ...]]) -> _Rows:
-    columns: list[Any] = list(zip(*found, strict=True)) or [()] * (4 + len(_COLUMNS))
-    starts, ends = (_all_micros(column) for column in columns[:2])
-    source, kind, ordinal, value, unit, period, offset, ingest, counted, low, high, strange, fields = columns[2:]
-    sources = sorted(set(source))
-    place = {name: number for number, name in enumerate(sources)}
-    received = {one: _received(one) for one in set(ingest)}
-    periods = np.array([each or 0 for each in period], np.int64) * _SECOND
-    lasting = (ends > starts) & ((ends - starts <= DAY) | (periods > 0))
-    points = Points(
-        start=starts,
-        end=np.where(lasting, ends, starts),
-        value=np.array(value, np.float64),
-        period=periods,
-        source=np.array([place[name] for name in source], np.int64),
-        offset=np.array([UNKNOWN if each is None else each * _MINUTE for each in offset], np.int64),
-        received=np.array([received[one] for one in ingest], np.int64),
-    )
-    void = np.array([bool(each) for each in strange], np.bool_)
-    said = canonical_unit(metric) or next(filter(None, unit), None)
-    shares = np.array([1.0 if each is None else each for each in counted], np.float64)
-    keys = list(zip(columns[0], columns[1], source, kind, ordinal, strict=True))
-    return _Rows(keys, points, sources, list(kind), said, void, shares, list(fields), list(zip(low, high, strict=True)))
-
-
-def _all_micros(column: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    if column and isinstance(column[0], str):
-        return np.array([each[:26] for each in column], "datetime64[us]").astype(np.int64)
-    return np.array(column, np.int64)
-
-
-def _received(ingest: Any) -> int:
-    at = received_at(str(ingest))
-    return _micros(at) if at is not None else 0
-
-
-def _micros(at: datetime) -> int:
-    return (at - _datetime(0)) // timedelta(microseconds=1)
-
-
-def _datetime(micros: int) -> datetime:
-    return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=micros)
-
-
-def _move(at: datetime, by: timedelta) -> datetime:
-    try:
-        return at + by
-    except OverflowError:
-        return at
 
 
 def _stored(share: float) -> float | None:
@@ -344,24 +273,19 @@ def _quarters_of(touched: set[tuple[str, str, int]]) -> pa.RecordBatch:
     )
 
 
-def _asleep(rows: _Rows, priority: Priority) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _asleep(rows: LoadedPoints, priority: Priority) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return which share of each segment of sleep is sleep that no other segment says."""
     segments = [
         nights.Segment(
-            _datetime(int(rows.points.start[row])),
-            _datetime(_end(rows, row)),
+            datetime_of(int(rows.points.start[row])),
+            datetime_of(end_of(rows, row)),
             rows.kinds[row],
             key[2],
             None if np.isnan(rows.points.value[row]) or rows.void[row] else float(rows.points.value[row]),
             rows.fields[row],
-            None if rows.points.offset[row] == UNKNOWN else int(rows.points.offset[row]) // _MINUTE,
+            None if rows.points.offset[row] == UNKNOWN else int(rows.points.offset[row]) // MINUTE,
             int(rows.points.received[row]),
         )
         for row, key in enumerate(rows.keys)
     ]
     return np.array(nights.shares_asleep(segments, priority), np.float64)
-
-
-def _end(rows: _Rows, row: int) -> int:
-    told = rows.keys[row][1]
-    return int(_all_micros([told])[0])
