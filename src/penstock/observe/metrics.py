@@ -75,6 +75,7 @@ class StreamMetrics:
         """What is left to read, in the unit of the input; None where that is not known."""
         self.unsettled = 0
         """How many deliveries are read and not yet settled."""
+        self._in_flight.set_function(lambda: self.unsettled)  # asked for now and then, and set for each delivery
         self.wal_size: int | None = None
         """Bytes held by the write-ahead log; None without one."""
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_WINDOW + 1)
@@ -101,7 +102,6 @@ class StreamMetrics:
     def in_flight(self, deliveries: int) -> None:
         """Note how many deliveries are read and not yet settled."""
         self.unsettled = deliveries
-        self._in_flight.set(deliveries)
 
     def refuse(self, stage: str, rows: int, reason: str) -> None:
         """Count rows that were refused at a stage."""
