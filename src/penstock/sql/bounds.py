@@ -87,7 +87,7 @@ class Proof:
     steps: Mapping[int, Step]
 
     def holds(self, batch: Batch) -> bool:
-        """Whether no result can be out of range for the rows of this batch, nor for any of them."""
+        """Tell whether no result can be out of range for the rows of this batch, nor for any of them."""
         known: dict[Operand, Interval] = {}
         for at, step in self.steps.items():
             operands = []

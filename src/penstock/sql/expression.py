@@ -45,8 +45,8 @@ _SCHEMA = {
 class Expr:
     """A text for each row: ``Expr("readings")`` for all rows, ``Expr(sql="lower(sensor)")`` computed for each.
 
-    Written as ``topic: readings``, or ``topic: {type: expr, expr: "lower(sensor)"}``. Raises ValueError for what is
-    no SQL expression of one row.
+    Written as ``topic: readings``, or ``topic: {type: expr, expr: "lower(sensor)"}``. Raises ValueError for SQL
+    that is not an expression of one row.
     """
 
     __slots__ = ("_ext_key", "constant", "sql")

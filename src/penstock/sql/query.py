@@ -95,7 +95,7 @@ class PreparedQuery:
         return self
 
     def row_wise(self) -> bool:
-        """Whether it surely only projects and filters, so that each row of a batch can be queried by itself."""
+        """Tell whether it surely only projects and filters, so that each row of a batch can be queried by itself."""
         return self._statement.row_wise(self.table)
 
     def selecting(self, names: Iterable[str]) -> PreparedQuery:
@@ -200,7 +200,7 @@ class _Known:
     """Plans that nobody runs: of the query with its arithmetic checked, and as it is written."""
 
     def fits(self, batch: Batch) -> bool:
-        """Whether the arithmetic needs no check for this batch."""
+        """Tell whether the arithmetic needs no check for this batch."""
         return self.proof is not None and self.proof.holds(batch)
 
 

@@ -60,7 +60,7 @@ class Token:
 
 @lru_cache(maxsize=1)
 def aggregate_names() -> frozenset[str]:
-    """Names of the functions that look at more than one row."""
+    """Return the names of the functions that look at more than one row."""
     from datafusion import SessionContext
 
     session = SessionContext()
@@ -91,16 +91,16 @@ class Statement:
         return glued or stray or comments
 
     def is_query(self) -> bool:
-        """Whether it begins like a query."""
+        """Tell whether it begins like a query."""
         first = next((token.text for token in self.tokens if token.text != "("), "")
         return first in _STARTS
 
     def is_unstable(self) -> bool:
-        """Whether two runs of one plan over the same rows may have to differ: it reads the clock or chance."""
+        """Tell whether two runs of one plan over the same rows may have to differ: it reads the clock or chance."""
         return not self.words.isdisjoint(_UNSTABLE)
 
     def row_wise(self, table: str) -> bool:
-        """Whether it surely is one projection or filter of the table, so that each row is worked on by itself."""
+        """Tell whether it surely is one projection or filter of the table, so that each row is worked on by itself."""
         if self.doubtful or self.tokens[0].text != "select" or not self.words.isdisjoint(_SET_WORDS):
             return False
         for left, right in self._pairs():
@@ -113,7 +113,7 @@ class Statement:
         return self._reads_only(table)
 
     def reads_one_table(self, table: str) -> bool:
-        """Whether it surely is one query over the table, so that a name is that of a column or an alias."""
+        """Tell whether it surely is one query over the table, so that a name is that of a column or an alias."""
         if self.doubtful or self.tokens[0].text != "select" or "|>" in self.sql:
             return False
         times = Counter(token.text for token in self.tokens if token.kind == "word")

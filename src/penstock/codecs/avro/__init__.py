@@ -32,7 +32,7 @@ class Avro(Codec, type="avro"):
     Records become columns, unions with null nullable columns, unions of numbers the widest of them. A union of several
     kinds becomes a struct with a field for each, ``member0``, ``member1`` and so on, of which a row fills one; records
     in it are told apart by the names of their fields. A schema that contains itself has no columns: the whole file is
-    refused. What is no record becomes the column ``value``. Written, every column is nullable, times are in
+    refused. Other values than records become the column ``value``. Written, every column is nullable, times are in
     milliseconds or microseconds, and what Avro has no type for is refused: durations, and integers and times beyond
     its own.
 
@@ -133,7 +133,7 @@ def _written(write: Callable[[], Any]) -> None:
 
 
 def _build(schema: Any, rows: Sequence[Any]) -> Batch:
-    """Rows as columns; a value of what is no record stands in the only column."""
+    """Rows as columns; values that are not records stand in the only column."""
     records = rows if _is_record(schema) else [{"value": row} for row in rows]
     arrays, fields = [], as_arrow(schema)
     for field in fields:

@@ -96,18 +96,18 @@ def _only_objects(value: Any, payload: bytes) -> Sequence[Object]:
 
 
 def excerpt(payload: bytes) -> str:
-    """The beginning of a payload, short enough for a message."""
+    """Return the beginning of a payload, short enough for a message."""
     text = payload[: 4 * _EXCERPT].decode(errors="replace")
     return text if len(text) <= _EXCERPT else text[: _EXCERPT - 3] + "..."
 
 
 def column_names(objects: Iterable[Object]) -> list[str]:
-    """Every key of the objects, in order of first appearance."""
+    """Return every key of the objects, in order of first appearance."""
     return list(dict.fromkeys(chain.from_iterable(objects)))
 
 
 def column(objects: Sequence[Object], name: str) -> list[Any]:
-    """The values of one key, None where an object lacks it."""
+    """Return the values of one key, None where an object lacks it."""
     try:
         return list(map(itemgetter(name), objects))
     except KeyError:
@@ -179,7 +179,7 @@ def widest(one: pa.DataType, other: pa.DataType, path: str) -> pa.DataType:
 def widest_fields(
     known: Mapping[str, pa.DataType], new: Mapping[str, pa.DataType], prefix: str = ""
 ) -> dict[str, pa.DataType]:
-    """The known fields and then the new ones, each wide enough for both."""
+    """Return the known fields and then the new ones, each wide enough for both."""
     return {
         name: widest(known.get(name, pa.null()), new.get(name, pa.null()), prefix + name) for name in {**known, **new}
     }
