@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -75,6 +76,7 @@ def _measure(row: Row) -> None:
         row.missing = f"not measured: {error}"
         print(f"{case.name:28} {row.missing}", flush=True)
         return
+    began = time.perf_counter()
     with _folder() as folder, machine.company() as company:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.child", case.name, str(folder)],
@@ -91,7 +93,9 @@ def _measure(row: Row) -> None:
     row.samples.append(sample)
     row.company.append(company)
     warning = f"  WARNING: {company.warning}" if company.warning else ""
-    print(f"{case.name:28} {sample.value:14.1f} {case.unit:8} load {company.load:.2f}{warning}", flush=True)
+    cpu = "" if sample.cpu is None else f"{sample.cpu:.2f} s"
+    took = f"CPU {cpu:>9} took {time.perf_counter() - began:6.1f} s load {company.load:.2f}"
+    print(f"{case.name:28} {sample.value:14.1f} {case.unit:8} {took}{warning}", flush=True)
 
 
 @contextmanager
