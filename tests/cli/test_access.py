@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from penstock.testing.servers import free_port
 
 
 def _post(url: str, key: str = "") -> tuple[int, dict[str, Any]]:
@@ -74,3 +83,28 @@ def test_a_key_says_where_it_is_valid(penstock: Any, tmp_path: Any) -> None:
     assert other.returncode == 1
     assert "Installation: postgresql://me:***@127.0.0.1:1/db (PENSTOCK_DATABASE_URL)" in other.stderr
     assert "secret" not in other.stderr
+
+
+def test_a_link_to_sign_in_is_printed_to_a_person_and_to_no_log(tmp_path: Path, up: Any) -> None:
+    assert "sign-in=" not in up().stderr, "what is no terminal is a log"
+    ours, theirs = pty.openpty()
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "penstock", "up", "--only", "inbox", "--address", address, "--data", "other"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while b"#sign-in=" not in said or not said.rpartition(b"#sign-in=")[2].count(b"\n"):
+                said += os.read(ours, 4096)
+            link = re.search(rb"http://\S+/keys#sign-in=(pel_[0-9a-f]{32})", said)
+            assert link is not None, said
+            body = json.dumps({"link": link[1].decode()}).encode()
+            headers = {"x-penstock": "1", "content-type": "application/json"}
+            sent = urllib.request.Request(f"http://{address}/api/platform/v1/sessions", body, headers)
+            with urllib.request.urlopen(sent, timeout=20) as answer:
+                assert answer.status == 201
+                assert "HttpOnly" in answer.headers["set-cookie"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=40)
+            os.close(ours)

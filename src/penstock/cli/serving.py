@@ -146,7 +146,8 @@ def _invite(wanted: Configuration) -> str:
             link = create_link(database, Scopes(installation.scopes).names, installation.address)
         except PenstockError:  # /health says what is wrong with the database
             return ""
-    return f"  {'sign in':12} {link} (good once, for 10 minutes)\n"
+    # On a line of its own, so that no terminal breaks it.
+    return f"To sign in, once and within 10 minutes, open\n  {link}\n"
 
 
 def _command() -> str:

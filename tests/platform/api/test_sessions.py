@@ -62,7 +62,7 @@ async def test_what_says_not_by_what_somebody_signs_in_is_refused(api: Api, by: 
 
 
 @pytest.mark.parametrize("field", ["key", "link"])
-@pytest.mark.parametrize("text", ["x", "pel_" + "0" * 64, "pen_" + "0" * 40, "' OR 1=1 --", "\x00", "é"])
+@pytest.mark.parametrize("text", ["x", "pel_" + "0" * 32, "pen_" + "0" * 40, "' OR 1=1 --", "\x00", "é"])
 async def test_a_wrong_key_or_link_is_401(api: Api, field: str, text: str) -> None:
     async with api.browser() as client:
         assert (await sign_in(client, **{field: text})).status_code == 401
@@ -72,9 +72,9 @@ async def test_guessing_links_is_limited_by_address(api: Api) -> None:
     limit = api.gate.options.failures.requests
     async with api.browser() as client:
         for number in range(limit):
-            assert (await sign_in(client, link=f"pel_{number:064x}")).status_code == 401
+            assert (await sign_in(client, link=f"pel_{number:032x}")).status_code == 401
         right = await api.link()
-        assert (await sign_in(client, link="pel_" + "0" * 64)).status_code == 429
+        assert (await sign_in(client, link="pel_" + "0" * 32)).status_code == 429
         assert (await sign_in(client, link=right)).status_code == 429
 
 

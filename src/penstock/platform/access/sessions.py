@@ -28,7 +28,7 @@ SEEN_INTERVAL = 60.0
 KEPT_FOR = timedelta(days=30)
 """How long a session that has ended is listed, and an old link kept."""
 MAX_USER_AGENT = 200
-_LINK = re.compile(r"pel_[0-9a-f]{64}")
+_LINK = re.compile(r"pel_[0-9a-f]{32}")
 
 
 class NoSuchSession(PermanentError):
@@ -73,7 +73,7 @@ class Begun(NamedTuple):
 
 def create_link(connection: Connection, *, user: str, scopes: Iterable[str], ttl: float = LINK_TTL) -> str:
     """Return the token of a link by which a session of ``user`` with ``scopes`` can begin, once, within ``ttl``."""
-    now, token = datetime.now(UTC), f"pel_{secrets.token_hex(32)}"
+    now, token = datetime.now(UTC), f"pel_{secrets.token_hex(16)}"
     row = {
         "hash": _hash(token),
         "user_id": find_user(connection, user),
@@ -210,5 +210,5 @@ def _session(row: RowMapping) -> Session:
 
 
 def _hash(token: str) -> str:
-    """Return what is stored of a token: 256 random bits need no slow hash, and looking one up tells nothing of it."""
+    """Return what is stored of a token: random bits need no slow hash, and looking one up tells nothing of it."""
     return sha256(token.encode()).hexdigest()
