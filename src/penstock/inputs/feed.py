@@ -47,7 +47,7 @@ class Feed(Input, type="feed"):
             inlet.close(TransientError(f"the stream behind feed {self.name!r} has stopped; try again"))
 
     def reads_metadata(self) -> bool:
-        """No: its options name no column."""
+        """Return False: its options name no column."""
         return False
 
 

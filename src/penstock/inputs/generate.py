@@ -52,7 +52,7 @@ class Generate(Input, type="generate"):
     interval: Duration = 1.0
     """The pause before each batch but the first; below one millisecond there is none."""
     count: int | None = Field(default=None, ge=0)
-    """How many rows in all; without it there is no end."""
+    """How many rows in all; without it the rows never end."""
     batch_size: int = Field(default=1, ge=1)
     """How many rows in a batch."""
 

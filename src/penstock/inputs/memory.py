@@ -66,7 +66,7 @@ class Memory(Input, type="memory"):
         yield _MessageReader(self.messages, await context.checkpoint())
 
     def reads_metadata(self) -> bool:
-        """No: what a message holds is nobody's question."""
+        """Return False: what a message holds is nobody's question."""
         return False
 
 

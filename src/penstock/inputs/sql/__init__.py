@@ -194,7 +194,7 @@ class _SqlReader:
         return batch.set_column(at, VALUE, batch.column(at).cast(pa.binary())), position
 
     def progress(self) -> Progress:
-        """How many rows were delivered; how many there are is known at the end."""
+        """Return how many rows were delivered; how many there are is known at the end."""
         return Progress(self._checkpoint.rows, self._checkpoint.rows if self._ended else None, "rows")
 
 
@@ -226,7 +226,7 @@ def connect(database: Postgres | Sqlite | Duckdb) -> Source:
 
 
 def _close(source: Source, reader: _SqlReader | None, context: Context) -> None:
-    """What was read is read: that a lost connection cannot be closed in good order is no news."""
+    """Close what was opened; if the connection is lost, what was read stays read."""
     try:
         if reader is not None:
             reader.rows.stop()

@@ -33,7 +33,7 @@ class DuckdbSource(Source):
         return self._connection
 
     def rest(self) -> None:
-        """Nobody can write the file while it is open here."""
+        """Return at once: nobody can write the file while it is open here."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

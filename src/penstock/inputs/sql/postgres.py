@@ -89,7 +89,7 @@ class PostgresSource(Source):
         return [_field(column, *kinds[column.type_code]) for column in columns]
 
     def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
-        """The server sends one row in each message, which may hold line breaks; they are parsed many at once."""
+        """Stream the result: each message is a row, which may hold line breaks; they are parsed many at once."""
         try:
             with (
                 self._connection.cursor() as cursor,

@@ -82,7 +82,7 @@ class Horizon:
         self._looked = False
 
     def is_watching(self) -> bool:
-        """Whether values that appear later are read as well."""
+        """Return whether values that appear later are read as well."""
         return not (self._once and self._looked)
 
     def add(self, greatest: str | None) -> None:

@@ -56,7 +56,7 @@ class SqliteSource(Source):
         return self._database.execute(query).fetchall()
 
     def describe(self, query: str) -> Sequence[Field]:
-        """A view knows the declared types; what has none, as a sum, is looked at row by row."""
+        """Ask a view for the declared types; what has none, as a sum, is looked at row by row."""
         self._database.execute("PRAGMA query_only = OFF")
         self._database.execute(f"CREATE TEMP VIEW {_VIEW} AS {query}")
         try:

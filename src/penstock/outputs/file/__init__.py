@@ -159,7 +159,7 @@ class File(Output, type="file"):
         return self._begun
 
     def is_remote(self) -> bool:
-        """Whether the path is in an object store."""
+        """Return whether the path is in an object store."""
         return self.store is not None or "://" in self.path
 
     def resolved(self) -> tuple[Format, Compression, str]:

@@ -159,7 +159,7 @@ class Unit:
         return self._additions[file.path]
 
     def planned_bytes(self, file: Growing) -> int:
-        """How long the file will be."""
+        """Return how long the file will be."""
         addition = self._addition(file)
         return addition.size + sum(int(data.size) for data in addition.data)
 

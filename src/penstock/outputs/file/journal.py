@@ -33,7 +33,7 @@ class Journal:
         self._size = 0
 
     def exists(self) -> bool:
-        """Whether positions were ever kept here."""
+        """Return whether positions were ever kept here."""
         return os.path.exists(self.path)
 
     @property

@@ -116,6 +116,6 @@ class LocalWriter:
                 self.log.warning("%s: %s", self.journal.path, error)
 
     def split(self, batches: Sequence[Batch]) -> list[tuple[str, Batch]]:
-        """Each path with rows for it, in order."""
+        """Return each path with rows for it, in order."""
         now = datetime.now(UTC)
         return [part for batch in batches for part in self.template.split(batch, now)]

@@ -29,7 +29,7 @@ _LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 def gathered(parts: Sequence[tuple[str, Batch]]) -> list[tuple[str, pa.Table]]:
-    """One table for each path and schema."""
+    """Return one table for each path and schema."""
     groups: dict[tuple[str, pa.Schema], list[Batch]] = {}
     for path, batch in parts:
         batch = without_metadata(batch).replace_schema_metadata(None)

@@ -110,19 +110,19 @@ def segment(value: str | None) -> str:
 
 
 def numbered(path: str, ending: str, number: int) -> str:
-    """The path of the ``number``-th file: the first has the path itself, the next ``out-000002.json``."""
+    """Return the path of the ``number``-th file: the path itself, then ``out-000002.json`` and so on."""
     if number == 1:
         return path
     return f"{path[: len(path) - len(ending)]}-{number:06d}{ending}"
 
 
 def last_number(path: str, ending: str) -> int:
-    """The highest number of the files there are; 0 if there is none."""
+    """Return the highest number of the files there are; 0 if there are none."""
     return max(numbers(path, ending), default=0)
 
 
 def numbers(path: str, ending: str) -> list[int]:
-    """The numbers of the files there are."""
+    """Return the numbers of the files there are."""
     folder, name = os.path.split(path)
     stem = name[: len(name) - len(ending)]
     pattern = re.compile(re.escape(stem) + r"(?:-(\d{6,}))?" + re.escape(ending))

@@ -51,7 +51,7 @@ def _newlines(data: pa.Buffer) -> int:
 
 
 def ordered(batch: Batch, names: list[str]) -> Batch:
-    """The columns in the order of ``names``, with nulls for those the batch does not have."""
+    """Return the columns in the order of ``names``, with nulls for those the batch does not have."""
     if batch.schema.names == names:
         return batch
     have = set(batch.schema.names)

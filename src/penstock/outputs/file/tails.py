@@ -115,7 +115,7 @@ def find(is_csv: bool, compression: str, framing: Framing) -> Tail:
 
 
 def is_whole_json(text: bytes) -> bool:
-    """Whether a last line without its newline is a whole object or array: one that a person may have left so."""
+    """Return whether a last line without its newline is a whole object or array: a person may have left it so."""
     if not text.lstrip().startswith((b"{", b"[")):
         return False
     try:

@@ -74,7 +74,7 @@ class PostgresServer(Server):
         return self.database_url("postgres")
 
     def database_url(self, database: str) -> str:
-        """Where ``database`` of this server is."""
+        """Return where ``database`` of this server is."""
         return f"postgresql://penstock:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def _initialise(self) -> None:

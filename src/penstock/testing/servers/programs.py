@@ -21,7 +21,7 @@ class ServerMissing(RuntimeError):
 
 
 def require_servers() -> bool:
-    """Whether a missing server is a failure rather than a reason to skip: in CI, or when asked for."""
+    """Return whether a missing server is a failure, not a reason to skip: in CI, or when asked for."""
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes") for name in ("CI", "PENSTOCK_REQUIRE_SERVERS"))
 
 
