@@ -24,7 +24,7 @@ class Backoff(Options):
     """The longest wait."""
 
     def delay(self, attempt: int, after: float | None = None) -> float:
-        """The wait in seconds after failed attempt number ``attempt``, counted from 0: half of it is chance.
+        """Return the wait in seconds after failed attempt number ``attempt``, counted from 0: half of it is chance.
 
         It is at least ``after``, which the other side asked for, but never longer than ``maximum``.
         """
@@ -32,7 +32,7 @@ class Backoff(Options):
         return max(longest * (0.5 + random.random() / 2), min(after or 0.0, self.maximum))
 
     def exhausted(self, attempt: int) -> bool:
-        """Whether failed attempt number ``attempt``, counted from 0, was the last."""
+        """Tell whether failed attempt number ``attempt``, counted from 0, was the last."""
         return self.attempts is not None and attempt + 1 >= self.attempts
 
 

@@ -17,7 +17,7 @@ from .metadata import Origin
 from .statelog import StateLog
 
 log = logging.getLogger("penstock")
-_LONGEST_PAUSE = 5.0
+_MAX_RETRY_INTERVAL = 5.0
 FORMAT_KEY = "_format"
 """The key under which a store of positions says how it keeps them."""
 FORMAT = "1"
@@ -84,7 +84,7 @@ class Ledger:
             except ConfigError:
                 self._is_taken_over.set()
             except Exception as error:
-                pause = min(max(pause, 0.05) * 2, _LONGEST_PAUSE)
+                pause = min(max(pause, 0.05) * 2, _MAX_RETRY_INTERVAL)
                 log.warning("positions could not be saved, trying again in %.1f s: %s", pause, error)
 
     async def _save_moved(self) -> None:

@@ -126,11 +126,11 @@ class Delivery:
         return cls(batch, (Loan(settle),), origin)
 
     async def ack(self) -> None:
-        """All of it is durable downstream, was refused with a reason, or was filtered on purpose."""
+        """Report that all of it is durable downstream, was refused with a reason, or was filtered on purpose."""
         await self._release(None)
 
     async def nack(self, error: Exception) -> None:
-        """It could neither be written nor refused: the input is to deliver it again or to stop."""
+        """Report that it could neither be written nor refused: the input is to deliver it again or to stop."""
         await self._release(error)
 
     async def _release(self, error: Exception | None) -> None:
@@ -144,13 +144,13 @@ class Delivery:
             raise failure
 
     def with_batch(self, batch: Batch) -> Delivery:
-        """The same loan over another form of the batch."""
+        """Return the same loan over another form of the batch."""
         same = Delivery(batch, self.loans, self.origin, self.decoder)
         same.trace = self.trace
         return same
 
     def split(self, batches: Sequence[Batch]) -> list[Delivery]:
-        """Several batches out of one: its loans settle when all of them have."""
+        """Return several batches out of one: its loans settle when all of them have."""
         if not batches:
             raise ValueError("a delivery cannot be split into nothing: ack it instead")
         for loan in self.loans:
@@ -165,7 +165,7 @@ class Delivery:
         return self.split([batch, self.batch])[0]
 
     def positions(self, through: int | None = None) -> dict[str, Position]:
-        """What may be saved once this delivery is acked, given all that was acked before: by tracker key.
+        """Return what may be saved once this delivery is acked, given all that was acked before: by tracker key.
 
         ``through`` is the number of the last change of keyed state that is saved with it.
         """
@@ -176,5 +176,5 @@ class Delivery:
 
 
 def merge(batch: Batch, deliveries: Iterable[Delivery]) -> Delivery:
-    """One batch out of several deliveries: settles all of them alike."""
+    """Return one batch out of several deliveries, which settles all of them alike."""
     return Delivery(batch, [loan for delivery in deliveries for loan in delivery.loans])

@@ -76,7 +76,7 @@ class Durability(_Synced):
     """Another way to write `path`, `sync` and `interval`."""
 
     def folder(self, context: Context) -> Path:
-        """Where the log of this stream is."""
+        """Return the folder with the log of this stream."""
         path = (self.backend.path if self.backend else "") or self.path
         return Path(path) / context.kept_as if path else context.directory / "wal" / context.kept_as
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from .errors import PermanentError
 
 Data: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """The longest frame that is believed, unless the caller says otherwise."""
 _NEWLINE = 0x0A
 _HEADER = 4
@@ -27,7 +27,7 @@ class Framing(StrEnum):
 
 
 def split(
-    framing: Framing, data: Data, *, final: bool, keep_ends: bool = False, most_bytes: int = MOST_BYTES
+    framing: Framing, data: Data, *, final: bool, keep_ends: bool = False, most_bytes: int = MAX_BYTES
 ) -> tuple[pa.BinaryArray, int]:
     """Return the complete payloads at the start of ``data`` and how many bytes they took.
 
@@ -63,7 +63,7 @@ def join(framing: Framing, payloads: pa.BinaryArray) -> pa.Buffer:
 
 
 def offsets(payloads: pa.BinaryArray) -> np.ndarray:
-    """Where each payload starts in the data buffer, and where the last one ends."""
+    """Return where each payload starts in the data buffer, and where the last one ends."""
     buffer = payloads.buffers()[1]
     if buffer is None or not len(payloads):
         return np.zeros(1, np.int32)
@@ -71,7 +71,7 @@ def offsets(payloads: pa.BinaryArray) -> np.ndarray:
 
 
 def contents(payloads: pa.BinaryArray) -> pa.Buffer:
-    """The bytes of all payloads, one after another, as a view."""
+    """Return the bytes of all payloads, one after another, as a view."""
     starts, data = offsets(payloads), payloads.buffers()[2]
     if data is None:
         return pa.py_buffer(b"")
@@ -128,7 +128,7 @@ def _joined(payloads: pa.BinaryArray, between: bytes) -> pa.BinaryArray:
 
 
 def ends_in_newline(payloads: pa.BinaryArray) -> np.ndarray:
-    """Which of the payloads end in a newline."""
+    """Tell which of the payloads end in a newline."""
     starts, data = offsets(payloads), payloads.buffers()[2]
     if data is None or not data.size:
         return np.zeros(len(payloads), bool)

@@ -51,7 +51,7 @@ class Origin:
     """When it was read, in ns since 1970 UTC."""
 
     def columns(self, rows: int) -> list[pa.Array]:
-        """The metadata of ``rows`` rows, in the order of ``SCHEMA``."""
+        """Return the metadata of ``rows`` rows, in the order of ``SCHEMA``."""
         return [
             pa.repeat(pa.scalar(self.source), rows),
             pa.repeat(pa.scalar(self.partition, pa.uint32()), rows),
@@ -95,12 +95,12 @@ def attach(batch: pa.RecordBatch, origin: Origin | None) -> pa.RecordBatch:
 
 
 def has_metadata(schema: pa.Schema) -> bool:
-    """Whether any column carries metadata."""
+    """Tell whether any column carries metadata."""
     return any(name.startswith(PREFIX) for name in schema.names)
 
 
 def without_metadata(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch without its metadata columns: what outputs write."""
+    """Return the batch without its metadata columns, as outputs write it."""
     if not has_metadata(batch.schema):
         return batch
     return batch.select([name for name in batch.schema.names if not name.startswith(PREFIX)])

@@ -55,7 +55,7 @@ class Options(BaseModel):
         try:
             build({key: option for key, option in value.items() if key in known})
         except ValidationError as invalid:  # what else is wrong is said in the same breath
-            faults += [_again(error) for error in invalid.errors(include_url=False)]
+            faults += [_convert_error(error) for error in invalid.errors(include_url=False)]
         raise ValidationError.from_exception_data(cls.__name__, faults)
 
     @classmethod
@@ -96,7 +96,7 @@ def _field_docstrings(cls: type) -> Mapping[str, str]:
     }
 
 
-def _again(error: ErrorDetails) -> InitErrorDetails:
+def _convert_error(error: ErrorDetails) -> InitErrorDetails:
     message = error["msg"].replace("{", "{{").replace("}", "}}")
     return {"type": PydanticCustomError(error["type"], message), "loc": error["loc"], "input": None}
 

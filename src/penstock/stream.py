@@ -121,28 +121,28 @@ class Stream(Options):
         for processor in self.pipeline.processors:
             regroups(processor)
         held = self.buffer.most_held() if self.buffer else 0
-        if held is not None and held > MOST_HELD:
+        if held is not None and held > MAX_HELD:
             raise ValueError(
                 f"buffer {self.buffer.type_name if self.buffer else ''!r} could hold {held} deliveries; "
-                f"a checkpoint follows {MOST_HELD} at most, so it would wait for ever"
+                f"a checkpoint follows {MAX_HELD} at most, so it would wait for ever"
             )
         return self
 
     def components(self) -> list[tuple[str, Component]]:
-        """All components with the path of each."""
+        """Return all components with the path of each."""
         named: list[tuple[str, Component | None]] = [("input", self.input), ("buffer", self.buffer)]
         named += [(f"pipeline.processors.{i}", p) for i, p in enumerate(self.pipeline.processors)]
         named += [("output", self.output), ("error_output", self.error_output)]
         return [(path, component) for path, component in named if component is not None]
 
     def reads_metadata(self) -> bool:
-        """Whether the ``__meta_*`` columns are to be made."""
+        """Tell whether the ``__meta_*`` columns are to be made."""
         if self.metadata is not None:
             return self.metadata
         return any(component.reads_metadata() for path, component in self.components() if path != "error_output")
 
     def columns_read(self) -> frozenset[str] | None:
-        """The only columns of the decoded input that anything reads; None when all may be."""
+        """Return the only columns of the decoded input that anything reads; None when all may be."""
         first = self.pipeline.processors[0].columns_read() if self.pipeline.processors else None
         if first is None:
             return None
@@ -151,11 +151,11 @@ class Stream(Options):
         return (first - self.buffer.columns_added()) | self.buffer.columns_read()
 
 
-MOST_HELD = 1 << 20
+MAX_HELD = 1 << 20
 """How many deliveries a checkpoint follows at most."""
 
 
 def regroups(processor: Processor) -> Buffer | None:
-    """The buffer that a processor stands for, where it only regroups batches."""
+    """Return the buffer that a processor stands for, where it only regroups batches."""
     options = processor.regroups()
     return Buffer.parse(dict(options)) if options is not None else None

@@ -29,13 +29,8 @@ NO_VERBS = re.compile(
 """First words that cannot be a verb in the imperative."""
 
 NOT_YET: dict[str, str] = {
-    ".": "constants, first lines, functions",
-    "buffers": "constants, first lines",
     "inputs/file": "first lines, phrases",
-    "inputs/http": "constants, first lines",
     "outputs/sql": "first lines, phrases",
-    "processors": "first lines",
-    "runtime": "constants, first lines, phrases",
     "testing": "first lines, phrases",
     "testing/suites": "first lines, functions",
 }

@@ -78,7 +78,7 @@ class ArrivalWindows:
         return delivery
 
     def end(self) -> None:
-        """Nothing more will be put: hand out what is held."""
+        """Hand out what is held, since nothing more will be put."""
         self._ended = True
         self._changed.set()
         self._room.set()

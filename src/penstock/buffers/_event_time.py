@@ -154,11 +154,11 @@ class Watermark:
         return [source for source in self._sources.values() if timeout is None or now < source.heard + timeout]
 
     def is_idle(self, now: float) -> bool:
-        """Whether no source has sent anything for the idle timeout."""
+        """Tell whether no source has sent anything for the idle timeout."""
         return self._idle_timeout is not None and bool(self._sources) and not self._active(now)
 
     def idle_at(self, now: float) -> float | None:
-        """When the next source becomes idle if none of them sends anything; None without an idle timeout."""
+        """Return when the next source becomes idle if none sends anything; None without an idle timeout."""
         timeout = self._idle_timeout
         if timeout is None:
             return None

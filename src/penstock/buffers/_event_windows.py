@@ -21,7 +21,7 @@ from ._open_windows import OpenWindows, Window
 from ._replay import Replay
 from ._sorting import BOUND, Sorted, Sorter, Windowing
 
-_PATIENCE = 60.0
+_REPLAY_TIMEOUT = 60.0
 """How long windows wait for rows to be read again after a restart, in seconds without any."""
 _NOTHING_FIRED: dict[str, Any] = {"closed": None, "watermark": None, "marks": [], "furthest": {}}
 
@@ -238,7 +238,7 @@ class EventWindows:
 
     def _listen_until(self, now: float) -> float | None:
         if self._replay.awaited:
-            return self._heard + max(_PATIENCE, self._windowing.idle_timeout or 0)
+            return self._heard + max(_REPLAY_TIMEOUT, self._windowing.idle_timeout or 0)
         return self._watermark.idle_at(now)
 
     def _give_up(self, now: float) -> None:
@@ -256,7 +256,7 @@ class EventWindows:
         self._fire_due()
 
     def end(self) -> None:
-        """Nothing more will be put: fire what is open. Idempotent."""
+        """Fire what is open, since nothing more will be put. Idempotent."""
         self._ended = True
         self._changed.set()
         self._room.set()

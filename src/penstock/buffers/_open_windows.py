@@ -47,7 +47,7 @@ class OpenWindows:
         return iter(list(self._ends))
 
     def has_joined(self, part: Part) -> bool:
-        """Whether the part lies in a window that is open and that would merge with it."""
+        """Tell whether the part lies in a window that is open and that would merge with it."""
         return self._merging and any(True for _ in self._overlapping(part))
 
     def take(self, part: Part, delivery: Delivery) -> None:

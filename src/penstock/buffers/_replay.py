@@ -89,11 +89,11 @@ class Replay:
         return [end for end, _ in self._marks]
 
     def is_known(self, source: str | None, first: int | None) -> bool:
-        """Whether rows from number ``first`` on may be in a window already."""
+        """Tell whether rows from number ``first`` on may be in a window already."""
         return source is not None and first is not None and first <= self._highest.get(source, 0)
 
     def last_known(self, source: str, end: int) -> int:
-        """The number up to which rows of the window ending at ``end`` are in it already."""
+        """Return the number up to which rows of the window ending at ``end`` are in it already."""
         return max((seen.get(source, 0) for until, seen in self._marks if end <= until), default=0)
 
     def mark(self, end: int) -> None:
@@ -104,7 +104,7 @@ class Replay:
         self._note_highest()
 
     def position(self) -> dict[str, Any]:
-        """What is to be saved, so that ``resume`` can go on from it.
+        """Return what is to be saved, so that ``resume`` can go on from it.
 
         It says how far each source was ever read, even where a stop comes amid reading again: the watermark has
         passed windows that still miss what was not reached.

@@ -52,6 +52,6 @@ class Memory(Buffer, type="memory"):
         yield Grouping(limits, lambda now: now + self.timeout, context.clock)
 
     def most_held(self) -> int | None:
-        """As many deliveries as make a group, were each of one row."""
+        """Return how many deliveries make a group if each has one row."""
         limits = [limit for limit in (self.capacity, self.batches) if limit is not None]
         return min(limits) if limits else None

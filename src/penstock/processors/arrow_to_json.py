@@ -35,5 +35,5 @@ class ArrowToJson(Processor, type="arrow_to_json"):
         return [add_payloads(batch, self.value_field, Codec.find("json")().encode(rows))]
 
     def row_wise(self) -> bool:
-        """Whether a batch may be halved to find a row that cannot be written: it may."""
+        """Tell that a batch may be halved to find a row that cannot be written."""
         return True

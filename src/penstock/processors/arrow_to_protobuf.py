@@ -57,5 +57,5 @@ class ArrowToProtobuf(Processor, ProtobufSchema, type="arrow_to_protobuf"):
         return [add_payloads(batch, self.value_field, self.write(rows))]
 
     def row_wise(self) -> bool:
-        """Whether a batch may be halved to find a row that cannot be written: it may."""
+        """Tell that a batch may be halved to find a row that cannot be written."""
         return True

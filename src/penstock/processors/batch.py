@@ -56,5 +56,5 @@ class Batch(Processor, type="batch"):
         return [batch]
 
     def row_wise(self) -> bool:
-        """True: nothing is done to any row."""
+        """Tell that a batch may be halved: nothing is done to any row."""
         return True

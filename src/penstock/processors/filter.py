@@ -49,9 +49,9 @@ class Filter(Processor, type="filter"):
         return self._prepared.run(batch) if batch.num_rows else []
 
     def row_wise(self) -> bool:
-        """Whether each row is judged by itself: always, unless the condition has a subquery."""
+        """Tell whether each row is judged by itself: always, unless the condition has a subquery."""
         return self._prepared.row_wise()
 
     def reads_metadata(self) -> bool:
-        """Whether the condition names a ``__meta_*`` column."""
+        """Tell whether the condition names a ``__meta_*`` column."""
         return PREFIX in self.condition.lower()

@@ -54,7 +54,7 @@ class JsonToArrow(Processor, type="json_to_arrow"):
         return [self._decoded(batch, Codec.find("json")().decoder(self._columns(None)))]
 
     def row_wise(self) -> bool:
-        """Whether a batch may be halved to find the bad payload: it may."""
+        """Tell that a batch may be halved to find the bad payload."""
         return True
 
     def columns_read(self) -> frozenset[str] | None:

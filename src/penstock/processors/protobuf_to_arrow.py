@@ -41,5 +41,5 @@ class ProtobufToArrow(Processor, ProtobufSchema, type="protobuf_to_arrow"):
         return [replace_payloads(batch, self.value_field, rows)]
 
     def row_wise(self) -> bool:
-        """Whether a batch may be halved to find the bad payload: it may."""
+        """Tell that a batch may be halved to find the bad payload."""
         return True

@@ -106,11 +106,11 @@ class Python(Processor, type="python"):
             workers.close()
 
     def row_wise(self) -> bool:
-        """False: the function may look at all rows of a batch."""
+        """Tell that a batch may not be halved: the function may look at all of its rows."""
         return False
 
     def reads_metadata(self) -> bool:
-        """Whether the source of the function names a ``__meta_*`` column, or cannot be read."""
+        """Tell whether the source of the function names a ``__meta_*`` column, or cannot be read."""
         if self.script is not None:
             return PREFIX in self.script
         source = self._source_file()

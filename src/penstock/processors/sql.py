@@ -79,7 +79,7 @@ class Sql(Processor, type="sql"):
         return self._selecting[metadata].run(batch)
 
     def row_wise(self) -> bool:
-        """Whether the query only projects and filters."""
+        """Tell whether the query only projects and filters."""
         return self._prepared.row_wise()
 
     def columns_read(self) -> frozenset[str] | None:
@@ -87,5 +87,5 @@ class Sql(Processor, type="sql"):
         return self._prepared.columns_read()
 
     def reads_metadata(self) -> bool:
-        """Whether the query names a ``__meta_*`` column."""
+        """Tell whether the query names a ``__meta_*`` column."""
         return PREFIX in self.query.lower()

@@ -20,7 +20,7 @@ def decode(raw: Batch, decoder: Decoder) -> list[Batch]:
 
 
 def destinations(batch: Batch) -> Iterator[tuple[Hashable, Batch]]:
-    """The runs of rows of which the input told the same: who routes rows, routes them by that."""
+    """Find the runs of rows with the same metadata of the input, by which an output may route them."""
     told = batch.column(EXT)
     if _is_constant(told):
         yield _key(told[0].as_py() if len(told) else None), batch

@@ -17,7 +17,7 @@ from ..delivery import Delivery
 from ..errors import ConfigError, PenstockError
 from ..observe.metrics import StreamMetrics
 from ..statelog import StateLog
-from ..stream import MOST_HELD, Stream, regroups
+from ..stream import MAX_HELD, Stream, regroups
 from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
@@ -188,7 +188,7 @@ class Flow:
             name=stream.id,
             identity=stream.identity,
             columns=stream.columns_read(),
-            limit=MOST_HELD if holds else max(1024, stream.max_in_flight * 4),
+            limit=MAX_HELD if holds else max(1024, stream.max_in_flight * 4),
             checkpoints={},
             kept_by={},
             ledgers=[],
@@ -198,7 +198,7 @@ class Flow:
             return context
 
         async def already_saved(_: object) -> None:
-            """Positions are saved by the writer, with the rows."""
+            """Save nothing: the writer saves positions with the rows."""
 
         return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved, clock=context.clock))
 

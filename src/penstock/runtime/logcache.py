@@ -30,7 +30,7 @@ class LogCache:
             self._bytes += batch.nbytes
 
     def begins_with(self, number: int) -> bool:
-        """Whether the entry with this number is the first that is held."""
+        """Tell whether the entry with this number is the first that is held."""
         return bool(self._entries) and self._entries[0][0] == number
 
     def take(self, number: int) -> tuple[Batch, int] | None:

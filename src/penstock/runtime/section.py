@@ -45,7 +45,7 @@ class Section:
         clock: Clock,
         stateful: Stateful | None = None,
     ) -> None:
-        """``stateful`` is the first stage where that keeps state; then there is no ``queue``."""
+        """``stateful`` is the first stage if that keeps state, and stands in place of a ``queue``."""
         self._stream, self._stop, self._metrics, self._clock = stream, stop, metrics, clock
         self._stateful = stateful
         self.queue, self.transformation = queue, transformation

@@ -146,7 +146,7 @@ def head_record(head: Head) -> bytes:
 
 
 def has_dictionary(kind: pa.DataType) -> bool:
-    """Whether values of this type refer to a dictionary."""
+    """Tell whether values of this type refer to a dictionary."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pa.types.is_dictionary(kind):

@@ -80,7 +80,7 @@ class Transformation:
         """Whether every stage runs in a thread, so that ``submit`` runs all of them."""
 
     def is_empty(self, delivery: Delivery) -> bool:
-        """Whether there is nothing to do for this delivery."""
+        """Tell whether there is nothing to do for this delivery."""
         return not (self._stages or self.adds_metadata or self._decodes(delivery) or delivery.error)
 
     @property
@@ -192,10 +192,10 @@ _NO_DECODING = Stage("decode", lambda batch: [batch], row_wise=True)
 
 
 def _answerable(error: BaseException) -> Exception:
-    """An error that concerns the rows; raises what does not.
+    """Return an error that concerns the rows; raise what does not.
 
-    A script may call ``sys.exit``, and compiled extensions panic with an error that is no Exception: neither may end
-    the process.
+    A script may call ``sys.exit``, and compiled extensions panic with an error that is not an Exception: neither may
+    end the process.
     """
     if isinstance(error, Exception):
         return error
@@ -233,14 +233,14 @@ def _kind(found: object) -> str:
 
 
 def halves(piece: Piece) -> list[Piece]:
-    """The two halves of a piece, in order."""
+    """Split a piece into two halves, in order."""
     middle = piece.batch.num_rows // 2
     second = None if piece.first is None else piece.first + middle
     return [Piece(piece.batch.slice(0, middle), piece.first), Piece(piece.batch.slice(middle), second)]
 
 
 def refuse_rows(stage: str, piece: Piece, rejected: RowsRejected) -> list[Refusal]:
-    """One refusal for each rejected row of a piece."""
+    """Return one refusal for each rejected row of a piece."""
     return [
         Refusal(piece.batch.slice(row, 1), stage, reason, None if piece.first is None else piece.first + row)
         for row, reason in sorted(rejected.reasons.items())
@@ -248,7 +248,7 @@ def refuse_rows(stage: str, piece: Piece, rejected: RowsRejected) -> list[Refusa
 
 
 def pieces_without(piece: Piece, rows: Sequence[int] | dict[int, str]) -> list[Piece]:
-    """The runs of a piece between the given rows, in order."""
+    """Return the runs of a piece between the given rows, in order."""
     runs: list[Piece] = []
     start = 0
     for row in [*sorted(rows), piece.batch.num_rows]:
@@ -260,6 +260,6 @@ def pieces_without(piece: Piece, rows: Sequence[int] | dict[int, str]) -> list[P
 
 
 def describe(error: Exception) -> str:
-    """What a person is told of an error: its message, with its type where that says more."""
+    """Describe an error for people: its message, with its type where that says more."""
     text = str(error)
     return text if type(error).__module__.startswith("penstock.") and text else f"{type(error).__name__}: {text}"

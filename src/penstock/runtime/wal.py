@@ -283,7 +283,7 @@ class Wal:
             self._metrics.damaged(None if self._damage is None else self._damage.reason)
 
     def end(self) -> None:
-        """Nothing more will be appended."""
+        """Note that nothing more will be appended."""
         self._ended = True
         self._arrived.set()
 

@@ -16,7 +16,7 @@ from ..observe.metrics import StreamMetrics
 from .transform import describe
 
 T = TypeVar("T")
-_PATIENCE = 1.0
+_OPEN_TIMEOUT = 1.0
 """How long an output may still take to open once the stream is stopped, in seconds."""
 
 
@@ -41,7 +41,7 @@ class ReconnectingWriter:
         """Return the open writer, opening it if need be."""
         if self._writer is None:
             try:
-                async with unless_stopped(self._stop, self._context.clock, _PATIENCE):
+                async with unless_stopped(self._stop, self._context.clock, _OPEN_TIMEOUT):
                     self._writer = await self._stack.enter_async_context(self._output.open(self._context))
             except PermanentError as error:
                 if not self._was_open:
@@ -96,7 +96,7 @@ class ReconnectingWriter:
             condition.end(self._part)
 
     async def _discard(self) -> None:
-        """Close a writer whose connection is lost: that its closing fails too is no news."""
+        """Close a writer whose connection is lost; errors on closing are expected, and only logged."""
         try:
             await self.close()
         except Exception as error:

@@ -15,7 +15,7 @@ from .part import Part
 from .place import HEAD, TAIL, Place, hash_of, mark_of
 from .splitters import Cut, Splitter
 
-MAX_PAYLOAD_BYTES = 2 * framing.MOST_BYTES
+MAX_PAYLOAD_BYTES = 2 * framing.MAX_BYTES
 """The longest payload that is read: more than this is held at no time."""
 _EXCERPT = 120
 _STEP = 1 << 20

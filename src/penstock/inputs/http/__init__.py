@@ -160,11 +160,11 @@ class Http(Input, type="http"):
         return self
 
     def headers_kept(self) -> list[str]:
-        """The names of the headers that become metadata."""
+        """Return the names of the headers that become metadata."""
         return self.headers if isinstance(self.headers, list) else []
 
     def headers_sent(self) -> dict[str, str]:
-        """The headers to ask with."""
+        """Return the headers to ask with."""
         return self.headers if isinstance(self.headers, dict) else {}
 
     def served(self) -> Sequence[tuple[str, str]]:

@@ -27,7 +27,7 @@ _values = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _value = msgspec.json.Decoder(msgspec.Raw).decode
 _BLANK = b" \t\r\n"
-_MOST_MEMBERS = 4096
+_MAX_MEMBERS = 4096
 _NOT_ZERO = re.compile(rb"[^\0]")
 
 
@@ -282,7 +282,7 @@ def _behind_zeros(body: bytes, at: int) -> int:
 
 def _inflate(body: bytes, limit: int) -> bytes:
     view, at, parts, room = memoryview(body), 0, [], limit + 1
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MAX_MEMBERS):
         member = zlib.decompressobj(wbits=47)
         while not member.eof and room > 0:
             piece = view[at : at + 65536]
@@ -294,4 +294,4 @@ def _inflate(body: bytes, limit: int) -> bytes:
         at = _behind_zeros(body, at - len(member.unused_data))
         if room <= 0 or at >= len(view):
             return b"".join(parts)
-    raise Refusal(400, f"the body has more than {_MOST_MEMBERS} gzip members")
+    raise Refusal(400, f"the body has more than {_MAX_MEMBERS} gzip members")
