@@ -91,7 +91,7 @@ class Component(Options):
 
     @classmethod
     def installed(cls) -> dict[str, type[Component]]:
-        """All components of this kind whose packages are installed, by name."""
+        """Return all components of this kind whose packages are installed, by name."""
         found = {}
         for name in cls.names():
             with suppress(ValueError):
@@ -100,7 +100,7 @@ class Component(Options):
 
     @classmethod
     def names(cls) -> list[str]:
-        """All names of this kind that a configuration may use."""
+        """Return all names of this kind that a configuration may use."""
         plugins = {entry.name for entry in entry_points(f"penstock.{cls._package}")}
         return sorted({*cls.modules(), *plugins, *cls._known})
 
@@ -115,11 +115,14 @@ class Component(Options):
 
     @classmethod
     def aliases(cls) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """Return the names of this kind that stand for another one with some options given."""
+        """Return the names of this kind that stand for another one with some options given.
+
+        Each package of components declares them as ``ALIASES``.
+        """
         if importlib.util.find_spec(f"penstock.{cls._package}") is None:
             return {}
         package = importlib.import_module(f"penstock.{cls._package}")
-        found: Mapping[str, tuple[str, Mapping[str, Any]]] = getattr(package, "ALIASES", {})
+        found: Mapping[str, tuple[str, Mapping[str, Any]]] = package.ALIASES
         return found
 
     @classmethod
@@ -150,7 +153,7 @@ class Component(Options):
         return {"x-component": cls._package}
 
     def reads_metadata(self) -> bool:
-        """Whether this component reads any ``__meta_*`` column; by default, whether its options name one."""
+        """Tell whether this component reads any ``__meta_*`` column; by default, whether its options name one."""
         return PREFIX in self.model_dump_json(fallback=str)
 
 
@@ -221,7 +224,7 @@ class Queue(Protocol):
         ...
 
     def end(self) -> None:
-        """Nothing more will be put: hand out what is held, partial groups included. Idempotent."""
+        """Hand out what is held, partial groups included, since nothing more will be put. Idempotent."""
         ...
 
 
@@ -281,7 +284,7 @@ class Input(Component, package="inputs"):
         return False
 
     def payload_codec(self) -> Codec | None:
-        """The codec with which the runner decodes `__value__` of each delivery, in parallel."""
+        """Return the codec with which the runner decodes `__value__` of each delivery, in parallel."""
         return self.codec
 
 
@@ -328,7 +331,7 @@ class Processor(Component, package="processors"):
         return None
 
     def row_wise(self) -> bool:
-        """Whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""
+        """Tell whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""
         return False
 
     def columns_read(self) -> frozenset[str] | None:
@@ -344,7 +347,7 @@ class Buffer(Component, package="buffers"):
         raise NotImplementedError
 
     def most_held(self) -> int | None:
-        """How many deliveries it may hold at once; None for as many as come."""
+        """Return how many deliveries it may hold at once; None for as many as come."""
         return None
 
     def columns_read(self) -> frozenset[str]:

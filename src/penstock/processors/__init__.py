@@ -1,1 +1,7 @@
 """What happens to each batch: one file per ``type``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {}
+"""Names that mean another component with some options given: none so far."""
