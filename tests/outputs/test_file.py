@@ -29,7 +29,7 @@ from penstock.clients import disk
 from penstock.component import Output, TransactionalWriter
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, RowsRejected, TransientError
 from penstock.metadata import Origin, attach
-from penstock.outputs.file import File, journal, lines, paths, tails
+from penstock.outputs.file import File, formats, journal, lines, paths, tails
 from penstock.outputs.file.objects import ObjectWriter
 from penstock.outputs.file.paths import Template, segment
 from penstock.testing.batches import rows_of
@@ -204,6 +204,13 @@ def test_options_that_do_not_agree_are_refused(options: dict[str, Any], told: st
 
 
 # CSV and changing columns
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)])
+def test_csv_refuses_a_local_time_that_would_wrap_around(value: int) -> None:
+    times = pa.array([value], pa.timestamp("ns", "Europe/Berlin"))
+    with pytest.raises(PermanentError, match="local time in Europe/Berlin is out of range"):
+        formats.csv(pa.record_batch({"at": times}), header=False)
 
 
 async def test_csv_writes_its_header_once_and_a_new_column_begins_a_new_file(tmp_path: Path) -> None:

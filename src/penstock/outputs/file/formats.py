@@ -91,11 +91,24 @@ def packed(data: pa.Buffer, compression: Compression) -> pa.Buffer:
     return sink.getvalue()
 
 
+def _refuse_local_times_beyond_their_type(column: pa.Array) -> None:
+    """Raise PermanentError for a time within a day of the limits of its type: in its zone it would wrap around."""
+    kind = column.type
+    if not pa.types.is_timestamp(kind) or kind.tz in (None, "UTC") or column.null_count == len(column):
+        return
+    day = 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    least, greatest = pc.min_max(column.cast(pa.int64())).as_py().values()
+    if greatest > 2**63 - 1 - day or least < day - 2**63:
+        raise PermanentError(f"csv cannot hold the rows: the local time in {kind.tz} is out of range of {kind}")
+
+
 def csv(batch: Batch, *, header: bool) -> pa.Buffer:
     """Write rows as CSV: texts quoted, so that null and empty differ; lists and structs as JSON, durations as texts."""
     from pyarrow import csv as writing
 
     sink = pa.BufferOutputStream()
+    for column in batch.columns:
+        _refuse_local_times_beyond_their_type(column)
     columns = [_flat(column) for column in batch.columns]
     batch = pa.RecordBatch.from_arrays(columns, batch.schema.names)
     try:
