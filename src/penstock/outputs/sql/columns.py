@@ -39,6 +39,8 @@ class Column:
     """The database fills in a value of its own where a row has none."""
     is_required: bool = False
     """A row must have a value, and the database has none of its own."""
+    refuses_null: bool = False
+    """It is declared NOT NULL."""
 
 
 PRINTABLE_YEARS: Years = (1, 9999)

@@ -105,6 +105,7 @@ class DuckdbSession(Session):
                 _column(name, declared),
                 has_default=default is not None,
                 is_required=not nullable and default is None,
+                refuses_null=not nullable,
             )
             for name, declared, default, nullable in rows
         } or None

@@ -110,7 +110,12 @@ class PostgresSession(Session):
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         rows = self._connection.execute(_COLUMNS, (table.sql(),)).fetchall()
         return {
-            name: replace(_column(name, kind, modifier), has_default=default, is_required=required and not default)
+            name: replace(
+                _column(name, kind, modifier),
+                has_default=default,
+                is_required=required and not default,
+                refuses_null=required,
+            )
             for name, kind, modifier, default, required in rows
         } or None
 

@@ -151,8 +151,13 @@ class _Counted:
 
 
 def _described(name: str, declared: str, required: int, default: str | None, key: int) -> Column:
-    column = _column(name, declared)
-    return replace(column, has_default=default is not None, is_required=bool(required) and default is None and not key)
+    refuses_null = bool(required) and not key
+    return replace(
+        _column(name, declared),
+        has_default=default is not None,
+        is_required=refuses_null and default is None,
+        refuses_null=refuses_null,
+    )
 
 
 def _declared(values: pa.Array) -> str:

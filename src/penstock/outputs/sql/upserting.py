@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from ...absence import Codes, told_apart
+from ...absence import Codes, Mask, told_apart
 from ...delivery import Batch
+from ...errors import RowsRejected
 from .columns import Column
 from .fitting import Rows
 from .parts import Indexes
@@ -22,7 +23,8 @@ _MAX_RUNS = 100
 def last_of_each(rows: Rows, key: Sequence[int]) -> Rows:
     """Return one row for each key: of each column the last value that a row of the key has.
 
-    ``key`` says which of the columns are the key. It is what writing the rows one after the other would leave.
+    ``key`` says which of the columns are the key. It is what writing the rows one after the other would leave. Raises
+    RowsRejected for rows that the table would refuse alone, as they hold null where it allows none.
     """
     groups = np.zeros(len(rows.rows), np.int64)
     for index in key:
@@ -32,6 +34,7 @@ def last_of_each(rows: Rows, key: Sequence[int]) -> Rows:
     count = int(groups.max(initial=-1)) + 1
     if count == len(groups):
         return rows
+    _refuse_nulls(rows, np.bincount(groups)[groups] > 1)
     everything = np.arange(len(groups))
     last = _last(groups, everything, count)
     order = np.argsort(last)
@@ -45,6 +48,18 @@ def last_of_each(rows: Rows, key: Sequence[int]) -> Rows:
     several = (np.bincount(groups, minlength=count) > 1)[order]
     kept = rows.rows[last[order]]
     return replace(rows, values=values, there=there, rows=kept, merged=frozenset(kept[several].tolist()))
+
+
+def _refuse_nulls(rows: Rows, several: Mask) -> None:
+    """Raise RowsRejected for what would be hidden by the value of another row of the same key."""
+    refused: dict[int, str] = {}
+    for column, array, there in zip(rows.columns, rows.values, rows.there, strict=True):
+        if column.refuses_null and array.null_count:
+            bad = several & array.is_null().to_numpy(zero_copy_only=False)
+            bad = bad if there is None else bad & there
+            refused |= dict.fromkeys(rows.rows[bad].tolist(), f"column {column.name}: the table allows no null")
+    if refused:
+        raise RowsRejected(refused)
 
 
 def _last(groups: Indexes, at: Indexes, count: int) -> Indexes:
