@@ -26,6 +26,8 @@ _TYPE = pa.dictionary(pa.int32(), pa.string())
 _FIELD = pa.field(ABSENT, _TYPE)
 _MAX_BITS = 32
 """How many columns one number tells of, beside the rows told apart before."""
+_FEW = 512
+"""Up to so many rows are looked at one by one."""
 _BITS = 8
 """How many names have their lists looked up at once."""
 _END = np.iinfo(np.int64).max
@@ -81,11 +83,29 @@ def mark(batch: pa.RecordBatch, masks: Mapping[str, Mask]) -> pa.RecordBatch:
     if len(masks) == 1:
         ((name, mask),) = masks.items()
         numbers, texts = pa.array(np.zeros(len(mask), np.int32), mask=~mask), _list_of(name)
+    elif batch.num_rows <= _FEW and len(masks) < _MAX_BITS:
+        numbers, texts = _few_lists(masks, batch.num_rows)
     else:
         codes, each = _shapes(list(masks.values()), batch.num_rows)
         lacks_none: Mask = ~np.logical_or.reduce(each, axis=1)
         numbers, texts = pa.array(codes, pa.int32(), mask=lacks_none[codes]), _lists(tuple(masks), each)
     return batch.append_column(_FIELD, pa.DictionaryArray.from_arrays(numbers, texts))
+
+
+def _few_lists(masks: Mapping[str, Mask], rows: int) -> tuple[pa.Array, pa.StringArray]:
+    """Return for each row the number of the list of what it lacks, and the lists: the quickest way for a few rows."""
+    codes: Codes = np.zeros(rows, np.int64)
+    for bit, mask in enumerate(masks.values()):
+        codes |= mask.astype(np.int64) << bit
+    names = tuple(masks)
+    known: dict[int, int] = {}
+    numbers = [known.setdefault(code, len(known)) if code else None for code in codes.tolist()]
+    return pa.array(numbers, pa.int32()), pa.array([_list_by_code(names, code) for code in known], pa.string())
+
+
+@lru_cache(maxsize=4096)
+def _list_by_code(names: tuple[str, ...], code: int) -> str:
+    return msgspec.json.encode([name for bit, name in enumerate(names) if code >> bit & 1]).decode()
 
 
 @lru_cache(maxsize=256)

@@ -20,9 +20,9 @@ from .rows import ESCAPED
 
 Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
-_NULL = b"null"
+NULL = b"null"
 _WORD = np.dtype("<u4")
-_NULL_WORD = int.from_bytes(_NULL, "little")
+_NULL_WORD = int.from_bytes(NULL, "little")
 _SHORT = 1 << 14
 """Up to so many bytes they are searched as text."""
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -34,16 +34,22 @@ def lacking(objects: Sequence[Object], names: Sequence[str]) -> Mapping[str, Mas
     return {name: np.array([name not in found for found in objects]) for name in names}
 
 
-def absences(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Mapping[str, Mask]:
-    """Return by name which of the payloads, an object each, lack a column of the batch that was made of them.
-
-    ``unique`` says that no object has two equal keys. Raises one of FAULTS if that cannot be told.
-    """
-    masks = {
+def nulls(batch: Batch) -> dict[str, Mask]:
+    """Return by name which rows of a batch have null."""
+    return {
         name: values.is_null().to_numpy(zero_copy_only=False)
         for name, values in zip(batch.schema.names, batch.columns, strict=True)
         if values.null_count
     }
+
+
+def absences(batch: Batch, payloads: pa.BinaryArray) -> Mapping[str, Mask]:
+    """Return by name which of the payloads, an object each, lack a column of the batch that was made of them.
+
+    No object has two equal keys: pyarrow, which read them, takes none that has. Raises one of FAULTS if it cannot be
+    told.
+    """
+    masks = nulls(batch)
     if not masks:
         return masks
     text, starts = contents(payloads), offsets(payloads)
@@ -53,7 +59,7 @@ def absences(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Mapping
     written = np.bincount(np.searchsorted(starts, places + starts[0], "right") - 1, minlength=len(payloads))
     made = np.add.reduce(list(masks.values()), dtype=np.int64)
     doubtful = (written > 0) & (made > 0)
-    if unique and _are_values(places, text, batch):
+    if _are_values(places, text, batch):
         for mask in masks.values():
             mask &= written != made
         doubtful &= written != made
@@ -65,9 +71,9 @@ def absences(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Mapping
 
 def _find_nulls(text: pa.Buffer) -> Places:
     """Return where the letters of ``null`` stand, in no order."""
-    if text.size < _SHORT and _NULL not in text.to_pybytes():
+    if text.size < _SHORT and NULL not in text.to_pybytes():
         return np.zeros(0, np.intp)
-    return np.concatenate([_find(text, at) for at in range(len(_NULL))])
+    return np.concatenate([_find(text, at) for at in range(len(NULL))])
 
 
 def _find(text: pa.Buffer, start: int) -> Places:

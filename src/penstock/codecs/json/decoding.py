@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as pyarrow_json
 
-from ...absence import mark
+from ...absence import Mask, mark
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError, RowsRejected
 from ...framing import Framing, ends_in_newline, join, offsets
 from ...metadata import ABSENT
-from .absent import absences, lacking
+from .absent import NULL, absences, lacking, nulls
 from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
 from .rows import FAULTS, RowReader, row_reader
 
@@ -102,15 +102,21 @@ class LearningDecoder:
         data = join(Framing.LINES, payloads)
         if self._wanted is not None and self._mentions_unseen(data, learned):
             return None
+        masks: Mapping[str, Mask] = {}
         try:
             _check_text(data)
-            arrays = reader(memoryview(data))
+            if self._wanted is None and NULL in data.to_pybytes():
+                arrays, masks = reader.read_apart(memoryview(data))
+            else:
+                arrays = reader.read(memoryview(data))
         except FAULTS:
             return None
         if len(arrays[0]) != len(payloads) or any(map(_doubtful, arrays)):
             return None
         batch = _batch(arrays, learned, len(payloads))
-        return batch if self._wanted is not None else _marked(batch, payloads, unique=False)
+        if self._wanted is None:  # a null that nobody has written is one that was made of nothing
+            batch = mark(batch, masks if NULL in data.to_pybytes() else nulls(batch))
+        return batch
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
         if not _one_object_each(payloads) or any(map(_holds_big, learned.values())):
@@ -132,7 +138,10 @@ class LearningDecoder:
             return None
         if self._wanted is not None:
             return batch.select(list(learned)) if probes else batch
-        return _marked(batch, payloads, unique=True)  # of two equal keys pyarrow reads none
+        try:
+            return mark(batch, absences(batch, payloads))
+        except FAULTS:
+            return None
 
     def _unexpected(self, learned: Types) -> str:
         """What becomes of a field that is not in the schema: what is ignored would be lost within a wanted object."""
@@ -185,14 +194,6 @@ class LearningDecoder:
         raw = np.frombuffer(data, np.uint8)
         escaped = (raw == ord("\\")).any() and _ESCAPED_ASCII.search(data)
         return bool(escaped) or _any_quoted(raw, unseen)
-
-
-def _marked(batch: Batch, payloads: pa.BinaryArray, *, unique: bool) -> Batch | None:
-    """Return the batch with a note of what its rows lack; None if that cannot be told."""
-    try:
-        return mark(batch, absences(batch, payloads, unique=unique))
-    except FAULTS:
-        return None
 
 
 def _refuse_nul(found: Sequence[Object], payloads: pa.BinaryArray) -> None:
