@@ -28,21 +28,13 @@ NO_VERBS = re.compile(
 )
 """First words that cannot be a verb in the imperative."""
 
-NOT_YET: dict[str, str] = {
-    "inputs/file": "first lines, phrases",
-    "outputs/sql": "first lines, phrases",
-    "testing": "first lines, phrases",
-    "testing/suites": "first lines, functions",
-}
-"""Directories whose words are still to be mended, by the rule they break; an entry that is not needed fails."""
 
-
-def breaches() -> Iterator[tuple[str, str, str]]:
-    """Yield the directory, the rule and the place of each breach in src."""
+def breaches() -> Iterator[tuple[str, str]]:
+    """Yield the rule and the place of each breach in src."""
     for path in sorted(ROOT.rglob("*.py")):
         where = path.relative_to(ROOT)
         for rule, line, what in inspect_tree(ast.parse(path.read_text())):
-            yield where.parent.as_posix(), rule, f"{where}:{line}: {what}"
+            yield rule, f"{where}:{line}: {what}"
 
 
 def inspect_tree(tree: ast.Module) -> Iterator[tuple[str, int, str]]:
@@ -71,11 +63,8 @@ def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 @pytest.mark.parametrize("rule", ["constants", "functions", "first lines", "phrases"])
 def test_the_words_are_those_of_contributing(rule: str) -> None:
-    found = [(directory, place) for directory, broken, place in breaches() if broken == rule]
-    wrong = [place for directory, place in found if rule not in NOT_YET.get(directory, "")]
-    assert not wrong, "\n".join(wrong)
-    stale = {directory for directory, rules in NOT_YET.items() if rule in rules} - {directory for directory, _ in found}
-    assert not stale, f"delete {rule!r} of {sorted(stale)} from NOT_YET, which only shrinks"
+    found = [place for broken, place in breaches() if broken == rule]
+    assert not found, "\n".join(found)
 
 
 def test_each_rule_finds_what_breaks_it() -> None:

@@ -44,7 +44,7 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
 """One of each kind of Arrow type that batches carry, by the name suites and their harnesses call it."""
 
 JSON_TYPES: Sequence[pa.DataType] = (pa.bool_(), pa.int64(), pa.float64(), pa.string())
-"""Types whose values survive JSON, if there is no NaN and no infinity among them."""
+"""Types whose values survive JSON, unless there is NaN or infinity among them."""
 
 
 _FLOATS = (0.0, -0.0, 1.0, -(2.0**31), 2.0**53, 2.0**60, 2.0**80, 2.0**-20, 2.0**-120)
@@ -53,7 +53,7 @@ _TEXTS = ("", " ", "null", "true", "1", "1e5", '"', "\\", "\n", "\r\n", "\t", "\
 
 
 def sample(start: int = 0, rows: int = 3) -> Batch:
-    """Rows ``start`` and on of a table that never ends: ``id``, ``name`` and ``value``, the same each time."""
+    """Return rows ``start`` and on of a table that never ends: ``id``, ``name`` and ``value``, the same each time."""
     numbers = range(start, start + rows)
     return pa.record_batch(
         {
@@ -65,7 +65,7 @@ def sample(start: int = 0, rows: int = 3) -> Batch:
 
 
 def example(kind: pa.DataType) -> Any:
-    """One value of a type, as Python has it."""
+    """Return one value of a type, as Python has it."""
     moment = datetime.datetime(2024, 2, 29, 12, 30, 15, 250000)
     if pa.types.is_boolean(kind):
         return True
@@ -95,13 +95,13 @@ def example(kind: pa.DataType) -> Any:
 
 
 def of_type(kind: pa.DataType) -> Batch:
-    """Three rows: ``id``, and ``value`` of the given type, null in the second row."""
+    """Return three rows: ``id``, and ``value`` of the given type, null in the second row."""
     value = example(kind)
     return pa.record_batch({"id": pa.array([1, 2, 3], pa.int64()), "value": pa.array([value, None, value], kind)})
 
 
 def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
-    """The rows of a batch as dictionaries that compare; timestamps in nanoseconds as numbers."""
+    """Return the rows of a batch as dictionaries that compare; timestamps in nanoseconds as numbers."""
     for at, field in enumerate(batch.schema):
         if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
             batch = batch.set_column(at, field.name, batch.column(at).cast(pa.int64()))
@@ -109,7 +109,7 @@ def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value in a form that compares: NaN equal to itself, dictionaries without their null entries."""
+    """Return a value in a form that compares: NaN equal to itself, dictionaries without their null entries."""
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
     if isinstance(value, dict):
@@ -120,7 +120,7 @@ def plain(value: Any) -> Any:
 
 
 def values(kind: pa.DataType, *, finite: bool = True) -> st.SearchStrategy[Any]:
-    """Values of one type."""
+    """Return a strategy for values of one type."""
     if pa.types.is_boolean(kind):
         return st.booleans()
     if pa.types.is_integer(kind):
@@ -169,7 +169,7 @@ def batches(
     finite: bool = True,
     names: st.SearchStrategy[str] | None = None,
 ) -> Batch:
-    """Batches with columns of ``types``; names are short words unless a strategy for them is given."""
+    """Draw batches with columns of ``types``; names are short words unless a strategy for them is given."""
     names = names or st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
     columns = draw(st.lists(names, min_size=1, max_size=max_columns, unique=True))
     rows = draw(st.integers(min_rows, max_rows))

@@ -41,7 +41,7 @@ class Faults:
 
     @classmethod
     def repeated(cls, fault: Fault, times: int, start: int = 0) -> Faults:
-        """The same fault at ``times`` calls in a row."""
+        """Return the same fault at ``times`` calls in a row."""
         return cls({start + number: fault for number in range(times)})
 
     async def meet(self) -> None:
@@ -77,7 +77,7 @@ class FaultyInput(Input):
             yield _FaultyReader(reader, self.reading)
 
     def payload_codec(self) -> Codec | None:
-        """The codec of the inner input."""
+        """Return the codec of the inner input."""
         return self.inner.payload_codec()
 
 

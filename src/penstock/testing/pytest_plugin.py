@@ -34,66 +34,66 @@ def _get(make: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="session")
 def shared_postgres_server() -> Iterator[PostgresServer]:
-    """One PostgreSQL for the whole session; tests must not stop it."""
+    """Yield one PostgreSQL for the whole session; tests must not stop it."""
     yield from _serve(PostgresServer)
 
 
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL for this test alone, which it may stop, kill and start again."""
+    """Yield a PostgreSQL for this test alone, which it may stop, kill and start again."""
     yield from _serve(PostgresServer)
 
 
 @pytest.fixture(scope="session")
 def postgres_url(shared_postgres_server: PostgresServer) -> str:
-    """The URL of the session's PostgreSQL: its first database, shared by all tests."""
+    """Return the URL of the session's PostgreSQL: its first database, shared by all tests."""
     return shared_postgres_server.url
 
 
 @pytest.fixture
 def postgres_database(shared_postgres_server: PostgresServer) -> str:
-    """The URL of an empty database for this test alone, on the session's PostgreSQL."""
+    """Return the URL of an empty database for this test alone, on the session's PostgreSQL."""
     return shared_postgres_server.create_database()
 
 
 @pytest.fixture(scope="session")
 def postgis_url(shared_postgres_server: PostgresServer) -> str:
-    """The URL of a database with PostGIS, shared by all tests of the session."""
+    """Return the URL of a database with PostGIS, shared by all tests of the session."""
     return _get(lambda: shared_postgres_server.create_database(postgis=True))
 
 
 @pytest.fixture
 def postgis_database(shared_postgres_server: PostgresServer) -> str:
-    """The URL of a database for this test alone that is empty but for PostGIS, on the session's PostgreSQL."""
+    """Return the URL of a database for this test alone that is empty but for PostGIS, on the session's PostgreSQL."""
     return _get(lambda: shared_postgres_server.create_database(postgis=True))
 
 
 @pytest.fixture(scope="session")
 def shared_redis_server() -> Iterator[RedisServer]:
-    """One Redis for the whole session; tests must not stop it."""
+    """Yield one Redis for the whole session; tests must not stop it."""
     yield from _serve(RedisServer)
 
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis for this test alone, which it may stop, kill, pause and start again."""
+    """Yield a Redis for this test alone, which it may stop, kill, pause and start again."""
     yield from _serve(RedisServer)
 
 
 @pytest.fixture
 def redis_url(shared_redis_server: RedisServer) -> str:
-    """The URL of the session's Redis, which is empty when the test begins."""
+    """Return the URL of the session's Redis, which is empty when the test begins."""
     shared_redis_server.clear()
     return shared_redis_server.url
 
 
 @pytest.fixture(scope="session")
 def browser_path() -> Path:
-    """Where a Chromium is."""
+    """Return where a Chromium is."""
     return _get(browser_program)
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The endpoint of an S3 with the bucket ``penstock``."""
+    """Yield the endpoint of an S3 with the bucket ``penstock``."""
     yield from _serve(s3)

@@ -26,7 +26,7 @@ class Blocks:
         self._sync = b""
 
     def begin(self, content: Content, final: bool) -> int | None:
-        """Return where the first block starts; raises PermanentError if this is no Avro file."""
+        """Return where the first block starts; raises PermanentError if this is not an Avro file."""
         size = _HEAD
         while True:
             head = content.read_at(0, size)

@@ -22,7 +22,7 @@ _OFFSET = 80
 def birth_of(file: int | str, inode: int | None = None) -> int | None:
     """Return when a file was made, open or by its path, in nanoseconds since 1970; 0 where nobody tells.
 
-    None if there is no file with this ``inode`` at the path any more.
+    None if the file at the path has another ``inode`` or is gone.
     """
     try:
         status = os.stat(file)

@@ -67,7 +67,7 @@ class Decompressed:
         return self._content.born()
 
     def done(self) -> int:
-        """How many bytes of the compressed file were taken."""
+        """Return how many bytes of the compressed file were taken."""
         return self._raw.tell()
 
     def close(self) -> None:

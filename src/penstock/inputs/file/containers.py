@@ -101,7 +101,7 @@ class ContainerReader:
         return Damaged(f"{self._path}{where} cannot be read: {error}", self._place if goes_on else None)
 
     def resumes(self) -> bool:
-        """Whether the file may be read on though it is another one: never, since it is not read as it grows."""
+        """Tell whether the file may be read on though it is another one: never, since it is not read as it grows."""
         return False
 
     def end(self) -> Place:
@@ -109,7 +109,7 @@ class ContainerReader:
         return self._place.finished(self._version)
 
     def done(self) -> int:
-        """How many bytes of the file were taken, in proportion to its units."""
+        """Return how many bytes of the file were taken, in proportion to its units."""
         if self._place.version == self._version or self._units is None or not self._units.count:
             return self._size if self._place.version == self._version else 0
         return self._size * self._place.offset // self._units.count

@@ -45,7 +45,7 @@ class Content(Protocol):
         ...
 
     def size(self) -> int:
-        """How many bytes it holds now, before decompression."""
+        """Return how many bytes it holds now, before decompression."""
         ...
 
     def version(self) -> str | None:

@@ -40,7 +40,7 @@ class Generations:
         """The newest file of which a gap was told."""
 
     def is_newest(self, key: str) -> bool:
-        """Whether a file is the last that was seen at the followed path, so that more may have been written to it."""
+        """Tell whether a file was the last at the followed path, so that more may have been written to it."""
         return self._newest == key
 
     def note_gone(self, place: Place, *, is_key_taken: bool = False) -> Place:
@@ -181,7 +181,7 @@ class Generations:
 
 
 def are_apart(born: int, other: int) -> bool:
-    """Whether two files of one inode were made at different times, where both are known."""
+    """Tell whether two files of one inode were made at different times, where both are known."""
     return bool(born and other) and born != other
 
 

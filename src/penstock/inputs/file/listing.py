@@ -47,7 +47,7 @@ class Found:
         return COMPRESSIONS.get(os.path.splitext(self.path)[1].lower())
 
     def format(self, given: str) -> str:
-        """The format that was given; for ``auto`` the one its extension tells, else text."""
+        """Return the format that was given; for ``auto`` the one its extension tells, else text."""
         return given if given != "auto" else _FORMATS.get(self.extension, "text")
 
     @property
@@ -111,11 +111,11 @@ class Listing(Protocol):
         ...
 
     def is_readable(self, found: Found) -> bool:
-        """Whether we may read a file, as far as that is known before."""
+        """Tell whether we may read a file, as far as that is known before."""
         ...
 
     def absent(self) -> str | None:
-        """Why there is nothing to read, where that is a mistake."""
+        """Return why there is nothing to read, where that is a mistake."""
         ...
 
 
@@ -126,5 +126,5 @@ def extensions_of(format: str) -> Collection[str] | None:
 
 
 def is_wanted(name: str, extensions: Collection[str] | None) -> bool:
-    """Whether a file of a folder is to be read: not hidden, and of an extension of the format."""
+    """Tell whether a file of a folder is to be read: not hidden, and of an extension of the format."""
     return not name.startswith(".") and (extensions is None or extension_of(name) in extensions)

@@ -245,11 +245,11 @@ class LocalListing:
         return None
 
     def is_readable(self, found: Found) -> bool:
-        """Whether we have the permission to read a file."""
+        """Tell whether we have the permission to read a file."""
         return os.access(found.path, os.R_OK) or not os.path.exists(found.path)
 
     def absent(self) -> str | None:
-        """Why there is nothing to read, where that is a mistake: a pattern that matches nothing, a missing path."""
+        """Return why there is nothing to read, where that is a mistake: no match of a pattern, a missing path."""
         place = os.path.abspath(self._pattern.text)
         if os.path.isdir(self._pattern.text):
             return None
@@ -281,7 +281,7 @@ def _open(path: str, found: Found) -> LocalContent | None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """What is at a path; None if that is no file."""
+    """Return what is at a path; None unless it is a file."""
     try:
         status = os.stat(path)
         return status if stat.S_ISREG(status.st_mode) else None

@@ -51,7 +51,7 @@ class FileReader(Protocol):
         ...
 
     def resumes(self) -> bool:
-        """Whether the file holds what was read up to its place, so that it may be read on though it is another one."""
+        """Tell whether the file holds what was read up to its place, so that another one may be read on."""
         ...
 
     def end(self) -> Place:
@@ -59,7 +59,7 @@ class FileReader(Protocol):
         ...
 
     def done(self) -> int:
-        """How many bytes of the file were taken, for showing progress."""
+        """Return how many bytes of the file were taken, for showing progress."""
         ...
 
     def close(self) -> None: ...

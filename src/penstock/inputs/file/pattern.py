@@ -95,7 +95,7 @@ class Pattern:
 
 
 def is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a file; a link that leads round in a circle is none."""
+    """Tell whether an entry of a folder is a file; a link that leads round in a circle is none."""
     try:
         return entry.is_file()
     except OSError:

@@ -111,7 +111,7 @@ class PayloadReader:
         return tail == self._tail and self._content.read_at(0, len(self._head)) == self._head
 
     def resumes(self) -> bool:
-        """Whether the file holds what was read before, so that it may be another one with the same contents."""
+        """Tell whether the file holds what was read before, so that it may be another one with the same contents."""
         try:
             return self._begun or self._start(True)
         except (Rewritten, Damaged):
@@ -176,7 +176,7 @@ class PayloadReader:
         return replace(self._place, offset=size, mark=mark_of(self._read_tail(size)), head=head)
 
     def done(self) -> int:
-        """How many bytes of the file were taken."""
+        """Return how many bytes of the file were taken."""
         return self._content.done() if isinstance(self._content, Decompressed) else self._place.offset
 
     def close(self) -> None:

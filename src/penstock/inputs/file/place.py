@@ -76,7 +76,7 @@ class Place:
         return int(self.version.rpartition(":")[2] or 0) if self.version.count(":") == 1 else 0
 
     def finished(self, version: str) -> Place:
-        """The same place, as the end of this version of the file."""
+        """Return the same place, as the end of this version of the file."""
         return replace(self, version=version)
 
 

@@ -93,7 +93,7 @@ class FilesReader:
             self._done += done - before
 
     def progress(self) -> Progress:
-        """How many bytes of the files were read; followed files have no end."""
+        """Return how many bytes of the files were read; followed files have no end."""
         if self._follow:
             return Progress(self._done, None)
         return Progress(self._done, max(self._scan.total, self._done))

@@ -61,7 +61,7 @@ class Numbering(NamedTuple):
 
 
 def is_newer(slot: str, modified: float, than_slot: str, than_modified: float) -> bool:
-    """Whether one rotated file was rotated after another: by number, by date, else by when they were written."""
+    """Tell whether one rotated file was rotated after another: by number, by date, else by when they were written."""
     number, than_number = number_of(slot), number_of(than_slot)
     if number is not None and than_number is not None:
         return number < than_number

@@ -72,7 +72,7 @@ class Scan:
         return [file.found for file in self._files.values()]
 
     def taken(self) -> dict[str, int]:
-        """How many bytes of the files were taken before, for showing progress."""
+        """Return how many bytes of the files were taken before, for showing progress."""
         return {
             key: file.found.size
             if file.place.version == file.found.version

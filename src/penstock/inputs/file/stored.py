@@ -62,15 +62,15 @@ class StoredListing:
         return next((other for other in self.find() if other.key == found.key), None)
 
     def generations(self, first: int = 0) -> Iterator[Found | int]:
-        """Nothing: objects are not renamed."""
+        """Return nothing: objects are not renamed."""
         return iter(())
 
     def rotated(self, path: str) -> list[Found]:
-        """Nothing: objects are not renamed."""
+        """Return nothing: objects are not renamed."""
         return []
 
     def moved(self, keys: Collection[str], beside: Collection[str]) -> dict[str, Found]:
-        """Nothing: an object has only its path."""
+        """Return nothing: an object has only its path."""
         return {}
 
     def open(self, found: Found) -> Content:
@@ -78,11 +78,11 @@ class StoredListing:
         return StoredContent(self._store, found.path, found.size, found.etag)
 
     def is_readable(self, found: Found) -> bool:
-        """Only reading an object tells."""
+        """Tell that it may be: only reading an object tells."""
         return True
 
     def absent(self) -> str | None:
-        """Why there is nothing to read, where that is a mistake."""
+        """Return why there is nothing to read, where that is a mistake."""
         return f"no object matches {self._pattern.text!r}"
 
 

@@ -114,9 +114,9 @@ def _payloads(line: np.ndarray, ends: np.ndarray) -> pa.BinaryArray:
 
 
 def are_lines(head: bytes, final: bool) -> bool | None:
-    """Whether a text holds one value to a line, judging by its ``head``; None while that cannot be told.
+    """Tell whether a text holds one value to a line, judging by its ``head``; None while that cannot be told.
 
-    The head is to begin with a value, not with a blank. A first line that is no value does not make it otherwise,
+    The head is to begin with a value, not with a blank. A first line that is not a value does not make it otherwise,
     unless an object spreads over that and more lines.
     """
     lines = head.split(b"\n")
@@ -132,7 +132,7 @@ def are_lines(head: bytes, final: bool) -> bool | None:
 
 
 def are_lists(head: bytes) -> bool:
-    """Whether a text that begins with a list holds one value to a line, and not one list over all of it."""
+    """Tell whether a text that begins with a list holds one value to a line, and not one list over all of it."""
     first, _, rest = head.partition(b"\n")
     return bool(rest.strip()) and _is_value(first)
 

@@ -29,11 +29,11 @@ class Sql(Output, type="sql"):
     bytes, decimals, dates, times, timestamps and durations keep their type; lists, structs and maps are kept as JSON.
     A column of which only nulls came so far is made when its type is known. Where a table exists its columns decide: a
     value that fits without loss is converted (a whole number in a column of fractions, a number as text), and a column
-    of whole numbers that is no key is widened for a fraction, if all that is in it stays exact. A list is written into
-    an array of PostgreSQL such as `text[]`, and a text such as `PT1H` or `1 hour` into an `interval`; a number without
-    a unit is no duration. PostgreSQL keeps microseconds, and so does DuckDB where there is a zone and in a column
-    `TIME` (it makes `TIME_NS` for nanoseconds): what is finer is cut. SQLite keeps no sign of a zero. `__meta_*`
-    columns are left out.
+    of whole numbers, if it is not a key, is widened for a fraction where all that is in it stays exact. A list is
+    written into an array of PostgreSQL such as `text[]`, and a text such as `PT1H` or `1 hour` into an `interval`; a
+    number without a unit is not a duration. PostgreSQL keeps microseconds, and so does DuckDB where there is a zone
+    and in a column `TIME` (it makes `TIME_NS` for nanoseconds): what is finer is cut. SQLite keeps no sign of a zero.
+    `__meta_*` columns are left out.
 
     A field that a row lacks is not written: a new row takes the default of the column, and a row whose `key` is there
     already keeps its value; a field that is null is written as NULL. JSON tells the two apart, also through `filter`,

@@ -44,7 +44,7 @@ class Column:
 
 
 PRINTABLE_YEARS: Years = (1, 9999)
-"""The years of times that are text: what has more or fewer digits than four is no ISO 8601, and sorts wrongly."""
+"""The years of times that are text: what has more or fewer digits than four is not ISO 8601, and sorts wrongly."""
 
 
 class Misfit(ValueError):

@@ -75,7 +75,7 @@ class DuckdbSession(Session):
 
     @contextmanager
     def nested(self) -> Iterator[None]:
-        """There are no savepoints: what was done before is undone too, which is as good for what is only tried."""
+        """Undo all, as there are no savepoints: that is as good for what is only tried."""
         try:
             yield
         except Exception:
@@ -126,7 +126,7 @@ class DuckdbSession(Session):
     def widen(
         self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
     ) -> Column:
-        """Whole numbers become ``DOUBLE`` for a fraction, and ``HUGEINT`` for what exceeds 64 bits."""
+        """Make whole numbers ``DOUBLE`` for a fraction, and ``HUGEINT`` for what exceeds 64 bits."""
         if not (change and is_.is_integer(column.type) and is_number(values.type)) or fits(values, column.type):
             return column
         name, wider = quoted(column.name), ""

@@ -49,7 +49,7 @@ class Fitting:
     """Whether columns are made in savepoints, so that the database itself says which of them it refuses."""
 
     def forget(self) -> None:
-        """What is known may have been undone."""
+        """Forget what is known, as it may have been undone."""
         self.tables.clear()
         self.unique.clear()
 

@@ -62,16 +62,16 @@ class Part:
         return [name for name in names if name not in nowhere]
 
     def values(self, name: str) -> pa.Array:
-        """The values of a column, null where it is absent."""
+        """Return the values of a column, null where it is absent."""
         return plain(self.batch.column(name))
 
     def there(self, name: str) -> Mask | None:
-        """Which rows have the column; None if all have."""
+        """Return which rows have the column; None if all have."""
         lacking = None if self.shapes is None else self.shapes.lacking(name)
         return None if lacking is None else ~lacking
 
     def filled(self, name: str) -> Mask:
-        """Which rows have a value in the column that is not null."""
+        """Return which rows have a value in the column that is not null."""
         valid: Mask = self.values(name).is_valid().to_numpy(zero_copy_only=False)
         return valid
 

@@ -89,7 +89,7 @@ class PostgresSession(Session):
         self._connection.commit()
 
     def begin(self) -> None:
-        """The first statement begins it."""
+        """Do nothing: the first statement begins it."""
 
     def commit(self) -> None:
         self._connection.commit()
@@ -142,7 +142,7 @@ class PostgresSession(Session):
     def widen(
         self, table: Table, column: Column, values: pa.Array, *, change: bool, pending: Sequence[pa.Array] = ()
     ) -> Column:
-        """Whole numbers become ``double precision`` for a fraction, and ``numeric`` for what exceeds 64 bits."""
+        """Make whole numbers ``double precision`` for a fraction, and ``numeric`` for what exceeds 64 bits."""
         if is_.is_duration(column.type) and not is_.is_duration(values.type):
             return replace(column, type=pa.string(), takes="interval")  # The server reads the text.
         if not (change and is_.is_integer(column.type) and is_number(values.type)) or fits(values, column.type):
@@ -231,7 +231,10 @@ class PostgresSession(Session):
         return row[0] if row else None
 
     def claim(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """A transaction whose connection was cut may still commit: what it has locked makes this wait for its end."""
+        """Lock the positions and return them.
+
+        A transaction whose connection was cut may still commit: what it has locked makes this wait for its end.
+        """
         self._make_positions()
         found = self._connection.execute(
             _sql(

@@ -75,7 +75,7 @@ class Session(ABC):
 
     @abstractmethod
     def describe(self, table: Table) -> Mapping[str, Column] | None:
-        """Return the columns by name, or None if there is no such table."""
+        """Return the columns by name, or None if the table is missing."""
 
     @abstractmethod
     def new_column(self, name: str, values: pa.Array) -> Column:

@@ -36,11 +36,11 @@ class BufferSuite(Suite):
 
     @pytest.fixture
     def component(self) -> Buffer:
-        """The buffer under test."""
+        """Return the buffer under test."""
         raise NotImplementedError("the suite needs a `component` fixture that returns the buffer")
 
     def sample(self, start: int, rows: int) -> Batch:
-        """Rows ``start`` and on of a table that never ends."""
+        """Return rows ``start`` and on of a table that never ends."""
         return batches.sample(start, rows)
 
     @asynccontextmanager

@@ -40,23 +40,23 @@ class CodecSuite(Suite):
 
     @pytest.fixture
     def component(self) -> Codec:
-        """The codec under test."""
+        """Return the codec under test."""
         raise NotImplementedError("the suite needs a `component` fixture that returns the codec")
 
     def sample(self, start: int, rows: int) -> Batch:
-        """Rows ``start`` and on of a table that never ends."""
+        """Return rows ``start`` and on of a table that never ends."""
         return batches.sample(start, rows)
 
     def payloads(self, component: Codec, start: int, rows: int) -> pa.BinaryArray:
-        """Good payloads; a codec that cannot encode needs its own."""
+        """Return good payloads; a codec that cannot encode needs its own."""
         return component.encode(self.sample(start, rows))
 
     def rows(self, batch: Batch) -> list[Any]:
-        """The rows of a batch in a form that can be compared."""
+        """Return the rows of a batch in a form that can be compared."""
         return rows_of(without(batch))
 
     def any_batch(self) -> SearchStrategy[Batch]:
-        """Batches that are encoded and decoded; a codec with columns of its own needs its own."""
+        """Return a strategy for batches that are encoded and decoded; a codec with columns of its own needs its own."""
         return batches.batches(self.types, nulls=self.nulls, finite=self.finite)
 
     def _for_any_batch(self, check: Callable[[Batch], None]) -> None:

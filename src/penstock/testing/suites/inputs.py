@@ -46,18 +46,18 @@ class InputSuite(Suite):
 
     @pytest.fixture
     def component(self) -> Input:
-        """The input under test, with its source filled."""
+        """Return the input under test, with its source filled."""
         raise NotImplementedError("the suite needs a `component` fixture that returns the input")
 
     async def supply(self, component: Input, context: Context) -> None:
         """Make rows arrive, for an input that is pushed to: runs beside the reading and is cancelled with it."""
 
     def expected(self, component: Input) -> list[Any] | None:
-        """All rows that it delivers, in order; None to take what a first reading gives."""
+        """Return all rows that it delivers, in order; None to take what a first reading gives."""
         return None
 
     def rows(self, component: Input, delivery: Delivery) -> list[Any]:
-        """The rows of a delivery in a form that can be compared, decoded as a stream would decode them."""
+        """Return the rows of a delivery in a form that can be compared, decoded as a stream would decode them."""
         batch, codec = delivery.batch, component.payload_codec()
         decode = delivery.decoder or (codec.decoder() if codec is not None else None)
         if decode is not None and metadata.VALUE in batch.schema.names:
@@ -107,7 +107,7 @@ class InputSuite(Suite):
         return rows
 
     async def everything(self, component: Input, directory: Path) -> list[Any]:
-        """All rows of the input: as expected, else as a first reading without acks finds them."""
+        """Return all rows of the input: as expected, else as a first reading without acks finds them."""
         expected = self.expected(component)
         if expected is None:
             assert self.bounded, "an unbounded input needs `expected`"
@@ -117,7 +117,7 @@ class InputSuite(Suite):
         return expected
 
     def count(self, rows: list[Any]) -> int | None:
-        """How many rows to read for ``rows``: to the end, where there is one."""
+        """Return how many rows to read for ``rows``: to the end, where there is one."""
         return None if self.bounded else len(rows)
 
     def assert_same(self, found: list[Any], expected: list[Any]) -> None:

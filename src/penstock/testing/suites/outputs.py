@@ -45,27 +45,27 @@ class OutputSuite(Suite):
 
     @pytest.fixture
     def component(self) -> Output:
-        """The output under test, onto something empty."""
+        """Return the output under test, onto something empty."""
         raise NotImplementedError("the suite needs a `component` fixture that returns the output")
 
     async def read_back(self, component: Output) -> Sequence[dict[str, Any]]:
-        """All rows that the output has written, as dictionaries; none if nothing was."""
+        """Return all rows that the output has written, as dictionaries; none if nothing was."""
         raise NotImplementedError("the suite needs `read_back`")
 
     def sample(self, start: int, rows: int) -> Batch:
-        """Rows ``start`` and on of a table that never ends, with a column ``id``."""
+        """Return rows ``start`` and on of a table that never ends, with a column ``id``."""
         return batches.sample(start, rows)
 
     def written(self, batch: Batch) -> list[dict[str, Any]]:
-        """The rows of a batch as ``read_back`` should give them."""
+        """Return the rows of a batch as ``read_back`` should give them."""
         return rows_of(batch)
 
     def with_bad_row(self) -> tuple[Batch, set[int]]:
-        """A batch of some good rows and some that the output refuses, and the indexes of those."""
+        """Return a batch of some good rows and some that the output refuses, and the indexes of those."""
         raise NotImplementedError("an output with `rejects_rows` needs `with_bad_row`")
 
     def refused(self) -> Batch:
-        """A batch that fits no row of ``sample``: writing it after those raises PermanentError."""
+        """Return a batch that fits no row of ``sample``: writing it after those raises PermanentError."""
         rows = self.sample(100, 2)
         at = rows.schema.get_field_index("id")
         return rows.set_column(at, "id", pa.array(["not", "numbers"]))

@@ -43,11 +43,11 @@ class ProcessorSuite(Suite):
 
     @pytest.fixture
     def component(self) -> Processor:
-        """The processor under test."""
+        """Return the processor under test."""
         raise NotImplementedError("the suite needs a `component` fixture that returns the processor")
 
     def sample(self, start: int, rows: int) -> Batch:
-        """Rows ``start`` and on of a table that never ends, which the processor can process."""
+        """Return rows ``start`` and on of a table that never ends, which the processor can process."""
         return batches.sample(start, rows)
 
     @asynccontextmanager
@@ -68,7 +68,7 @@ class ProcessorSuite(Suite):
         return cast(Sequence[Batch], await self.soon(asyncio.to_thread(process, batch)))
 
     def rows(self, results: Sequence[Batch]) -> list[Any]:
-        """The rows of a result in a form that can be compared."""
+        """Return the rows of a result in a form that can be compared."""
         return [row for batch in results for row in rows_of(without_metadata(batch))]
 
     async def test_opens_closes_and_opens_again(self, component: Processor, tmp_path: Path) -> None:
@@ -251,13 +251,13 @@ class _Watched(Processor):
             if inspect.iscoroutinefunction(process):
 
                 async def call(batch: Batch) -> Sequence[Batch]:
-                    return self._kept(await process(batch))
+                    return self._keep(await process(batch))
 
                 yield call
             else:
-                yield lambda batch: self._kept(process(batch))  # type: ignore[arg-type]
+                yield lambda batch: self._keep(process(batch))  # type: ignore[arg-type]
 
-    def _kept(self, results: Sequence[Batch]) -> Sequence[Batch]:
+    def _keep(self, results: Sequence[Batch]) -> Sequence[Batch]:
         self._results.append(results)
         return results
 

@@ -65,7 +65,7 @@ class Suite:
             raise
 
     async def happens(self, task: asyncio.Future[Any]) -> bool:
-        """Whether ``task`` is done after the time during which it ought not to be."""
+        """Tell whether ``task`` is done after the time during which it ought not to be."""
         done, _ = await asyncio.wait({task}, timeout=self.while_waiting)
         return bool(done)
 
