@@ -161,6 +161,18 @@ def test_what_is_no_note_is_refused(notes: Notes) -> None:
     assert notes.listed() == []
 
 
+def test_once_there_is_a_key_for_notes_each_needs_one(notes: Notes) -> None:
+    notes.start(("run",))
+    assert notes.post(b"text=open") == 200
+    (key,) = [line for line in notes.command("keys", "create", "--name", "pen") if line.startswith("pen_")]
+    notes.wait_for(lambda: notes.post(b"text=shut") == 401)
+    assert notes.post(b"text=keyed", authorization=f"Bearer {key}") == 200
+    notes.wait_for(lambda: "keyed" in notes.listed())
+    reading = notes.command("keys", "create", "--name", "reader", "--scope", "operator")
+    other = next(line for line in reading if line.startswith("pen_"))
+    assert notes.post(b"text=other", authorization=f"Bearer {other}") == 403
+
+
 def test_it_is_small() -> None:
     source = APPLICATION / "src" / "penstock_notes"
     assert sum(len(file.read_text().splitlines()) for file in source.glob("*.py")) < 150

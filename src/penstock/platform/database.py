@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, LiteralString, TypeVar
 
-from sqlalchemy import Connection, NullPool, create_engine, event, text
+from sqlalchemy import Connection, MetaData, NullPool, create_engine, event, text
 from sqlalchemy import Engine as Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateSchema
 
 from ..clients import sqlite
 from ..clients.database import Duckdb, Postgres, Sqlite, from_url
@@ -94,6 +95,16 @@ class Database:
                 return action(connection)
         except DBAPIError as error:
             raise self.classify_error(error) from error
+
+    async def create(self, metadata: MetaData) -> None:
+        """Make the schema and the tables that are not there yet; tables that change need migrations."""
+
+        def create(connection: Connection) -> None:
+            if self.schema is not None:
+                connection.execute(CreateSchema(self.schema, if_not_exists=True))
+            metadata.create_all(connection)
+
+        await self.run(create, changes=True)
 
     def connect(self, purpose: LiteralString = PLAIN) -> Connection:
         """Open a connection beside the pool, for one owner; closing it disconnects.

@@ -17,7 +17,7 @@ from ...config.configuration import loads
 from ...errors import PenstockError
 from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
-from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, database_of, own, rows_database
+from ...platform.ownership import LEGACY_PARTITIONS, LEGACY_TABLES, own, rows_database
 from ...serving.asgi import Receive, Scope, Send
 from ...serving.guard import is_local
 from ...serving.listener import answer
@@ -96,7 +96,9 @@ class Inbox(Application, type="inbox"):
         if not _may_have_keys(platform.installation):
             yield routes
             return
-        async with _check(platform):
+        from ...platform.access.keyless import check_keys  # Its packages may be missing.
+
+        async with check_keys(platform, declared()[0]):
             yield routes
 
 
@@ -106,28 +108,6 @@ def _may_have_keys(installation: Installation) -> bool:
         return True
     where = own(rows_database(installation), "platform")
     return not isinstance(where, Sqlite) or where.path.exists()
-
-
-@asynccontextmanager
-async def _check(platform: Platform) -> AsyncIterator[None]:
-    """Check the keys of posts while open."""
-    from ...platform.access.gate import Gate  # Its packages may be missing.
-    from ...platform.access.keyless import KeyCheck
-    from ...platform.access.options import AccessOptions
-    from ...platform.access.scopes import Scopes
-
-    installation = platform.installation
-    options, database = AccessOptions.of(installation.environment), database_of(installation, "platform")
-    try:
-        async with Gate(options, Scopes(declared()), database, clock=platform.clock).open() as gate:
-            check = KeyCheck(gate, SEND, installation)
-            try:
-                with platform.context.listeners.checking(SEND, check):
-                    yield
-            finally:
-                await check.close()
-    finally:
-        await asyncio.to_thread(database.close)
 
 
 class Index:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +13,38 @@ from ...errors import PenstockError
 from ...serving.asgi import Scope
 from ...serving.guard import is_local
 from ...serving.listener import Denial
+from ..application import Platform
 from ..cache import Cache, SingleFlight
+from ..ownership import database_of
 from ..web.errors import ApiError
 from .gate import Gate
 from .keys import has_any
+from .options import AccessOptions
 from .request import AuthRequest
+from .schema import OWNER
+from .scopes import Scope as AccessScope
+from .scopes import Scopes
 
 CHECK_TTL = 1.0
 """How long the absence of keys is believed, in seconds."""
 _RETRY = ((b"retry-after", b"1"),)
+
+
+@asynccontextmanager
+async def check_keys(platform: Platform, scope: AccessScope) -> AsyncIterator[None]:
+    """Have ``platform.context.listeners.check`` decide about requests that need a key with ``scope``, while open."""
+    installation = platform.installation
+    options, database = AccessOptions.of(installation.environment), database_of(installation, OWNER)
+    try:
+        async with Gate(options, Scopes([scope]), database, clock=platform.clock).open() as gate:
+            check = KeyCheck(gate, scope.name, installation)
+            try:
+                with platform.context.listeners.checking(scope.name, check):
+                    yield
+            finally:
+                await check.close()
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 class KeyCheck:
