@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +32,16 @@ def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
             for file, name in MAY_BLOCK:
                 function.can_block_in(file, name)
         yield buster
+
+
+@pytest.fixture(autouse=True, scope="module")
+def metrics_of_other_files_are_gone() -> Iterator[None]:
+    """Forget the series of thousands of streams: each look at `/metrics` writes all that this process ever had."""
+    yield
+    if metrics := sys.modules.get("penstock.observe.metrics"):
+        for collector in {*metrics.registry._collector_to_names}:
+            if getattr(collector, "_labelnames", ()):
+                collector.clear()
 
 
 # The same examples on every run of the checks, so that a change is judged by what it changes; new ones are searched for
