@@ -118,7 +118,7 @@ class RequestScope:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             given = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in given}
+            names = {name.lower() for name, _ in given} - {b"vary"}  # what an answer depends on adds up
             message = {**message, "headers": [*given, *(pair for pair in self._headers() if pair[0] not in names)]}
         else:
             self._sent += len(message.get("body", b""))
