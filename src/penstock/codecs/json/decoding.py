@@ -102,7 +102,7 @@ class LearningDecoder:
         data = join(Framing.LINES, payloads)
         if self._wanted is not None and self._mentions_unseen(data, learned):
             return None
-        masks: Mapping[str, Mask] = {}
+        masks: Mapping[str, Mask] | None = None
         try:
             _check_text(data)
             if self._wanted is None and NULL in data.to_pybytes():
@@ -115,7 +115,7 @@ class LearningDecoder:
             return None
         batch = _batch(arrays, learned, len(payloads))
         if self._wanted is None:  # a null that nobody has written is one that was made of nothing
-            batch = mark(batch, masks if NULL in data.to_pybytes() else nulls(batch))
+            batch = mark(batch, nulls(batch) if masks is None else masks)
         return batch
 
     def _decode_known(self, payloads: pa.BinaryArray, learned: Types) -> Batch | None:
