@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 
 from penstock.inputs.file import values
@@ -193,7 +194,6 @@ async def test_a_disk_that_fails_for_a_while_costs_nothing(folder: Path, monkeyp
 
 
 async def test_a_record_that_contains_itself_refuses_its_file_with_the_reason(folder: Path) -> None:
-    fastavro = pytest.importorskip("fastavro")
     link = {"name": "next", "type": ["null", "Node"], "default": None}
     schema = {"type": "record", "name": "Node", "fields": [{"name": "value", "type": "int"}, link]}
     with (folder / "a.avro").open("wb") as file:
