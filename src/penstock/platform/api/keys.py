@@ -11,9 +11,10 @@ from litestar.params import JSONBody, Parameter
 from sqlalchemy import Connection, select
 
 from ..access.administration import read_audit as read_page
-from ..access.keys import MAX_NAME_LENGTH, Key, Made
+from ..access.keys import MAX_NAME_LENGTH, Made
 from ..access.schema import audit, users
 from ..access.scopes import ANY, OPERATOR
+from ..access.shapes import KeyShown, Rotation
 from ..web import cursors
 from ..web.answers import Page, answer, answer_with, documented
 from ..web.parameters import Cursor, Limit
@@ -23,23 +24,6 @@ Id = Annotated[
     str, Parameter(pattern="^[A-Za-z0-9_-]{1,64}$", description="The id of a key, or how it begins: pen_1a2b3c4d.")
 ]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
-
-
-class KeyShown(msgspec.Struct):
-    """What is known of a key."""
-
-    state: Literal["active", "expired", "revoked"]
-    id: str
-    user: int
-    user_name: str
-    prefix: str
-    name: str
-    scopes: list[str]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    replaced_by: str | None
 
 
 class KeyMade(KeyShown):
@@ -60,13 +44,6 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """``90d``, ``2027-01-01`` or a time of RFC 3339; without it, never."""
     limits: dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]]] | None = None
     """In place of those of the scopes: ``{"inbox.send": {"requests": 1000}}``."""
-
-
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
-    """How a key is replaced."""
-
-    overlap: Annotated[str, msgspec.Meta(max_length=40)] = "0s"
-    """How long the old key goes on to work: ``24h``."""
 
 
 class UserShown(msgspec.Struct):
@@ -112,10 +89,6 @@ def _operation(
     return options | {"status_code": status, "request_max_body_size": MAX_BODY_BYTES}
 
 
-def _describe(key: Key) -> dict[str, Any]:
-    return key.describe()
-
-
 def _made(made: Made) -> dict[str, Any]:
     return {"key": made.secret, **made.key.describe()}
 
@@ -123,7 +96,7 @@ def _made(made: Made) -> dict[str, Any]:
 @get(f"{ROOT}/keys", **_operation(list[KeyShown], "The keys, the newest first: all for an operator, else one's own."))
 async def list_keys(request: Asked) -> Response[Any]:
     """List keys, those that do not work any more too."""
-    return answer([_describe(key) for key in await platform(request).administration.list_keys(authority(request).user)])
+    return answer([key.describe() for key in await platform(request).administration.list_keys(authority(request).user)])
 
 
 @post(f"{ROOT}/keys", **_operation(KeyMade, "The key, shown this once.", status=201))
@@ -154,7 +127,8 @@ async def rotate_key(request: Asked, key: Id, data: JSONBody[Rotation | None] = 
 @delete(f"{ROOT}/keys/{{key:str}}", **_operation(KeyShown, "The key, which works no more."))
 async def revoke_key(request: Asked, key: Id) -> Response[Any]:
     """Revoke a key: the next request with it is refused, and sessions that it began have ended."""
-    return answer(_describe(await platform(request).administration.revoke_key(request.user, authority(request), key)))
+    revoked = await platform(request).administration.revoke_key(request.user, authority(request), key)
+    return answer(revoked.describe())
 
 
 @get(f"{ROOT}/users", **_operation(list[UserShown], "The users, by name.", scope=OPERATOR.name))

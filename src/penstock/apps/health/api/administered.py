@@ -26,23 +26,6 @@ class KeyMade(msgspec.Struct):
     expires_at: datetime | None
 
 
-class KeyShown(msgspec.Struct):
-    """What is known of a key."""
-
-    state: Literal["active", "expired", "revoked"]
-    id: str
-    user: int
-    user_name: str
-    prefix: str
-    name: str
-    scopes: list[str]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    replaced_by: str | None
-
-
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """The key that is wanted."""
 
@@ -55,13 +38,6 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """The same under its other name."""
     limits: dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]]] | None = None
     """In place of those of the settings: ``{"health.ingest": {"requests": 1000}}``."""
-
-
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
-    """How a key is replaced."""
-
-    overlap: Annotated[str, msgspec.Meta(max_length=40)] = "0s"
-    """How long the old key goes on to work: ``24h``."""
 
 
 class Allowance(msgspec.Struct):

@@ -17,6 +17,7 @@ from ....platform.access.administration import read_audit as read_page
 from ....platform.access.gate import Admission
 from ....platform.access.schema import audit
 from ....platform.access.scopes import OPERATOR, local
+from ....platform.access.shapes import KeyShown, Rotation
 from ....platform.web import cursors
 from ....platform.web.answers import answer, answer_with, documented
 from ....platform.web.parameters import Cursor, Limit
@@ -26,7 +27,6 @@ from .administered import (
     AuditRow,
     CharacteristicsStatistics,
     KeyMade,
-    KeyShown,
     Level,
     LevelShown,
     Logged,
@@ -35,7 +35,6 @@ from .administered import (
     Me,
     NewKey,
     RateLimit,
-    Rotation,
 )
 from .queries import Asked, health
 
