@@ -40,7 +40,7 @@ test-locked: $(VENV)-locked/ready ## Run the tests of the core with what users i
 
 .PHONY: check
 check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
-	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff check --no-cache
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _acknowledged(database: str) -> Callable[[Path], Sample]:
 
     def measure(folder: Path) -> Sample:
         with _service(folder, database) as service:
-            took = []
+            took: list[float] = []
             for n in range(_PAYLOADS + 2):
                 ingest, ms = service.post(exports.body(first_day=4 * n, seed=n))
                 service.wait(ingest)
@@ -152,7 +153,7 @@ def _beside(database: str) -> Callable[[Path], Sample]:
     def measure(folder: Path) -> Sample:
         with _service(folder, database) as service:
             large, _ = service.post(exports.body(days=126))
-            took = []
+            took: list[float] = []
             while service.get(f"/api/v1/ingest/{large}")["state"] != "processed":
                 began = time.perf_counter()
                 service.wait(service.post(json.dumps(_small(len(took), 1)).encode())[0])
@@ -226,7 +227,7 @@ def _daily(database: str) -> Callable[[Path], Sample]:
                 metric = {"name": "step_count", "units": "count", "data": points[first : first + 100_000]}
                 service.wait(service.post(json.dumps({"data": {"metrics": [metric]}}).encode())[0])
             path = "/api/v1/metrics/step_count/aggregate?by=day&timezone=Europe/Berlin&start=2025-01-01&end=2026-01-02"
-            took = []
+            took: list[float] = []
             for _ in range(30):
                 began = time.perf_counter()
                 answer = service.get(path)
@@ -239,10 +240,10 @@ def _daily(database: str) -> Callable[[Path], Sample]:
 
 def _million(folder: Path) -> Sample:
     """A million points through the output; reading them is not timed. All are new, then none is."""
+    from penstock.apps.health.store.migrations import migrate
     from penstock.apps.health.store.output import Store
     from penstock.apps.health.store.session import Session
     from penstock.platform.database import Database
-    from penstock.platform.migration import migrate
 
     with _postgres() as url:
         database = Database.of(url)
@@ -260,13 +261,14 @@ def _million(folder: Path) -> Sample:
 
 def _write(store: Any, folder: Path) -> float:
     """Write a million points of a metric, minute by minute; returns the seconds of writing alone."""
-    from penstock.apps.health.acceptance import Accepted
+    from penstock.apps.health.acceptance import Accepted, Outcome
     from penstock.apps.health.export.division import divide
     from penstock.apps.health.export.points import parse
     from penstock.apps.health.export.slices import pack
     from penstock.identifiers import new_id
 
-    seconds, outcomes = 0.0, []
+    seconds = 0.0
+    outcomes: list[Outcome] = []
     body = folder / "body"
     for first in range(0, _MILLION, 250_000):
         data = list(exports.points("heart_rate", "count/min", 250_000, first_minute=first))
@@ -320,32 +322,35 @@ def _checked(database: str) -> Callable[[Path], Sample]:
     def measure(folder: Path) -> Sample:
         with ExitStack() as stack:
             url = stack.enter_context(_postgres()) if database == "postgresql" else f"sqlite:///{folder}/penstock.db"
-            took = sorted(asyncio.run(_checks(url, folder)))
+            took = sorted(asyncio.run(_checks(url)))
             return Sample(statistics.median(took), None, peak_memory(), {"p99 ms": took[int(len(took) * 0.99)]})
 
     return measure
 
 
-async def _checks(url: str, folder: Path) -> list[float]:
-    from penstock.apps.health.commands import create_key
-    from penstock.platform.access.visit import Visit
-
-    from penstock.apps.health.settings import Settings
+async def _checks(url: str) -> list[float]:
+    from penstock.platform.access import keys
     from penstock.platform.access.gate import Gate
+    from penstock.platform.access.options import AccessOptions
+    from penstock.platform.access.request import AuthRequest
+    from penstock.platform.access.schema import SCRIPTS, VERSION_TABLE
+    from penstock.platform.access.scopes import Limit, Scope, Scopes
     from penstock.platform.database import Database
     from penstock.platform.migration import migrate
 
     database = Database.of(url)
-    await asyncio.to_thread(migrate, database)
-    key = await asyncio.to_thread(lambda: create_key(database, name="bench"))
-    visit = Visit(
-        key=key, scope="read", limit="read", bytes=0, route="", address="127.0.0.1", user_agent="", request_id=""
-    )
-    gate, took = Gate.of(Settings.of({}, data=folder), database), []
+    await asyncio.to_thread(migrate, database, SCRIPTS, VERSION_TABLE)
+    make = partial(keys.create, name="bench", scopes=["bench.read"])
+    made = await asyncio.to_thread(database.call, make)
+    headers = [(b"authorization", f"Bearer {made.secret}".encode())]
+    scope = {"method": "GET", "headers": headers, "client": ("127.0.0.1", 1)}
+    request = AuthRequest.read(scope, "bench.read", "GET /bench", "bench", ())
+    unlimited = Limit(requests=10**9, bytes=10**12)
+    gate, took = Gate(AccessOptions(by_address=unlimited), Scopes([Scope("bench.read", "", unlimited)]), database), []
     async with gate.open():
         for _ in range(2000):
             began = time.perf_counter()
-            await gate._known(visit)
+            await gate.admit(request, is_frequent=True)
             took.append((time.perf_counter() - began) * 1000)
     database.close()
     return took[100:]

@@ -191,7 +191,7 @@ class Configuration(Options):
 
 
 _LOOPBACK = {"localhost": "127.0.0.1"}
-_ALL_HOSTS = {"0.0.0.0", "::", "*"}  # noqa: S104: compared, not listened at
+_ALL_HOSTS = {"0.0.0.0", "::", "*"}
 
 _Part: TypeAlias = tuple[str, Sequence[Stream], Sequence[tuple[str, str]]]
 """Who it is, its streams, and the addresses and paths that it serves beside them."""
