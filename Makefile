@@ -21,7 +21,7 @@ up: $(VENV)/run ## Take rows at 127.0.0.1:8080 and files from inbox/ (ARGS="--ad
 setup: $(VENV)/dev ## Install everything for development in .venv
 
 .PHONY: servers
-servers: $(VENV)/dev ## Install the servers that tests need, where that is possible (PostgreSQL)
+servers: $(VENV)/dev ## Install the servers that tests need, where that is possible
 	$(PYTHON) -m penstock.testing.servers install
 
 .PHONY: test

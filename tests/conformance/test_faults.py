@@ -104,6 +104,12 @@ async def test_the_network_is_slow(proxy):
     assert monotonic() - begin >= 0.09
 
 
+async def test_the_network_lets_few_bytes_pass(proxy):
+    proxy.rate, begin = 50.0, monotonic()
+    assert await _ask(proxy) == b"hello"
+    assert monotonic() - begin >= 0.19
+
+
 async def test_the_network_swallows_everything_for_a_while(proxy):
     proxy.passing.clear()
     with pytest.raises(TimeoutError):

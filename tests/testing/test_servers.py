@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -10,12 +11,15 @@ import psycopg
 import pytest
 
 from penstock.testing.servers import (
+    MosquittoServer,
+    NatsServer,
     PostgresServer,
     PrometheusServer,
     RedisServer,
     ServerMissing,
     browser_program,
     debian,
+    golang,
     install,
     object_store,
     postgres,
@@ -207,6 +211,47 @@ def test_prometheus_answers(tmp_path: Path) -> None:
     ):
         answer = json.load(body)
     assert answer["data"]["result"][1] == "2"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("make", [NatsServer, MosquittoServer, RedisServer])
+def test_a_server_is_stopped_frozen_killed_and_started_again(make: Callable[[], MosquittoServer]) -> None:
+    with make() as server:
+        server.restart()
+        server.pause()
+        server.kill()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        server.start()
+        socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
+
+
+def test_a_go_program_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = tmp_path / "go"
+    go.write_text('#!/bin/sh\necho "$@" > "$GOBIN/server"\n')
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ServerMissing, match=r"Server .* is not built; install it with: "):
+        golang.find_built("Server", "example.org/server/v2", "v2.1.0")
+    missing = Program("Server", _missing, lambda: "package", lambda: golang.build("example.org/server/v2", "v2.1.0"))
+    assert install([missing]) == 0
+    found = golang.find_built("Server", "example.org/server/v2", "v2.1.0")
+    assert found.read_text() == "install example.org/server/v2@v2.1.0\n"
+    assert [path.name for path in found.parent.iterdir()] == ["server-v2.1.0"]
+
+
+def test_a_go_program_that_is_not_built_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho no such module >&2\nexit 1\n")
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ServerMissing, match="could not be built: no such module"):
+        golang.build("example.org/server", "v1.0.0")
+    monkeypatch.setattr(golang.shutil, "which", lambda _: None)
+    with pytest.raises(ServerMissing, match="no Go here"):
+        golang.build("example.org/server", "v1.0.0")
 
 
 def _missing() -> Path:

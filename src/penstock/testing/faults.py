@@ -159,11 +159,14 @@ class FaultyProcessor(Processor):
 class FaultProxy:
     """A TCP proxy in front of a server, whose network can be slowed, swallowed, cut and refused."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: int = 0) -> None:
+        """``listen`` is the port it listens at, by default a free one: some servers tell clients where to connect."""
         self.target_host, self.target_port = host, port
-        self.host, self.port = "127.0.0.1", 0
+        self.host, self.port = "127.0.0.1", listen
         self.delay = 0.0
         """Seconds that every piece of data takes longer, in both directions."""
+        self.rate: float | None = None
+        """The most bytes a second that pass in each direction of a connection; None for as many as come."""
         self.passing = asyncio.Event()
         """Cleared: connections stay open, and nothing passes (a black hole)."""
         self.passing.set()
@@ -215,10 +218,14 @@ class FaultProxy:
         finally:
             del self._connections[task]
 
+    def _piece(self) -> int:
+        """The most bytes passed on at once: a tenth of a second of a slow line."""
+        return 65536 if self.rate is None else max(1, min(65536, int(self.rate / 10)))
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await reader.read(65536):
-                await asyncio.sleep(self.delay)
+            while data := await reader.read(self._piece()):
+                await asyncio.sleep(self.delay + (len(data) / self.rate if self.rate else 0.0))
                 await self.passing.wait()
                 writer.write(data)
                 await writer.drain()

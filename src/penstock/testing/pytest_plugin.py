@@ -13,7 +13,17 @@ from typing import TypeVar
 
 import pytest
 
-from .servers import PostgresServer, RedisServer, ServerMissing, browser_program, require_servers, s3
+from .faults import FaultProxy
+from .servers import (
+    MosquittoServer,
+    NatsServer,
+    PostgresServer,
+    RedisServer,
+    ServerMissing,
+    browser_program,
+    require_servers,
+    s3,
+)
 
 T = TypeVar("T")
 
@@ -85,6 +95,36 @@ def redis_url(shared_redis_server: RedisServer) -> str:
     """Return the URL of the session's Redis, which is empty when the test begins."""
     shared_redis_server.clear()
     return shared_redis_server.url
+
+
+@pytest.fixture(scope="session")
+def shared_nats_server() -> Iterator[NatsServer]:
+    """Yield one NATS with JetStream for the whole session; tests must not stop it."""
+    yield from _serve(NatsServer)
+
+
+@pytest.fixture
+def nats_server() -> Iterator[NatsServer]:
+    """Yield a NATS with JetStream for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(NatsServer)
+
+
+@pytest.fixture(scope="session")
+def shared_mosquitto_server() -> Iterator[MosquittoServer]:
+    """Yield one MQTT broker for the whole session; tests must not stop it."""
+    yield from _serve(MosquittoServer)
+
+
+@pytest.fixture
+def mosquitto_server() -> Iterator[MosquittoServer]:
+    """Yield an MQTT broker for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(MosquittoServer)
+
+
+@pytest.fixture
+def fault_proxy() -> Callable[..., FaultProxy]:
+    """Return what makes a proxy before a loopback port: ``async with fault_proxy(server.port) as proxy``."""
+    return lambda port, **options: FaultProxy("127.0.0.1", port, **options)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from .browsers import browser_program
+from .certificates import Certificate, make_certificate
 from .debian import install
+from .mosquitto_server import MosquittoServer, mosquitto_program
+from .nats_server import NatsServer, nats_program
 from .object_store import s3
 from .postgresql import PostgresServer, postgres, postgres_binaries
 from .programs import ServerMissing, free_port, require_servers
@@ -11,6 +14,9 @@ from .prometheus_server import PrometheusServer, prometheus_program, promtool_pr
 from .redis_server import RedisServer, redis, redis_program
 
 __all__ = [
+    "Certificate",
+    "MosquittoServer",
+    "NatsServer",
     "PostgresServer",
     "PrometheusServer",
     "RedisServer",
@@ -18,6 +24,9 @@ __all__ = [
     "browser_program",
     "free_port",
     "install",
+    "make_certificate",
+    "mosquitto_program",
+    "nats_program",
     "postgres",
     "postgres_binaries",
     "prometheus_program",

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .browsers import browser_program
+from .mosquitto_server import mosquitto_program
+from .nats_server import build_nats, nats_program
 from .postgresql import postgis_control, postgres_binaries, postgres_version
 from .programs import ServerMissing
 from .prometheus_server import prometheus_program, promtool_program
@@ -27,12 +29,16 @@ class Program(NamedTuple):
     name: str
     find: Callable[[], Path]
     package: Callable[[], str]
+    build: Callable[[], None] | None = None
+    """What makes it of its source, which is tried before the package."""
 
 
 PROGRAMS = (
     Program("PostgreSQL", postgres_binaries, lambda: "postgresql"),
     Program("PostGIS", postgis_control, lambda: f"postgresql-{postgres_version()}-postgis-3"),
     Program("Redis", redis_program, lambda: "redis-server"),
+    Program("NATS", nats_program, lambda: "nats-server", build_nats),
+    Program("Mosquitto", mosquitto_program, lambda: "mosquitto"),
     Program("Chromium", browser_program, lambda: "chromium"),
     Program("Prometheus", prometheus_program, lambda: "prometheus"),
     Program("promtool", promtool_program, lambda: "prometheus"),
@@ -49,6 +55,8 @@ def install(programs: Sequence[Program] = PROGRAMS) -> int:
             continue
         except ServerMissing as missing:
             _say(str(missing).partition(";")[0])
+        if program.build is not None and _built(program.build):
+            continue
         try:
             package = program.package()
         except ServerMissing as missing:
@@ -58,6 +66,15 @@ def install(programs: Sequence[Program] = PROGRAMS) -> int:
         installed = _install(package, update=not updated)
         updated, failed = True, failed or not installed
     return int(failed)
+
+
+def _built(build: Callable[[], None]) -> bool:
+    try:
+        build()
+    except ServerMissing as missing:
+        _say(str(missing))
+        return False
+    return True
 
 
 def _install(package: str, *, update: bool) -> bool:

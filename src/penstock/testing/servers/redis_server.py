@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,24 +47,12 @@ class RedisServer(Server):
             "save": '""',
             "daemonize": "no",
         }
-        configuration = self._folder / "redis.conf"  # A file, so that no list of processes shows the password.
-        configuration.touch(mode=0o600)
-        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        configuration = self._configure("redis.conf", "".join(f"{name} {value}\n" for name, value in settings.items()))
         self._launch(
             lambda log: spawn([self._program, configuration], stdout=log, stderr=log),
             lambda: self._ping() == b"+PONG\r\n",
             seconds=90,
         )
-
-    def pause(self) -> None:
-        """Let it answer nothing while its connections stay open, until ``resume``."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it answer again."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
 
     def clear(self) -> None:
         """Delete everything in it."""
@@ -88,11 +75,6 @@ class RedisServer(Server):
             return self.command("PING")
         except (OSError, RuntimeError):
             return b""
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)  # Whoever is paused could not stop.
-        super()._end(how)
 
 
 def _request(*words: str) -> bytes:

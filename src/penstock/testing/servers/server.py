@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -56,6 +57,16 @@ class Server:
         """End it at once, as a crash would."""
         self._end(self.at_once)
 
+    def pause(self) -> None:
+        """Let it answer nothing while its connections stay open, until ``resume``."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop it and start it on the same port."""
         self.stop()
@@ -83,4 +94,22 @@ class Server:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGCONT)  # Whoever is paused could not stop.
         end(process, how)
+
+    def _configure(self, name: str, text: str) -> Path:
+        """Write a configuration that only we may read, so that no list of processes shows a password."""
+        path = self._folder / name
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
+
+
+def accepts(port: int) -> bool:
+    """Tell whether anything accepts connections at a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+    except OSError:
+        return False
+    return True
