@@ -72,6 +72,24 @@ def _delivery(folder: Path) -> Sample:
     return Sample(span.seconds / _DELIVERIES * 1e6, span.cpu, notes={"us of processor time": cpu})
 
 
+def _merged(folder: Path) -> Sample:
+    """Generate the rows by two inputs at once, instead of one."""
+
+    def stream(count: int) -> dict[str, Any]:
+        whole = _stream(count // 2, _BATCH, [{"type": "json_to_arrow"}])
+        inputs = [{"name": name, **whole["input"]} for name in ("left", "right")]
+        return {**whole, "input": {"type": "multiple_inputs", "inputs": inputs}}
+
+    engine.run(folder / "few", stream(20 * _BATCH))
+    return rate(_ROWS, engine.run(folder, stream(_ROWS)))
+
+
+def _alone(folder: Path) -> Sample:
+    processors = [{"type": "json_to_arrow"}]
+    engine.run(folder / "few", _stream(20 * _BATCH, _BATCH, processors))
+    return rate(_ROWS, engine.run(folder, _stream(_ROWS, _BATCH, processors)))
+
+
 CASES = [
     case
     for name, query in _QUERIES.items()
@@ -102,5 +120,14 @@ CASES = [
         _delivery,
         reach=25,
         more_is_better=False,
-    )
+    ),
+    Case(
+        "merged",
+        "merged",
+        "Penstock: multiple_inputs of two generate, 1000 rows a batch -> json_to_arrow -> drop",
+        "rows/s",
+        _merged,
+        reach=2e6,
+    ),
+    Case("merged-alone", "merged", "the same rows from one input", "rows/s", _alone, role="ceiling"),
 ]

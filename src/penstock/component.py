@@ -275,6 +275,10 @@ class Input(Component, package="inputs"):
         """Connect, and resume after what was last acked; raises ConnectionLost if that fails."""
         raise NotImplementedError
 
+    def children(self) -> Mapping[str, Input]:
+        """Return the inputs that the stream reads in place of this one, by the names their positions are kept under."""
+        return {}
+
     def served(self) -> Sequence[tuple[str, str]]:
         """Return the addresses and paths that it serves while it is open."""
         return ()

@@ -170,8 +170,13 @@ class Context:
             self.ledgers.remove(ledger)
 
     def committing(self) -> list[tuple[str, Ledger]]:
-        """Return the checkpoints whose positions the source itself keeps, each with what commits them."""
-        return [(key, ledger) for key, ledger in self.kept_by.items() if ledger.commits]
+        """Return the checkpoints of this input whose positions the source itself keeps, with what commits them."""
+        own = (self.kept_as, f"{self.kept_as}/")
+        return [
+            (key, ledger)
+            for key, ledger in self.kept_by.items()
+            if ledger.commits and (key == own[0] or key.startswith(own[1]))
+        ]
 
     def _key(self, partition: str) -> str:
         return f"{self.kept_as}/{partition}" if partition else self.kept_as

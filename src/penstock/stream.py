@@ -130,7 +130,10 @@ class Stream(Options):
 
     def components(self) -> list[tuple[str, Component]]:
         """Return all components with the path of each."""
-        named: list[tuple[str, Component | None]] = [("input", self.input), ("buffer", self.buffer)]
+        named: list[tuple[str, Component | None]] = [
+            (f"input.{key}", child) for key, child in self.input.children().items()
+        ] or [("input", self.input)]
+        named += [("buffer", self.buffer)]
         named += [(f"pipeline.processors.{i}", p) for i, p in enumerate(self.pipeline.processors)]
         named += [("output", self.output), ("error_output", self.error_output)]
         return [(path, component) for path, component in named if component is not None]

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -184,6 +185,13 @@ def test_event_time_window(examples: Examples) -> None:
         ("10", "kitchen", 1, 23.0),
         ("20", "kitchen", 1, 25.0),
     ]
+
+
+def test_multiple_inputs(examples: Examples) -> None:
+    rows = examples.run("multiple_inputs_example")
+    counts = Counter((row["source"], row["sensor"]) for row in rows)
+    assert counts[("pulse", "pulse")] == 3
+    assert {source for source, _ in counts} == {"pulse", "readings"}
 
 
 def test_http_durable(examples: Examples) -> None:

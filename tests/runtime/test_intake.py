@@ -13,6 +13,7 @@ import pytest
 from pydantic import PrivateAttr
 
 from penstock import Context, Engine, Input, Output, Stream
+from penstock.branch import Branch
 from penstock.clock import Clock
 from penstock.component import Reader, Writer
 from penstock.delivery import Batch, Delivery
@@ -55,7 +56,7 @@ async def taking(
 ) -> AsyncIterator[asyncio.Task[None]]:
     retry = {"attempts": attempts, "initial": "1ms", "maximum": "2ms"}
     stream = Stream.model_validate({"input": source, "output": "drop", "retry": retry})
-    intake = Intake(stream, asyncio.Event(), StreamMetrics("test_intake"), accept, waits=True)
+    intake = Intake(stream, Branch(source), asyncio.Event(), StreamMetrics("test_intake"), accept, waits=True)
     async with lend_context(tmp_path, **lent) as context, asyncio.timeout(60):
         task = asyncio.create_task(intake.run(context))
         try:

@@ -34,7 +34,8 @@ def validated(file: Path) -> Iterator[str]:
 
 
 def _shape(stream: Stream) -> str:
-    parts = [stream.input.type_name]
+    inputs = [child.name or child.type_name for child in stream.input.children().values()]
+    parts = [f"{stream.input.type_name} ({', '.join(inputs)})" if inputs else stream.input.type_name]
     parts += ["write-ahead log"] if stream.durability and stream.durability.enabled else []
     parts += [stream.buffer.type_name] if stream.buffer else []
     parts += [processor.type_name for processor in stream.pipeline.processors]

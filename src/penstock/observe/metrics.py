@@ -119,10 +119,10 @@ class StreamMetrics:
         self._retries.inc()
         self.condition.report(part, reason)
 
-    def reconnecting(self, reason: str) -> None:
-        """Note that the input was lost and will be opened again."""
+    def reconnecting(self, part: str, reason: str) -> None:
+        """Note that an input was lost and will be opened again."""
         self._reconnects.inc()
-        self.condition.report("input", reason)
+        self.condition.report(part, reason)
 
     def recovered(self, part: str) -> None:
         """Note that ``part`` works again."""

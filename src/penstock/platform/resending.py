@@ -48,7 +48,7 @@ async def send_again(stream: Stream, row: RowMapping, payload: str | None, conte
         raise PermanentError(why)
     content = payload.encode() if payload is not None else _content(row)
     metadata = metadata_of(row)
-    codec = _codec(stream.input, metadata)
+    codec = _codec(_sender(stream.input, str(metadata.get("source", ""))), metadata)
     delivery = Delivery(payloads([content]), (), _origin(metadata), codec.decoder() if codec else None)
     async with AsyncExitStack() as stack:
         threads = Threads(1, f"{stream.id}-again")
@@ -78,6 +78,12 @@ def _content(row: RowMapping) -> bytes:
         return base64.b64decode(payload, validate=True)
     except binascii.Error as error:
         raise PermanentError(f"the payload is not base64: {error}") from error
+
+
+def _sender(input: Input, source: str) -> Input:
+    """Return which of the inputs of a stream a row came from."""
+    children = input.children().values()
+    return next((child for child in children if source == (child.name or child.type_name)), input)
 
 
 def _codec(input: Input, metadata: Mapping[str, Any]) -> Codec | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ..backoff import Stopped
+from ..branch import branches
 from ..checkpoint import Checkpoint, CheckpointStore, Ledger
 from ..component import Buffer, Component, Progress, TransactionalWriter
 from ..context import Context
@@ -43,7 +44,7 @@ class Flow:
         self._durable: DurableInput | None = None
         self._round = Round(stream, stop)
         self._followed: Context | None = None
-        self.intake: Intake | None = None
+        self.intakes: list[Intake] = []
         self.when_open: Callable[[], None] = lambda: None
 
     def positions(self) -> dict[str, Checkpoint]:
@@ -52,8 +53,14 @@ class Flow:
 
     @property
     def progress(self) -> Progress | None:
-        """How far the input says it is."""
-        return self.intake.progress if self.intake is not None else None
+        """How far the inputs say they are, if all of them tell it in one unit."""
+        told = [one.progress for one in self.intakes]
+        known = [one for one in told if one is not None]
+        if not known or len(known) < len(told) or len({one.unit for one in known}) > 1:
+            return None
+        totals = [one.total for one in known if one.total is not None]
+        total = sum(totals) if len(totals) == len(known) else None
+        return Progress(sum(one.done for one in known), total, known[0].unit)
 
     async def run(self) -> None:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
@@ -73,8 +80,8 @@ class Flow:
             self._metrics.sample()
             if self._wal is not None:
                 self._metrics.lag(self._wal.unwritten)
-            elif self.intake is not None:
-                self.intake.measure()
+            for intake in self.intakes if self._wal is None else ():
+                intake.measure()
             self._metrics.condition.notice = getattr(self._context.store, "notice", None)
             failures = [ledger.failure for ledger in (self._context.ledger, *self._ledgers) if ledger.failure]
             if failures:
@@ -113,15 +120,15 @@ class Flow:
                 errors,
                 self._metrics,
                 saves=stream.checkpoint == "output",
-                tells_sender=self._wal is None and stream.input.tells_sender(),
+                is_told=self._is_told,
                 states=context.states.log if context.states.log.is_used else None,
             )
             self._metrics.up()
             try:
                 await self._flow(context, log_context, output, sink)
             finally:
-                if self.intake is not None:
-                    await self.intake.give_up(PenstockError("the stream has stopped"))
+                for intake in self.intakes:
+                    await intake.give_up(PenstockError("the stream has stopped"))
                 for ledger in {id(ledger): ledger for ledger in [context.ledger, *context.ledgers]}.values():
                     await ledger.flush()
             await self._round.end(context, store)
@@ -310,20 +317,58 @@ class Flow:
             else:
                 await durable.keep(group, delivery)
 
+        turns = asyncio.Lock()  # it is fair, so that an input which always has more leaves room to the others
+
+        async def accept_in_turn(delivery: Delivery) -> None:
+            async with turns:
+                await accept(delivery)
+
         waits = durable is not None or all(section.queue is None for section in self._sections)
-        self.intake = Intake(
-            self._stream,
-            self._stop,
-            self._metrics,
-            accept,
-            waits=waits,
-            when_open=self.when_open,
-            when_ended=section.end if durable is None else durable.end,
-        )
+        read = branches(self._stream.input, context.columns)
+        left = len(read)
+
+        async def end_with_the_last() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                await (section.end() if durable is None else durable.end())
+
+        self.intakes = [
+            Intake(
+                self._stream,
+                branch,
+                self._stop,
+                self._metrics,
+                accept if len(read) == 1 else accept_in_turn,
+                waits=waits,
+                when_open=self.when_open,
+                when_ended=end_with_the_last,
+                when_counted=self._note_in_flight,
+                when_measured=self._note_lag,
+            )
+            for branch in read
+        ]
         if durable is not None:  # the output keeps the position of the log; what is in the log is behind the input's
             context = replace(context, store=self._context.store, ledger=self._context.ledger)
-        await self.intake.run(context)
+        async with asyncio.TaskGroup() as reading:
+            for intake in self.intakes:
+                reading.create_task(intake.run(intake.branch.lend(context)))
         self._round.say_where(context, has_rows=False)
+
+    def _note_in_flight(self) -> None:
+        self._metrics.in_flight(sum(len(intake.unsettled) for intake in self.intakes))
+
+    def _note_lag(self) -> None:
+        progress = self.progress
+        if progress is not None and progress.total is not None:
+            self._metrics.lag(progress.total - progress.done)
+
+    def _is_told(self, delivery: Delivery) -> bool:
+        """Tell whether all who sent these rows are told why they are refused, so that the stream may go on."""
+        if self._wal is not None or not any(intake.branch.input.tells_sender() for intake in self.intakes):
+            return False
+        silent = [intake.unsettled for intake in self.intakes if not intake.branch.input.tells_sender()]
+        return not any(loan in unsettled for unsettled in silent for loan in delivery.loans)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

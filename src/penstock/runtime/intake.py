@@ -1,4 +1,4 @@
-"""The beginning of a stream: read an input for as long as it lasts, opening it again whenever it is lost."""
+"""The beginning of a stream: read each input for as long as it lasts, opening it again whenever it is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from ..backoff import Stopped, unless_stopped
+from ..branch import Branch
 from ..component import MeasuredReader, Progress, Reader
 from ..context import Context
 from ..delivery import Delivery, Loan, Settle
@@ -33,6 +34,7 @@ class Intake:
     def __init__(
         self,
         stream: Stream,
+        branch: Branch,
         stop: asyncio.Event,
         metrics: StreamMetrics,
         accept: Callable[[Delivery], Awaitable[None]],
@@ -40,16 +42,22 @@ class Intake:
         waits: bool,
         when_open: Callable[[], None] = lambda: None,
         when_ended: Callable[[], Awaitable[None]] = _do_nothing,
+        when_counted: Callable[[], None] = lambda: None,
+        when_measured: Callable[[], None] = lambda: None,
     ) -> None:
-        """``when_ended`` is awaited once nothing more is read, so that what was read runs out."""
-        self._when_ended = when_ended
+        """``when_ended`` is awaited once nothing more is read, so that what was read runs out.
+
+        ``when_counted`` is called when something is in flight or settled, ``when_measured`` when ``progress`` is new.
+        """
+        self.branch, self._when_ended = branch, when_ended
+        self._when_counted, self._when_measured = when_counted, when_measured
         self._reader: MeasuredReader | None = None
         self._is_ended = False
         self._failure: Exception | None = None
         self._interrupt: Callable[[], None] = _ignore
         self._stream, self._stop, self._metrics, self._accept = stream, stop, metrics, accept
         self._waits, self._when_open = waits, when_open
-        self._unsettled: set[Loan] = set()
+        self.unsettled: set[Loan] = set()
         self._losses = 0  # in a row
         self._settled = asyncio.Event()
         self.progress: Progress | None = None
@@ -64,7 +72,7 @@ class Intake:
             try:
                 async with AsyncExitStack() as stack:
                     async with unless_stopped(self._stop, context.clock):
-                        reader = await stack.enter_async_context(self._stream.input.open(context))
+                        reader = await stack.enter_async_context(self.branch.input.open(context))
                     self._when_open()
                     await self._read_and_commit(reader, context)
                 break
@@ -75,15 +83,17 @@ class Intake:
                     raise
                 delay = self._stream.retry.delay(self._losses)
                 self._losses += 1
-                self._metrics.reconnecting(str(error))
-                context.log.warning("%s: input lost, opening it again in %.2f s: %s", context.name, delay, error)
+                self._metrics.reconnecting(self.branch.part, str(error))
+                context.log.warning(
+                    "%s: %s lost, opening it again in %.2f s: %s", self._stream.id, self.branch.part, delay, error
+                )
                 await self._settle_first()
                 await context.clock.wait(self._stop, delay)
         await self._end()
 
     async def give_up(self, error: PenstockError) -> None:
         """Tell the input that what is not settled never will be."""
-        for loan in list(self._unsettled):
+        for loan in list(self.unsettled):
             await loan.settle(error)
 
     async def _end(self) -> None:
@@ -97,7 +107,7 @@ class Intake:
             await self._read(reader)
             if context.committing():
                 await self._end()
-                while self._unsettled:
+                while self.unsettled:
                     self._settled.clear()
                     await self._settled.wait()
         finally:
@@ -110,7 +120,7 @@ class Intake:
         Windows hold rows for as long as they last, so that is not waited for behind one; inputs that replay go on
         behind what they have delivered.
         """
-        while self._waits and self._unsettled and not self._stop.is_set():
+        while self._waits and self.unsettled and not self._stop.is_set():
             self._settled.clear()
             stopped = asyncio.ensure_future(self._stop.wait())
             settled = asyncio.ensure_future(self._settled.wait())
@@ -146,9 +156,10 @@ class Intake:
                     reading = False
                 if self._losses:  # an input that opens and is lost at once has not recovered
                     self._losses = 0
-                    self._metrics.recovered("input")
-                self.measure()
+                    self._metrics.recovered(self.branch.part)
+                self.branch.mark(delivery)
                 self._enter(delivery)
+                self.measure()
                 if tracing.active is not None:
                     delivery.trace = tracing.active.read(self._stream.id, began, delivery.batch.num_rows)
                 await self._accept(delivery)
@@ -169,23 +180,21 @@ class Intake:
     def measure(self) -> None:
         """Ask the input how far it is, where it knows."""
         progress = self._reader.progress() if self._reader is not None else None
-        if progress is None:
-            return
-        self.progress = progress
-        if progress.total is not None:
-            self._metrics.lag(progress.total - progress.done)
+        if progress is not None:
+            self.progress = progress
+            self._when_measured()
 
     def _enter(self, delivery: Delivery) -> None:
         self._metrics.read(delivery.batch.num_rows)
         for loan in delivery.loans:
-            self._unsettled.add(loan)
+            self.unsettled.add(loan)
             loan.settle = self._noted(loan, loan.settle)
-        self._metrics.in_flight(len(self._unsettled))
+        self._when_counted()
 
     def _noted(self, loan: Loan, settle: Settle) -> Settle:
         async def settle_and_note(error: Exception | None) -> None:
-            self._unsettled.discard(loan)
-            self._metrics.in_flight(len(self._unsettled))
+            self.unsettled.discard(loan)
+            self._when_counted()
             self._settled.set()
             await settle(error)
             if error is not None and loan.tracker is not None and not self._stop.is_set():

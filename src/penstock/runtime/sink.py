@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from ..backoff import Stopped
 from ..component import TransactionalWriter, Writer
-from ..delivery import Batch, Position, merge
+from ..delivery import Batch, Delivery, Position, merge
 from ..errors import ConfigError, PenstockError, PermanentError, RowsRejected, TransientError
 from ..observe import tracing
 from ..observe.metrics import StreamMetrics
@@ -31,10 +31,10 @@ class Sink:
         metrics: StreamMetrics,
         *,
         saves: bool,
-        tells_sender: bool = False,
+        is_told: Callable[[Delivery], bool] = lambda delivery: False,
         states: StateLog | None = None,
     ) -> None:
-        """``saves``: positions are kept with the rows. ``tells_sender``: a nack tells whoever sent the rows why.
+        """``saves``: positions are kept with the rows. ``is_told``: a nack tells whoever sent the rows why.
 
         ``states`` has the keyed state of the stream, if it keeps any.
         """
@@ -42,7 +42,7 @@ class Sink:
         self._unsaved: Unsaved | None = None
         """The changes of state that are to be durable before the positions that are written now."""
         self._name, self._output, self._errors, self._metrics = name, output, errors, metrics
-        self._saves, self._tells_sender = saves, tells_sender
+        self._saves, self._is_told = saves, is_told
         self._failure: Exception | None = None
 
     async def open(self) -> None:
@@ -85,8 +85,9 @@ class Sink:
                 self._metrics.written(len(done.pieces), done.rows, done.read_at)
             else:
                 self._metrics.nack()
+                is_told = isinstance(error, PermanentError) and self._is_told(done.delivery)
                 await done.delivery.nack(error)
-                if self._tells_sender and isinstance(error, PermanentError):
+                if is_told:
                     self._metrics.refuse("output", done.delivery.batch.num_rows, describe(error))
                 else:
                     self._failure = error
