@@ -269,9 +269,9 @@ def test_only_a_batch_whose_values_may_not_fit_is_checked(sql: str) -> None:
         batch = pa.record_batch(columns)
         (part,) = query.run(batch)
         assert part.to_pydict() == {"value": [FITTING[sql]]}
-        assert query._known[0].fits(batch)
+        assert [len(plans) for plans in query._known[0].idle] == [1, 0]
+        assert query._known[0].idle[0][0].is_bounded
     twice = pa.record_batch({name: values * 2 for name, values in large.items()})
-    assert not query._known[0].fits(twice)
     with pytest.raises(PermanentError, match="out of range"):
         query.run(twice)
 
@@ -292,7 +292,24 @@ def test_what_the_text_does_not_tell_is_always_checked(sql: str) -> None:
     query, batch = PreparedQuery(sql), pa.record_batch({"a": [1], "b": [1], "d": [Decimal("1.5")]})
     for _ in range(2):
         query.run(batch)
-    assert not any(known.fits(batch) for known in query._known)
+    assert not any(plan.is_bounded for known in query._known for plans in known.idle for plan in plans)
+
+
+def test_values_beyond_the_bounds_are_computed_and_seldom_tried_in_vain() -> None:
+    query = PreparedQuery("SELECT a + a AS value FROM flow")
+    batch = pa.record_batch({"a": [2**62 - 1, None, -(2**62)]})
+    for _ in range(20):
+        (part,) = query.run(batch)
+        assert part.to_pydict() == {"value": [2**63 - 2, None, -(2**63)]}
+    assert query._known[0]._failures <= 5
+
+
+def test_narrow_types_need_neither_check_nor_bounds() -> None:
+    query = PreparedQuery("SELECT sum(a) AS total, sum(b) AS small FROM flow")
+    batch = pa.record_batch({"a": pa.array([127, -128], pa.int8()), "b": pa.array([2**32 - 1] * 2, pa.uint32())})
+    (part,) = query.run(batch)
+    assert part.to_pydict() == {"total": [-1], "small": [2**33 - 2]}
+    assert "CASE" not in query._known[0].idle[0][0].query.sql
 
 
 @settings(max_examples=100, deadline=None)

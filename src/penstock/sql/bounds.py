@@ -1,17 +1,14 @@
-"""Whether the arithmetic of a query surely fits its types, by the extent of the columns it reads."""
+"""Within which bounds of its columns the arithmetic of a query surely fits its types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from operator import add, mul, sub
 from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ..delivery import Batch
-from .arithmetic import Operation
+from .arithmetic import Operation, Wrapping
 from .statement import Statement, Token, unquoted
 
 
@@ -26,22 +23,17 @@ Operand: TypeAlias = "str | int | Interval | None"
 """A column, the number of an operation, a constant; None for what is not looked into."""
 
 _OPERATORS = {"+": add, "-": sub, "*": mul}
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation on integers, and the type that its operands and its result have to fit."""
-
-    kind: str
-    operands: tuple[Operand, ...]
-    type: pa.DataType
+MAX_ROWS = 1 << 20
+"""How many rows of a batch are summed without a look at the sum; half of the bits of a sum are for larger values."""
+_EXPONENTS = range(62, 14, -1)
+"""Of the bounds that are tried, the widest first."""
 
 
 class Bounds:
     """What the operations of a query are applied to, as far as its text alone tells."""
 
     def __init__(self, statement: Statement, table: str, operations: Sequence[Operation]) -> None:
-        self._operations = operations
+        self._sql, self._operations = statement.sql, operations
         self._aliases = statement.aliases()
         self._numbers = {(operation.start, operation.end): at for at, operation in enumerate(operations)}
         known = statement.reads_one_table(table)
@@ -69,61 +61,74 @@ class Bounds:
         is_column = sign > 0 and token.kind in ("word", "quoted") and name.lower() not in self._aliases
         return name if is_column else None
 
-    def proof(self, types: Mapping[int, pa.DataType | None]) -> Proof | None:
-        """Return how to show that these operations fit; None if that cannot be shown from values of columns."""
-        steps: dict[int, Step] = {}
+    def guards(
+        self, types: Mapping[int, pa.DataType | None], schema: pa.Schema
+    ) -> list[tuple[Operation, Wrapping]] | None:
+        """Return what makes the query fail where a column is beyond the bounds within which all operations fit.
+
+        None if there are no such bounds. The types are those that the operands and the result of each have to fit.
+        """
+        columns: dict[Operand, pa.DataType] = {}
         for at, kind in types.items():
-            operands = self.operands[at]
-            if kind is None or any(one is None or (isinstance(one, int) and one not in steps) for one in operands):
+            for operand in self.operands[at]:
+                if isinstance(operand, str):
+                    columns[operand] = _integer(schema, operand)
+                elif not isinstance(operand, Interval) and operand not in types:
+                    return None
+            if kind is None:
                 return None
-            steps[at] = Step(self._operations[at].kind, operands, kind)
-        return Proof(steps)
+        if None in columns.values():
+            return None
+        for exponent in _EXPONENTS:
+            known = {name: _within(kind, exponent) for name, kind in columns.items()}
+            if self._fit(types, known):
+                return [(self._operations[at], self._wrapping(at, known, columns)) for at in types]
+        return None
 
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The operations of a query, each behind those that are part of it."""
-
-    steps: Mapping[int, Step]
-
-    def holds(self, batch: Batch) -> bool:
-        """Tell whether no result can be out of range for the rows of this batch, nor for any of them."""
-        known: dict[Operand, Interval] = {}
-        for at, step in self.steps.items():
-            operands = []
-            for operand in step.operands:
-                found = operand if isinstance(operand, Interval) else known.get(operand)
-                if found is None:
-                    found = _extent(batch, operand) if isinstance(operand, str) else None
-                    if found is None:
-                        return False
-                    known[operand] = found
-                operands.append(found)
-            result = _apply(step.kind, operands, batch.num_rows)
-            low, high = _limits(step.type)
-            if not all(low <= one.low and one.high <= high for one in (*operands, result)):
+    def _fit(self, types: Mapping[int, pa.DataType | None], columns: Mapping[Operand, Interval]) -> bool:
+        """Whether no operation has an operand or a result out of range, each being behind those it is applied to."""
+        known = dict(columns)
+        for at, kind in types.items():
+            operands = [one if isinstance(one, Interval) else known[one] for one in self.operands[at]]
+            known[at] = result = _apply(self._operations[at].kind, operands)
+            limits = _limits(kind)
+            if not all(limits.low <= one.low and one.high <= limits.high for one in (*operands, result)):
                 return False
-            known[at] = result
         return True
 
-
-def _extent(batch: Batch, name: str) -> Interval | None:
-    at = batch.schema.get_field_index(name)
-    if at < 0 or not pa.types.is_integer(batch.schema.field(at).type):
-        return None
-    values = batch.column(at)
-    if values.null_count == 0 and len(values):
-        plain = values.to_numpy()
-        return Interval(int(plain.min()), int(plain.max()))
-    low, high = (found.as_py() for found in pc.min_max(values).values())
-    return Interval(low or 0, high or 0)
+    def _wrapping(
+        self, at: int, bounds: Mapping[Operand, Interval], columns: Mapping[Operand, pa.DataType]
+    ) -> Wrapping:
+        around = []
+        for operand, (start, end) in zip(self.operands[at], self._operations[at].operands, strict=True):
+            is_narrow = not isinstance(operand, str) or bounds[operand] == _limits(columns[operand])
+            around.append(("", "") if is_narrow else _guard(self._sql[start:end], bounds[operand], columns[operand]))
+        return Wrapping("", "", around_operands=tuple(around))
 
 
-def _apply(kind: str, operands: Sequence[Interval], rows: int) -> Interval:
+def _guard(column: str, bounds: Interval, kind: pa.DataType) -> tuple[str, str]:
+    """Return what stands around a column for which the query fails beyond the bounds, by a division by zero."""
+    name = str(kind).replace("uint", "UInt").replace("int", "Int")
+    low, high, zero = (f"arrow_cast({value}, '{name}')" for value in (*bounds, 0))
+    return f"(CASE WHEN {column} BETWEEN {low} AND {high} THEN ", f" ELSE {column} / {zero} END)"
+
+
+def _integer(schema: pa.Schema, name: str) -> pa.DataType | None:
+    """Return the type of a column of integers; None for another one, and where no one column has the name."""
+    at = schema.get_field_index(name)
+    return schema.field(at).type if at >= 0 and pa.types.is_integer(schema.field(at).type) else None
+
+
+def _within(kind: pa.DataType, exponent: int) -> Interval:
+    low, high = _limits(kind)
+    return Interval(max(low, -(2**exponent)), min(high, 2**exponent))
+
+
+def _apply(kind: str, operands: Sequence[Interval]) -> Interval:
     if kind == "negate":
         return Interval(-operands[0].high, -operands[0].low)
     if kind == "sum":
-        return Interval(min(0, operands[0].low * rows), max(0, operands[0].high * rows))
+        return Interval(min(0, operands[0].low * MAX_ROWS), max(0, operands[0].high * MAX_ROWS))
     ends = [_OPERATORS[kind](one, other) for one in operands[0] for other in operands[1]]
     return Interval(min(ends), max(ends))
 

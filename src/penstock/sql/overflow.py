@@ -14,7 +14,7 @@ from datafusion import ScalarUDF, SessionContext, SQLOptions, udf
 from ..errors import PermanentError
 from . import exact_functions
 from .arithmetic import TIME_FUNCTIONS, Operation, Wrapping, operations, wrapped
-from .bounds import Bounds, Proof
+from .bounds import Bounds
 from .statement import Statement
 
 _PROBE = "overflow_probe"
@@ -40,8 +40,8 @@ class Checked:
     names: tuple[str, ...] | None = None
     """What its columns are called; None if they have these names already."""
     functions: tuple[ScalarUDF, ...] = ()
-    proof: Proof | None = None
-    """How to show that the query as it is written gives the same for a batch; None if it never can be."""
+    bounded: Checked | None = None
+    """A query that is quicker, but fails for values of columns for which this one need not; None if there is none."""
 
     def register(self, session: SessionContext) -> str:
         """Make its functions known to a session, and return the text."""
@@ -77,20 +77,15 @@ class Arithmetic:
         Raises PermanentError if the text cannot be understood.
         """
         if not self._operations:
-            return self.unchecked
+            return Checked(self._sql)
         found = self._known.get(schema)
         if found is None:
             if len(self._known) >= _MAX_SCHEMAS:
                 self._known.clear()
-            self._known[schema] = found = self._check(session)
+            self._known[schema] = found = self._check(session, schema)
         return found
 
-    @property
-    def unchecked(self) -> Checked:
-        """Return the query as it is written, for batches for which that is shown to give the same."""
-        return Checked(self._sql)
-
-    def _check(self, session: SessionContext) -> Checked:
+    def _check(self, session: SessionContext, schema: pa.Schema) -> Checked:
         meant = self._compare_with_parser(session)
         for number in (1, 2):
             session.register_udf(_probe(number))
@@ -101,14 +96,32 @@ class Arithmetic:
             refused = self._refused_call(session, checked.sql) if takes else None
             if refused is None:
                 is_same = _is_same(meant, session.sql_with_options(checked.sql, self._options).schema())
-                proof = self._bounds.proof(fits) if takes and is_same else None
-                return Checked(checked.sql, tuple(meant.names) if takes else None, checked.functions, proof)
+                bounded = self._bounded(session, schema, fits, meant) if takes and is_same else None
+                return Checked(checked.sql, tuple(meant.names) if takes else None, checked.functions, bounded)
             # In a CASE or a UNION a type may get wider after the first look at it.
             at, operand = takes[refused[0]]
             found = refused[1] if operand is None else [*types[at][:operand], *refused[1], *types[at][operand + 1 :]]
             if tuple(found) == types[at]:
                 raise PermanentError(_NOT_UNDERSTOOD)
             types[at] = tuple(found)
+
+    def _bounded(
+        self,
+        session: SessionContext,
+        schema: pa.Schema,
+        fits: dict[int, pa.DataType | None],
+        meant: pa.Schema,
+    ) -> Checked | None:
+        guards = self._bounds.guards(fits, schema)
+        if guards is None:
+            return None
+        sql = wrapped(self._sql, guards)
+        try:
+            found = session.sql_with_options(sql, self._options).schema()
+        except Exception:  # GROUP BY may not see that what it is given is what is selected
+            return None
+        names = None if found.names == meant.names else tuple(meant.names)
+        return Checked(sql, names) if _is_same(meant, found) else None
 
     def _compare_with_parser(self, session: SessionContext) -> pa.Schema:
         """Make sure that the operations begin and end where DataFusion thinks they do; return the columns."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, SQLOptions
 
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from . import json_functions
 from .arithmetic import with_exact_integers
-from .bounds import Proof
+from .bounds import MAX_ROWS
 from .json_operators import with_json_functions
 from .overflow import Arithmetic, Checked
+from .source import Source
 from .statement import Statement
 
 _SCHEMA_CACHE_SIZE = 16
 _MAX_IDLE_PLANS = 8
 _MAX_RUNS_PER_PLAN = 1000
 """A physical plan keeps metrics of each run, so that it grows by 2 to 4 KB; a new one starts small."""
+_MAX_EXACT_RUNS = 256
+"""How often a query is run exactly before it is tried with bounds again."""
 _COLUMNS_MADE_UP = 32
 _MAX_MESSAGE_LENGTH = 1000
 
@@ -76,20 +78,30 @@ class PreparedQuery:
         """
         if batch.schema.metadata:
             batch = batch.replace_schema_metadata(None)
-        schema = batch.schema
         try:
-            known = self._look_up(schema)
-            fits = known is not None and known.fits(batch)
-            plan = self._borrow(known, fits) or self._plan(schema, fits)
-            found = plan.run(batch)
+            return self._run(self._look_up(batch.schema) or _Known(batch.schema), batch)
         except Exception as error:
-            raise PermanentError(_explain(error, schema)) from error
+            raise PermanentError(_explain(error, batch.schema)) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise
             raise PermanentError(f"the query engine gave up: {error}") from error
-        self._give_back(known or _Known(schema, plan.query.proof), plan, fits)
-        return [self._named(part, plan.query.names) for part in found if part.num_rows]
+
+    def _run(self, known: _Known, batch: Batch) -> list[Batch]:
+        """Run the query that fails beyond its bounds, and where it does so, or lately did, the one that has none."""
+        exact = batch.num_rows > MAX_ROWS or known.is_exact()
+        while True:
+            plan = self._borrow(known, exact) or self._plan(known.schema, exact)
+            try:
+                found = plan.run(batch)
+            except Exception:
+                if not plan.is_bounded:
+                    raise
+                known.note_failure()
+                exact = True
+            else:
+                self._give_back(known, plan, exact)
+                return [self._named(part, plan.query.names) for part in found if part.num_rows]
 
     def __deepcopy__(self, memo: Any) -> PreparedQuery:
         return self
@@ -111,14 +123,16 @@ class PreparedQuery:
         # Where a column has the name of an alias, it depends on the clause which of them is meant.
         return superset & (asked | self._statement.repeated())
 
-    def _plan(self, schema: pa.Schema, fits: bool) -> _Plan:
+    def _plan(self, schema: pa.Schema, exact: bool) -> _Plan:
         session, source = self._session(schema)
-        query = self._arithmetic.unchecked if fits else self._arithmetic.checked(session, schema)
-        return _Plan(query, session, source, fresh=self._statement.is_unstable())
+        query = self._arithmetic.checked(session, schema)
+        is_bounded = query.bounded is not None and not exact
+        query = query.bounded if query.bounded is not None and not exact else query
+        return _Plan(query, session, source, fresh=self._statement.is_unstable(), is_bounded=is_bounded)
 
-    def _session(self, schema: pa.Schema) -> tuple[SessionContext, _Source]:
+    def _session(self, schema: pa.Schema) -> tuple[SessionContext, Source]:
         # Without this rule filters run in DataFusion; with it, as slower pyarrow expressions in the source.
-        session, source = SessionContext(_configured()), _Source(schema)
+        session, source = SessionContext(_configured()), Source(schema)
         session.remove_optimizer_rule("push_down_filter")
         for name, arguments in self._calls:
             session.register_udf(json_functions.function(name, arguments))
@@ -134,18 +148,18 @@ class PreparedQuery:
                     return known
         return None
 
-    def _borrow(self, known: _Known | None, fits: bool) -> _Plan | None:
+    def _borrow(self, known: _Known, exact: bool) -> _Plan | None:
         """Take an idle plan, so that nobody else runs it."""
         with self._lock:
-            return known.idle[fits].pop() if known is not None and known.idle[fits] else None
+            return known.idle[exact].pop() if known.idle[exact] else None
 
-    def _give_back(self, known: _Known, plan: _Plan, fits: bool) -> None:
+    def _give_back(self, known: _Known, plan: _Plan, exact: bool) -> None:
         with self._lock:
             if known not in self._known:
                 self._known.insert(0, known)
                 del self._known[_SCHEMA_CACHE_SIZE:]
-            if len(known.idle[fits]) < _MAX_IDLE_PLANS:
-                known.idle[fits].append(plan)
+            if len(known.idle[exact]) < _MAX_IDLE_PLANS:
+                known.idle[exact].append(plan)
 
     def _with_exact_calls(self) -> str:
         """Return the query with each JSON function called by the name it has for that many arguments."""
@@ -195,20 +209,32 @@ class _Known:
     """A schema that the query was planned for."""
 
     schema: pa.Schema
-    proof: Proof | None
     idle: tuple[list[_Plan], list[_Plan]] = field(default_factory=lambda: ([], []))
-    """Plans that nobody runs: of the query with its arithmetic checked, and as it is written."""
+    """Plans that nobody runs: of the query that fails beyond its bounds, and of the one that never does."""
+    _failures: int = 0
+    _exact_runs: int = 0
+    """How many runs are still exact at once, since a value was beyond the bounds before."""
 
-    def fits(self, batch: Batch) -> bool:
-        """Tell whether the arithmetic needs no check for this batch."""
-        return self.proof is not None and self.proof.holds(batch)
+    def is_exact(self) -> bool:
+        """Tell whether to compute exactly at once, as values are likely to be beyond the bounds."""
+        if not self._exact_runs:
+            return False
+        self._exact_runs -= 1
+        return True
+
+    def note_failure(self) -> None:
+        """Compute exactly in the next runs, in twice as many as after the last failure."""
+        self._exact_runs = min(2**self._failures, _MAX_EXACT_RUNS)
+        self._failures += 1
 
 
 class _Plan:
     """A query planned for one schema. One run at a time."""
 
-    def __init__(self, query: Checked, session: SessionContext, source: _Source, *, fresh: bool) -> None:
-        self.query, self._sql = query, query.register(session)
+    def __init__(
+        self, query: Checked, session: SessionContext, source: Source, *, fresh: bool, is_bounded: bool
+    ) -> None:
+        self.query, self._sql, self.is_bounded = query, query.register(session), is_bounded
         self._session, self._source = session, source
         self._frame: DataFrame | None = None
         self._physical: ExecutionPlan | None = None
@@ -236,53 +262,6 @@ class _Plan:
             self._physical = self._frame.execution_plan()
         partitions = range(physical.partition_count)
         return [part.to_pyarrow() for at in partitions for part in self._session.execute(physical, at)]
-
-
-class _Source(ds.Dataset):  # type: ignore[misc]
-    """A table whose rows are those of whatever batch is current when the query runs."""
-
-    current: Batch | None
-
-    def __new__(cls, schema: pa.Schema) -> _Source:
-        source: _Source = ds.Dataset.__new__(cls)
-        return source
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._columns = schema
-        self.current = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self._columns
-
-    def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
-        return iter([_Fragment(self)])
-
-    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Scanner:
-        return _Scanner(self, columns, filter)
-
-
-class _Fragment:
-    def __init__(self, source: _Source) -> None:
-        self._source = source
-
-    def scanner(self, schema: Any = None, columns: Any = None, filter: Any = None, **_: Any) -> _Scanner:
-        return _Scanner(self._source, columns, filter)
-
-
-class _Scanner:
-    def __init__(self, source: _Source, columns: Sequence[str] | None, filter: Any) -> None:
-        self._source, self._columns, self._filter = source, columns, filter
-        schema = source.schema
-        self.projected_schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
-    def to_batches(self) -> Iterator[Batch]:
-        batch = self._source.current
-        if batch is None:
-            return
-        if self._filter is not None:
-            batch = batch.filter(self._filter)
-        yield batch if self._columns is None else batch.select(self._columns)
 
 
 @lru_cache(maxsize=1)
