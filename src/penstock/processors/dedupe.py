@@ -18,6 +18,7 @@ from ..delivery import Batch
 from ..duration import Duration
 from ..errors import PermanentError, RowsRejected
 from ..keyedstate import KeyedState
+from ..selection import keep
 
 _MAX_PLAIN_KEY = 64
 """Characters of a key that is kept as it is; a longer one is kept as its digest, which is longer than that."""
@@ -74,7 +75,7 @@ class Dedupe(Processor, type="dedupe"):
         kept = np.zeros(batch.num_rows, np.bool_)
         kept[firsts[:-1][is_new]] = True
         kept[codes == len(texts)] = True
-        rest = batch if kept.all() else batch.filter(pa.array(kept))
+        rest = batch if kept.all() else keep(batch, pa.array(kept))
         return [rest] if rest.num_rows else []
 
 
