@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 from pydantic_core import core_schema
@@ -292,6 +292,15 @@ class Input(Component, package="inputs"):
         return self.codec
 
 
+class Branch(NamedTuple):
+    """One of the outputs that an output stands for."""
+
+    output: Output | None
+    """The output; None where such a row is refused."""
+    when: str | None = None
+    """The SQL condition on which a row goes there; None for all rows."""
+
+
 class Output(Component, package="outputs"):
     """Where batches go. Outputs leave out `__meta_*` columns; a query may select one under another name."""
 
@@ -301,6 +310,10 @@ class Output(Component, package="outputs"):
     def open(self, context: Context) -> AbstractAsyncContextManager[Writer]:
         """Connect; raises ConnectionLost if that fails."""
         raise NotImplementedError
+
+    def branches(self) -> Sequence[Branch]:
+        """Return the outputs that it stands for, which the runner opens in its place; none if it writes itself."""
+        return ()
 
     def spaces(self) -> Sequence[str]:
         """Return the schemas and files that it writes, as ``clients.database.space`` names them."""
@@ -336,6 +349,10 @@ class Processor(Component, package="processors"):
 
     def row_wise(self) -> bool:
         """Tell whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""
+        return False
+
+    def multiplies(self) -> bool:
+        """Tell whether a row may become several, so that as many rows as came in need not be the same ones."""
         return False
 
     def columns_read(self) -> frozenset[str] | None:

@@ -108,6 +108,7 @@ async def _position(configuration: Configuration, stream: Stream, context: Conte
 
     from ..component import TransactionalWriter
     from ..errors import PenstockError
+    from ..runtime.branches import find_leaves
     from ..state import open_store
 
     key = f"{context.kept_as}/wal"
@@ -120,7 +121,7 @@ async def _position(configuration: Configuration, stream: Stream, context: Conte
                 async with open_store(where) as store:
                     saved = await store.load(key)
             else:
-                async with stream.output.open(context) as writer:
+                async with find_leaves(stream.output)[-1].output.open(context) as writer:
                     saved = await writer.load(key) if isinstance(writer, TransactionalWriter) else None
             return int(saved["position"]) if saved else 0
     return None

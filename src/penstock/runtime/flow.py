@@ -19,6 +19,7 @@ from ..errors import ConfigError, PenstockError
 from ..observe.metrics import StreamMetrics
 from ..statelog import StateLog
 from ..stream import MAX_HELD, Stream, regroups
+from .branches import find_leaves, routing
 from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
@@ -94,7 +95,8 @@ class Flow:
         async with AsyncExitStack() as stack:
             threads = Threads(stream.pipeline.thread_num, stream.id)
             stack.callback(threads.shutdown)
-            output = await self._open_output(stack)
+            outputs = await self._open_outputs(stack)
+            output = outputs[-1][1]
             errors = await self._open_errors(stack)
             context = self._lend(output)
             store = self._input_store(context)
@@ -116,7 +118,7 @@ class Flow:
             await self._open_sections(stack, context, threads)
             sink = Sink(
                 stream.id,
-                output,
+                outputs,
                 errors,
                 self._metrics,
                 saves=stream.checkpoint == "output",
@@ -138,22 +140,26 @@ class Flow:
         durability = self._stream.durability
         return self._context.store if durability is not None and durability.enabled else context.store
 
-    async def _open_output(self, stack: AsyncExitStack) -> ReconnectingWriter:
+    async def _open_outputs(self, stack: AsyncExitStack) -> list[tuple[str, ReconnectingWriter]]:
+        """Open all that rows go to; the last of them keeps positions where an output does."""
         stream = self._stream
-        lent = replace(self._context, name=f"{stream.id}/output", seen={})
-        output = ReconnectingWriter(stream.output, lent, stream.retry, self._stop, self._metrics)
-        stack.push_async_callback(output.close)
-        if self._accepts_first:
-            return output
-        await output.ready()
-        await self._check_output(output)
-        return output
+        outputs = []
+        for leaf in find_leaves(stream.output):
+            lent = replace(self._context, name=f"{stream.id}/{leaf.name}", seen={})
+            output = ReconnectingWriter(leaf.output, lent, stream.retry, self._stop, self._metrics)
+            stack.push_async_callback(output.close)
+            outputs.append((leaf.name, output))
+        if not self._accepts_first:
+            for _, output in outputs:
+                await output.ready()
+            await self._check_output(outputs[-1][1])
+        return outputs
 
     async def _check_output(self, output: ReconnectingWriter) -> None:
         if self._stream.checkpoint == "output" and not isinstance(await output.open(), TransactionalWriter):
+            keeper = find_leaves(self._stream.output)[-1].output
             raise ConfigError(
-                f"output {self._stream.output.type_name!r} cannot keep positions beside its rows; "
-                "use `checkpoint: state`",
+                f"output {keeper.type_name!r} cannot keep positions beside its rows; use `checkpoint: state`",
                 path="checkpoint",
             )
 
@@ -264,11 +270,18 @@ class Flow:
             following = stream.pipeline.processors[index + 1 : index + 2]
             lent = replace(lend(processor), columns=following[0].columns_read() if following else None)
             process = await stack.enter_async_context(processor.open(lent))
-            stage = Stage(f"{index}.{processor.name or processor.type_name}", process, processor.row_wise())
+            stage = Stage(
+                f"{index}.{processor.name or processor.type_name}",
+                process,
+                processor.row_wise(),
+                processor.multiplies(),
+            )
             if lent.states.opened:
                 await end_section(Stateful(stage, lent.states, threads))
             else:
                 stages.append(stage)
+        if (route := routing(stream.output)) is not None:
+            stages.append(Stage("output", route, row_wise=True))
         await end_section(None)
         if self._wal is not None:
             metadata = self._reads_metadata or stream.error_output is not None

@@ -38,6 +38,8 @@ class Transformed:
     """The stage in progress; 0 decodes."""
     waiting: list[Piece] | None = None
     """What the stage in progress has still to process, the next piece last; None before it has begun."""
+    written: int = 0
+    """Which outputs have written it, a bit for each."""
 
     @property
     def rows(self) -> int:
@@ -60,6 +62,8 @@ class Stage:
     name: str
     call: Callable[[Batch], Any]
     row_wise: bool
+    multiplies: bool = False
+    """Whether a row may become several, so that as many rows as came in need not be the same ones."""
 
     @property
     def on_loop(self) -> bool:
@@ -220,8 +224,9 @@ def _after_failure(stage: Stage, piece: Piece, error: Exception, refusals: list[
 def _pieces(stage: Stage, source: Piece, batches: Sequence[Batch]) -> list[Piece]:
     if not isinstance(batches, list | tuple) or not all(isinstance(batch, pa.RecordBatch) for batch in batches):
         raise PermanentError(f"{stage.name} returned {_kind(batches)}; expected a list of RecordBatches")
-    if source.first is not None and stage.row_wise and sum(b.num_rows for b in batches) == source.batch.num_rows:
-        firsts = accumulate((batch.num_rows for batch in batches), initial=source.first)
+    is_known = source.first is not None and stage.row_wise and not stage.multiplies
+    if is_known and sum(batch.num_rows for batch in batches) == source.batch.num_rows:
+        firsts = accumulate((batch.num_rows for batch in batches), initial=source.first or 0)
         return [Piece(batch, first) for batch, first in zip(batches, firsts, strict=False) if batch.num_rows]
     return [Piece(batch, None) for batch in batches if batch.num_rows]
 
