@@ -314,6 +314,12 @@ class ComponentState:
         self.opened.append(state)
         return state
 
+    def part(self, name: str) -> ComponentState:
+        """Return what a component within this one is lent: its state is kept, undone and saved with this one's."""
+        inner = ComponentState(self.log, "/".join(part for part in (self._name, name) if part))
+        inner.opened = self.opened
+        return inner
+
     def begin(self) -> None:
         """Begin a call, at this moment; called on the event loop."""
         for state in self.opened:
