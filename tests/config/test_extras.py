@@ -23,7 +23,10 @@ PACKAGES = {
     "protobuf": ["google", "grpc_tools"],
     "postgres": ["psycopg"],
     "duckdb": ["duckdb"],
-    "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2", "redis"],
+    "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
+    "nats": ["nats"],
+    "mqtt": ["paho"],
+    "redis": ["redis"],
     "tracing": ["opentelemetry"],
 }
 """What is imported of each extra."""
@@ -94,6 +97,10 @@ NEEDING = {
         pieces(output='{type: sql, url: "postgresql://a:b@127.0.0.1:1/x", table_name: t}'),
         pieces(output="{type: sql, output_type: {type: postgres, uri: 'postgresql://a:b@h/x'}, table_name: t}"),
         pieces(rest=f'{NO_PAGES}\nstate: "postgresql://a:b@127.0.0.1:1/x"'),
+    ],
+    "nats": [
+        pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
+        pieces(output='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
     ],
     "tracing": [pieces(rest=f'{NO_PAGES}\ntracing: {{endpoint: "http://127.0.0.1:4318/v1/traces"}}')],
 }

@@ -14,7 +14,6 @@ import aiohttp
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
-from .. import iso8601
 from ..clients.http import (
     Auth,
     Headers,
@@ -31,9 +30,9 @@ from ..context import Context
 from ..delivery import Batch
 from ..duration import Duration
 from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
-from ..metadata import VALUE
 from ..options import Options
 from ..sql.expression import Expr
+from ._payloads import bodies, cells
 
 _UNAUTHORIZED = (401, 407)
 """Credentials that are refused may be renewed: no row is at fault."""
@@ -124,22 +123,7 @@ class Http(Output, type="http"):
 
     def bodies(self, batch: Batch) -> pa.BinaryArray:
         """Return one body for each row; null for a row that is not sent."""
-        column = self.body_field or (VALUE if self.codec is None and VALUE in batch.schema.names else None)
-        if column is None:
-            return self.payloads(batch)
-        return _cells(batch, column).cast(pa.binary())
-
-
-def _cells(batch: Batch, column: str) -> pa.Array:
-    if column not in batch.schema.names:
-        raise PermanentError(f"there is no column {column!r}; the columns are {', '.join(batch.schema.names)}")
-    cells = batch.column(column)
-    if not (pa.types.is_string(cells.type) or pa.types.is_binary(cells.type)):
-        try:
-            cells = iso8601.plain(cells).cast(pa.string())
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-            raise PermanentError(f"the column {column!r} of type {cells.type} cannot be sent as text") from error
-    return cells
+        return bodies(self, batch, self.body_field)
 
 
 class _Row(NamedTuple):
@@ -242,9 +226,9 @@ class _HttpWriter:
         found: dict[int, _Row] = {}
         config, start, key = self._config, 0, self._config.idempotency_key
         for batch in batches:
-            keys = _cells(batch, key).cast(pa.string()).to_pylist() if key is not None else [None] * batch.num_rows
-            bodies = config.bodies(batch).to_pylist() if config.sends_body() else [b""] * batch.num_rows
-            parts = zip(config.url.evaluate(batch).to_pylist(), bodies, keys, strict=True)
+            keys = cells(batch, key).cast(pa.string()).to_pylist() if key is not None else [None] * batch.num_rows
+            payloads = config.bodies(batch).to_pylist() if config.sends_body() else [b""] * batch.num_rows
+            parts = zip(config.url.evaluate(batch).to_pylist(), payloads, keys, strict=True)
             found.update((index, _Row(*row)) for index, row in enumerate(parts, start) if row[1] is not None)
             start += batch.num_rows
         if config.url.constant is None:

@@ -1,0 +1,100 @@
+"""Brokers as tests of faults see them: rows go in and come out, whatever the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, ClassVar
+
+import nats
+from nats.js.api import ConsumerConfig, StreamConfig
+
+from penstock.testing.servers import NatsServer
+from penstock.testing.servers.server import Server
+
+COMMON = {"codec": "json", "batch_size": 50, "timeout": "2s"}
+
+
+def body(number: int) -> bytes:
+    return json.dumps({"n": number}).encode()
+
+
+class Broker:
+    """A broker with one place to read from and one to write to."""
+
+    make: ClassVar[Callable[[], Server]]
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.port: int = server.port
+
+    async def prepare(self) -> None:
+        """Make the places."""
+
+    def input(self, port: int) -> dict[str, Any]:
+        """The options of an input that reaches it at ``port``."""
+        raise NotImplementedError
+
+    def output(self, port: int) -> dict[str, Any]:
+        """The options of an output that reaches it at ``port``."""
+        raise NotImplementedError
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        """Put rows where the input reads, and return once they are kept."""
+        raise NotImplementedError
+
+    async def written(self) -> list[int]:
+        """Return what the output has written."""
+        raise NotImplementedError
+
+
+class Nats(Broker):
+    make = NatsServer
+
+    @asynccontextmanager
+    async def jetstream(self) -> AsyncIterator[Any]:
+        connection = await nats.connect(self.server.url)
+        try:
+            yield connection.jetstream()
+        finally:
+            with suppress(Exception):
+                await connection.close()
+
+    async def prepare(self) -> None:
+        async with self.jetstream() as found:
+            await found.add_stream(StreamConfig("in", subjects=["in.>"]))
+            await found.add_stream(StreamConfig("out", subjects=["out.>"]))
+
+    def _url(self, port: int) -> str:
+        return f"nats://{self.server.user}:{self.server.password}@127.0.0.1:{port}"
+
+    def input(self, port: int) -> dict[str, Any]:
+        mode = {"type": "jet_stream", "stream": "in", "consumer_name": "penstock", "ack_wait": "1s"}
+        return {**COMMON, "type": "nats", "url": self._url(port), "mode": mode}
+
+    def output(self, port: int) -> dict[str, Any]:
+        mode = {"type": "jet_stream", "subject": "out.rows", "message_id": {"type": "expr", "expr": "n"}}
+        return {"type": "nats", "url": self._url(port), "mode": mode, "timeout": "2s"}
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        async with self.jetstream() as found:
+            futures = [await found.publish_async("in.rows", body(number)) for number in numbers]
+            await asyncio.gather(*futures)
+
+    async def written(self) -> list[int]:
+        async with self.jetstream() as found:
+            count = (await found.stream_info("out")).state.messages
+            subscription = await found.pull_subscribe(
+                "", durable="reading", stream="out", config=ConsumerConfig(ack_policy="none")
+            )
+            rows: list[int] = []
+            while len(rows) < count:
+                with suppress(nats.errors.TimeoutError):
+                    rows += [json.loads(message.data)["n"] for message in await subscription.fetch(100)]
+            await found.delete_consumer("out", "reading")
+            return rows
+
+
+BROKERS: Sequence[type[Broker]] = [Nats]
