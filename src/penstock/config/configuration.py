@@ -18,6 +18,7 @@ from ..options import Options
 from ..serving.listener import split_address
 from ..stream import Source, Stream
 from .document import Document, Path_, parse_document, read_document
+from .functions import Functions
 
 
 class Logging(Options):
@@ -69,6 +70,8 @@ class Tracing(Options):
 class Configuration(Options):
     """A whole configuration file."""
 
+    functions: list[Functions] = []
+    """Python functions that all SQL of the file may call: queries, conditions, expressions."""
     streams: list[Stream] = Field([], min_length=1)
     """The streams, independent of one another."""
     applications: list[Application] = Field([], min_length=1)

@@ -1,10 +1,11 @@
-"""Run a SQL query over each batch."""
+"""Run SQL queries over each batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
 
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from ..component import Processor
@@ -12,14 +13,16 @@ from ..delivery import Batch
 from ..errors import ConfigError
 from ..metadata import ABSENT, PREFIX
 from ..sql.query import PreparedQuery
+from ..sql.statement import split
 
 
 class Sql(Processor, type="sql"):
-    """Run a SQL query over each batch, which the query sees as the table ``flow``.
+    """Run SQL queries over each batch, which a query sees as the table ``flow``.
 
-    The query is planned once for each schema that comes, by DataFusion, whose SQL it speaks. It sees one batch at a
-    time: to aggregate over more rows, regroup them first with a buffer. A batch without rows is not queried, and
-    a result without rows is filtered.
+    Several queries, with a semicolon between two, run one after the other: each sees what the one before it made. A
+    query is planned once for each schema that comes, by DataFusion, whose SQL it speaks. It sees one batch at a time:
+    to aggregate over more rows, regroup them first with a buffer. A batch without rows is not queried, and a result
+    without rows is filtered.
 
     ``__meta_*`` columns are columns like any other. A query that only projects and filters keeps them beside what it
     selects; one that makes rows out of several keeps what it selects. What a row lacks stays apart from null only in
@@ -40,6 +43,9 @@ class Sql(Processor, type="sql"):
     ``sum``, in aggregates and windows too, and for whole numbers of any length that the query names. What has a
     fraction (``double``, ``avg``, ``median``, ``power``) is computed in 64-bit floating point, as SQL does it.
 
+    Functions of one's own in Python, for rows, aggregates and windows, come with the option ``functions`` of the file
+    or the decorators of ``penstock.udf``: a function that raises refuses its row.
+
     Example::
 
         type: sql
@@ -47,45 +53,66 @@ class Sql(Processor, type="sql"):
     """
 
     query: str
-    """The query, for example `SELECT * FROM flow WHERE level = 'error'`."""
+    """The query, for example `SELECT * FROM flow WHERE level = 'error'`; or several, with semicolons between them."""
     table_name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The name by which the query calls the batch."""
 
     @model_validator(mode="after")
     def _check(self) -> Sql:
         try:
-            _ = self._prepared
+            _ = self._steps
         except ConfigError as error:
             raise ValueError(error.message) from error
         return self
 
     @cached_property
-    def _prepared(self) -> PreparedQuery:
-        return PreparedQuery(self.query, self.table_name)
-
-    @cached_property
-    def _selecting(self) -> dict[tuple[str, ...], PreparedQuery]:
-        return {}
+    def _steps(self) -> list[_Step]:
+        return [_Step(PreparedQuery(query, self.table_name)) for query in split(self.query)]
 
     def process(self, batch: Batch) -> Sequence[Batch]:
         """Return the rows of the result."""
-        if not batch.num_rows:
-            return []
-        metadata = tuple(name for name in batch.schema.names if name.startswith(PREFIX) and name != ABSENT)
-        if not metadata or not self.row_wise():
-            return self._prepared.run(batch)
-        if metadata not in self._selecting:
-            self._selecting[metadata] = self._prepared.selecting(metadata)
-        return self._selecting[metadata].run(batch)
+        found: Sequence[Batch] = [batch] if batch.num_rows else []
+        for step in self._steps:
+            whole = _joined(found)
+            if whole is None:
+                return []
+            found = step.run(whole)
+        return found
 
     def row_wise(self) -> bool:
-        """Tell whether the query only projects and filters."""
-        return self._prepared.row_wise()
+        """Tell whether the queries only project and filter."""
+        return all(step.query.row_wise() for step in self._steps)
 
     def columns_read(self) -> frozenset[str] | None:
-        """Return the names the query mentions, unless it selects all columns."""
-        return self._prepared.columns_read()
+        """Return the names that the first query mentions, unless it selects all columns."""
+        return self._steps[0].query.columns_read()
 
     def reads_metadata(self) -> bool:
-        """Tell whether the query names a ``__meta_*`` column."""
+        """Tell whether a query names a ``__meta_*`` column."""
         return PREFIX in self.query.lower()
+
+
+class _Step:
+    """One of the queries; what only projects and filters keeps the metadata columns beside what it selects."""
+
+    def __init__(self, query: PreparedQuery) -> None:
+        self.query = query
+        self._selecting: dict[tuple[str, ...], PreparedQuery] = {}
+
+    def run(self, batch: Batch) -> Sequence[Batch]:
+        metadata = tuple(name for name in batch.schema.names if name.startswith(PREFIX) and name != ABSENT)
+        if not metadata or not self.query.row_wise():
+            return self.query.run(batch)
+        if metadata not in self._selecting:
+            self._selecting[metadata] = self.query.selecting(metadata)
+        return self._selecting[metadata].run(batch)
+
+    def __deepcopy__(self, memo: object) -> _Step:
+        return self
+
+
+def _joined(batches: Sequence[Batch]) -> Batch | None:
+    """Return the rows of all batches, which have the same columns, as one; None if there are none."""
+    if len(batches) < 2:
+        return batches[0] if batches else None
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

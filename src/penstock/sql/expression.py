@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import core_schema
 
+from .. import udf
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from ..metadata import EXT, SCHEMA
@@ -65,7 +66,7 @@ class Expr:
         entry = _EXT_ENTRY.fullmatch(sql or "")
         object.__setattr__(self, "_ext_key", entry and entry[1])
         if sql is not None and entry is None:
-            _prepared(sql)
+            _prepared(sql, udf.version())
 
     def evaluate(self, batch: Batch) -> pa.StringArray:
         """Return one text for each row, null where it is null; raises PermanentError if it cannot be computed."""
@@ -74,7 +75,7 @@ class Expr:
         ext = batch.schema.get_field_index(EXT)
         if self._ext_key is not None and ext >= 0 and batch.schema.field(ext).type == _EXT_TYPE:
             return pc.map_lookup(batch.column(ext), pa.scalar(self._ext_key), "first")
-        found = [part.column(0) for part in _prepared(self.sql).run(batch)]
+        found = [part.column(0) for part in _prepared(self.sql, udf.version()).run(batch)]
         texts = found[0] if len(found) == 1 else pa.concat_arrays(found) if found else pa.nulls(0, pa.string())
         if len(texts) != batch.num_rows:
             raise PermanentError(f"{self.sql!r} has {len(texts)} results for {batch.num_rows} rows; expected one each")
@@ -84,7 +85,7 @@ class Expr:
         """Return a superset of the columns it reads; None if that cannot be told."""
         if self._ext_key is not None:
             return frozenset({EXT})
-        return frozenset() if self.sql is None else _prepared(self.sql).columns_read()
+        return frozenset() if self.sql is None else _prepared(self.sql, udf.version()).columns_read()
 
     @classmethod
     def parse(cls, value: Any) -> Expr:
@@ -147,7 +148,8 @@ def _is_text(value: Any) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _prepared(sql: str) -> PreparedQuery:
+def _prepared(sql: str, version: int) -> PreparedQuery:
+    """Prepare an expression, anew once other functions are known."""
     from .query import PreparedQuery  # DataFusion takes 50 MB, and most options are constants
     from .statement import check_expression
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, SQLOptions
 
+from .. import udf
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from . import json_functions
@@ -20,7 +21,7 @@ from .bounds import MAX_ROWS
 from .json_operators import with_json_functions
 from .overflow import Arithmetic, Checked
 from .source import Source
-from .statement import Statement
+from .statement import Statement, unquoted
 
 _SCHEMA_CACHE_SIZE = 16
 _MAX_IDLE_PLANS = 8
@@ -67,6 +68,8 @@ class PreparedQuery:
         if not self._statement.is_query():
             raise ConfigError(f"expected a query (SELECT ...), found {_shorten(sql)}")
         self._calls = {(name.text, arguments) for name, arguments in self._statement.calls(json_functions.NAMES)}
+        named = self._statement.words | {unquoted(token.text) for token in self._statement.tokens}
+        self._functions = [function for name, function in udf.functions().items() if name in named]
         self._planned_sql = with_exact_integers(self._with_exact_calls())
         self._asked_for = self._check()
         self._arithmetic = Arithmetic(self._planned_sql, table, _READ_ONLY)
@@ -136,6 +139,8 @@ class PreparedQuery:
         session.remove_optimizer_rule("push_down_filter")
         for name, arguments in self._calls:
             session.register_udf(json_functions.function(name, arguments))
+        for function in self._functions:
+            function.register(session)
         session.register_table(self.table, source)
         return session, source
 
@@ -189,7 +194,10 @@ class PreparedQuery:
         made_up: list[str] = []
         kinds = [pa.null(), pa.float64(), pa.string()]
         while len(made_up) < _COLUMNS_MADE_UP and kinds:
-            session, _ = self._session(pa.schema([(name, kinds[0]) for name in made_up]))
+            try:
+                session, _ = self._session(pa.schema([(name, kinds[0]) for name in made_up]))
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
             try:
                 session.sql_with_options(self._planned_sql, _READ_ONLY)
                 return made_up
@@ -298,7 +306,8 @@ def _explain(error: Exception, schema: pa.Schema) -> str:
 
 def shorten_error(error: Exception) -> str:
     """Return the message without the layers it came through."""
-    return _NOISE.sub("", _RAISED.sub(r"\2", str(error))).strip()[:_MAX_MESSAGE_LENGTH]
+    raised = _RAISED.sub(lambda found: found[2].replace("\\'", "'").replace('\\"', '"'), str(error))
+    return _NOISE.sub("", raised).strip()[:_MAX_MESSAGE_LENGTH]
 
 
 def _shorten(sql: str) -> str:

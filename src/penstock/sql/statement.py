@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from .. import udf
+
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+|--[^\n]*|/\*.*?\*/)
@@ -67,6 +69,11 @@ def aggregate_names() -> frozenset[str]:
     return frozenset(session.udafs()) | frozenset(session.udwfs())
 
 
+def _is_aggregate(name: str) -> bool:
+    own = udf.functions().get(name)
+    return own.kind != "scalar" if own is not None else name in aggregate_names()
+
+
 class Statement:
     """The text of one query, in tokens."""
 
@@ -107,7 +114,7 @@ class Statement:
             several = right.text == "select" or (left.text == "(" and right.text == "from")
             minus = right.text == "except" and left.text != "*"
             pipe = left.text == "|" and right.text == ">"
-            aggregate = right.text == "(" and left.kind != "string" and _name(left.text) in aggregate_names()
+            aggregate = right.text == "(" and left.kind != "string" and _is_aggregate(_name(left.text))
             if several or minus or pipe or aggregate:
                 return False
         return self._reads_only(table)
@@ -226,6 +233,20 @@ class Statement:
         return count
 
 
+def split(sql: str) -> list[str]:
+    """Return the statements of a text, which semicolons part; the text itself if there is only one."""
+    statement = Statement(sql)
+    ends = [token for token in statement.tokens if token.kind == "symbol" and token.text == ";"]
+    parts = [
+        sql[start:end]
+        for start, end in zip(
+            [0, *(token.end for token in ends)], [*(token.start for token in ends), len(sql)], strict=True
+        )
+    ]
+    found = [part for part in parts if Statement(part).tokens]
+    return found if len(found) > 1 else [sql]
+
+
 def check_expression(sql: str) -> None:
     """Raise ValueError unless the text can be put in brackets as one expression that is computed for each row."""
     statement = Statement(sql)
@@ -240,7 +261,8 @@ def check_expression(sql: str) -> None:
             raise ValueError(f"closing {token.text!r} at character {token.start + 1} was never opened, in {sql!r}")
         if token.text == ";" or (token.text == "," and depth == 0):
             raise ValueError(f"expected one SQL expression, found {token.text!r} in {sql!r}")
-    aggregates = sorted(name.text for name, _ in statement.calls(aggregate_names()))
+    own = frozenset(name for name in udf.functions() if _is_aggregate(name))
+    aggregates = sorted(name.text for name, _ in statement.calls(aggregate_names() | own))
     if aggregates and "over" not in statement.words and "select" not in statement.words:
         raise ValueError(f"{aggregates[0]}() needs many rows, but this expression is computed for each row: {sql!r}")
 
