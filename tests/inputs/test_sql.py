@@ -15,7 +15,7 @@ import pytest
 
 from penstock.component import Codec, Input, Reader
 from penstock.errors import ConnectionLost, EndOfInput, PenstockError, PermanentError
-from penstock.inputs.sql import Sql, connect
+from penstock.inputs.sql import Sql, open_source
 from penstock.inputs.sql.reading import Horizon, Incremental
 from penstock.inputs.sql.references import Names, resolved
 from penstock.metadata import attach
@@ -518,7 +518,7 @@ async def test_rows_of_the_last_value_are_known_whatever_is_fetched_beside_them(
 def test_rows_that_are_committed_out_of_order_are_read_within_the_delay(url: str) -> None:
     execute(url, "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1), (2)")
     now = 0.0
-    source = connect(Sql(url=url, select_sql="SELECT * FROM t").database())
+    source = open_source(Sql(url=url, select_sql="SELECT * FROM t").database())
     try:
         horizon = Horizon(10.0, once=False, now=lambda: now)
         fields = source.describe("SELECT * FROM t")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -58,8 +59,11 @@ def conninfo(database: Postgres) -> str:
     return make_conninfo(uri, **settings)
 
 
-class _Connection(psycopg.Connection[Any]):
+class Connection(psycopg.Connection[Any]):
     """A connection whose calls end with an answer, or when the server no longer says that it works on them."""
+
+    is_interrupted = False
+    """Set by another thread, ends the call that waits for an answer, and with it the connection."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer; raises OperationalError if there will be none."""
@@ -71,6 +75,8 @@ class _Connection(psycopg.Connection[Any]):
             state = next(gen)
             while True:
                 ready = yield state
+                if self.is_interrupted:
+                    self._give_up()
                 if ready:
                     heard, is_given_up = time.monotonic(), False
                 elif is_given_up:  # nor has the answer come while we asked
@@ -80,6 +86,13 @@ class _Connection(psycopg.Connection[Any]):
                 state = gen.send(ready)
         except StopIteration as end:
             return end.value
+
+    def _give_up(self) -> None:
+        """Have the server end what it works on, so that it holds no locks, and close the connection."""
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=ASKING_TIMEOUT)
+        self.close()
+        raise psycopg.OperationalError("the call was interrupted: the connection is closed")
 
     def _is_working(self) -> bool:
         """Ask the server, over another connection, whether it still works on the call of this one."""
@@ -99,13 +112,13 @@ class _Asking(psycopg.Connection[Any]):
         return super().wait(gen, interval, timeout or ASKING_TIMEOUT)
 
 
-def connect(database: Postgres, settings: LiteralString) -> psycopg.Connection:
+def connect(database: Postgres, settings: LiteralString) -> Connection:
     """Open a connection with ``settings``, SQL that holds for all of its session; prepares no statements.
 
     A call over it that is not answered raises OperationalError after ``ANSWER_TIMEOUT``, unless the server says that
     it still works on it.
     """
-    connection = _Connection.connect(conninfo(database), prepare_threshold=None)
+    connection = Connection.connect(conninfo(database), prepare_threshold=None)
     try:
         connection.execute(settings)
         connection.commit()

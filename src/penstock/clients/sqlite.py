@@ -21,6 +21,7 @@ _LATER = {
     sqlite3.SQLITE_NOMEM: "out of memory",
     sqlite3.SQLITE_PROTOCOL: "another process is writing",
     sqlite3.SQLITE_SCHEMA: "the schema changed meanwhile",
+    sqlite3.SQLITE_INTERRUPT: "it was interrupted",
 }
 _REFUSED = (
     sqlite3.SQLITE_NOTADB,

@@ -13,6 +13,7 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from ...checkpoint import Checkpoint
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url
+from ...clients.deadline import Deadline, connect
 from ...clock import Clock
 from ...component import Input, Progress, Reader
 from ...context import Context
@@ -85,6 +86,8 @@ class Sql(Input, type="sql"):
     """Read rows that are new or have changed, again and again; without it, the result is read once."""
     batch_rows: int = Option(8192, ge=1)
     """The most rows in one batch."""
+    timeout: Duration = Option(3600.0, gt=0)
+    """How long the database may be at work before the next rows come: then it is interrupted, and asked again."""
 
     @field_validator("select_sql")
     @classmethod
@@ -109,12 +112,13 @@ class Sql(Input, type="sql"):
         """Connect and describe the result; raises PermanentError if the query cannot be run."""
         checkpoint = await context.checkpoint()
         async with OwnThread(f"{context.name}-sql") as thread:
-            source = await thread.run(connect, self.database())
+            source = await connect(thread, open_source, self.database())
             reader: _SqlReader | None = None
             try:
-                rows = await thread.run(self._begin, source, checkpoint, context)
-                reader = _SqlReader(self, rows, thread, checkpoint, context.clock)
-                yield reader
+                async with Deadline(thread, source.interrupt, self.timeout, context.clock) as calls:
+                    rows = await calls.run(self._begin, source, checkpoint, context)
+                    reader = _SqlReader(self, rows, calls, checkpoint, context.clock)
+                    yield reader
             finally:
                 await thread.run(_close, source, reader, context)
 
@@ -144,10 +148,10 @@ class Sql(Input, type="sql"):
 
 class _SqlReader:
     def __init__(
-        self, config: Sql, rows: Once | Incremental, thread: OwnThread, checkpoint: Checkpoint, clock: Clock
+        self, config: Sql, rows: Once | Incremental, calls: Deadline, checkpoint: Checkpoint, clock: Clock
     ) -> None:
         self._clock = clock
-        self._config, self.rows, self._thread, self._checkpoint = config, rows, thread, checkpoint
+        self._config, self.rows, self._calls, self._checkpoint = config, rows, calls, checkpoint
         self._fetching: asyncio.Future[tuple[Batch, Position] | None] | None = None
         self._held: tuple[Batch, Position] | None = None
         self._next = 0.0
@@ -179,7 +183,7 @@ class _SqlReader:
     async def _fetch(self) -> tuple[Batch, Position] | None:
         """A fetch that was begun is finished by the next read, if this one is cancelled."""
         if self._fetching is None:
-            self._fetching = self._thread.start(self._next_rows)
+            self._fetching = self._calls.start(self._next_rows)
         fetching = self._fetching
         await asyncio.wait({fetching})
         self._fetching = None
@@ -198,7 +202,7 @@ class _SqlReader:
         return Progress(self._checkpoint.rows, self._checkpoint.rows if self._ended else None, "rows")
 
 
-def connect(database: Postgres | Sqlite | Duckdb) -> Source:
+def open_source(database: Postgres | Sqlite | Duckdb) -> Source:
     """Open the database to be read; what it needs is imported only when it is used."""
     if isinstance(database, Postgres):
         from ...clients import postgres

@@ -41,6 +41,10 @@ class DuckdbSource(Source):
     def close(self) -> None:
         self.rest()
 
+    def interrupt(self) -> None:
+        if (connection := self._connection) is not None:
+            connection.interrupt()
+
     def classify_error(self, error: Exception) -> PenstockError:
         return duckdb.classify_error(error, self._path)
 

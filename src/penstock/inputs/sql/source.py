@@ -86,6 +86,10 @@ class Source(ABC):
         """Let others at the database until the next call, where it is one's own while it is open."""
 
     @abstractmethod
+    def interrupt(self) -> None:
+        """Make the statement that another thread runs over this connection fail, if there is one; returns at once."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close the connection."""
 

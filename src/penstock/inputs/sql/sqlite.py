@@ -39,6 +39,9 @@ class SqliteSource(Source):
     def close(self) -> None:
         self._database.close()
 
+    def interrupt(self) -> None:
+        self._database.interrupt()
+
     def classify_error(self, error: Exception) -> PenstockError:
         return sqlite.classify_error(error, self._path)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url, space
+from ...clients.deadline import Deadline, connect
 from ...component import Output, TransactionalWriter
 from ...context import Context
+from ...duration import Duration
 from ...runtime.threads import OwnThread
 from ...sql.expression import Expr
 from .parts import Target
@@ -78,6 +80,10 @@ class Sql(Output, type="sql"):
     """Make missing tables and columns, and widen columns; otherwise rows that need a column are refused, and a missing
     table is waited for."""
 
+    timeout: Duration = Field(600.0, gt=0)
+    """How long the database may be at work on one write, and on the index or the type of a table: then it is
+    interrupted, which is shown, and tried again."""
+
     @model_validator(mode="after")
     def _check(self) -> Sql:
         check_choice(self.url, self.output_type, "output_type")
@@ -113,9 +119,10 @@ class Sql(Output, type="sql"):
             self.table_name, tuple(self.key or self.upsert_keys), self.create, payloads, tuple(self.reserved_names)
         )
         async with OwnThread(f"{context.name}-sql") as thread:
-            session = await thread.run(_connect, self.database(), self.schema_name)
+            session = await connect(thread, _connect, self.database(), self.schema_name)
             try:
-                yield SqlWriter(session, thread, target, context.seen)
+                async with Deadline(thread, session.interrupt, self.timeout, context.clock) as calls:
+                    yield SqlWriter(session, calls, target, context.seen)
             finally:
                 await thread.run(_close, session, context)
 

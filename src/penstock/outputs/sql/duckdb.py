@@ -86,6 +86,9 @@ class DuckdbSession(Session):
     def close(self) -> None:
         self._database.close()
 
+    def interrupt(self) -> None:
+        self._database.interrupt()
+
     def classify_error(self, error: Exception) -> PenstockError:
         return duckdb.classify_error(error, self._path, writing=True)
 

@@ -101,6 +101,9 @@ class PostgresSession(Session):
     def close(self) -> None:
         self._connection.close()
 
+    def interrupt(self) -> None:
+        self._connection.is_interrupted = True
+
     def classify_error(self, error: Exception) -> PenstockError:
         return postgres.classify_error(error, self._database, writing=True)
 

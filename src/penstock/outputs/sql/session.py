@@ -74,6 +74,10 @@ class Session(ABC):
         """Close the connection."""
 
     @abstractmethod
+    def interrupt(self) -> None:
+        """Make the statement that another thread runs over this connection fail, if there is one; returns at once."""
+
+    @abstractmethod
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         """Return the columns by name, or None if the table is missing."""
 

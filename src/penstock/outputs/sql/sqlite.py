@@ -49,6 +49,9 @@ class SqliteSession(Session):
     def close(self) -> None:
         self._database.close()
 
+    def interrupt(self) -> None:
+        self._database.interrupt()
+
     def classify_error(self, error: Exception) -> PenstockError:
         return sqlite.classify_error(error, self._path, writing=True)
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ...checkpoint import FORMAT, FORMAT_KEY, check_format
 from ...clients.database import TableChanged
+from ...clients.deadline import Deadline
 from ...delivery import Batch, Position
 from ...errors import ConfigError, ConnectionLost, PenstockError, PermanentError, RowsRejected
-from ...runtime.threads import OwnThread
 from .fitting import Fitting, Rows
 from .parts import Part, Target, route
 from .session import NO_POSITION, POSITIONS, Session, Table
@@ -22,9 +22,9 @@ from .upserting import alike, last_of_each
 class SqlWriter:
     """A database that is written; positions may be kept in it, in the transaction of the rows."""
 
-    def __init__(self, session: Session, thread: OwnThread, target: Target, seen: dict[str, str | None]) -> None:
+    def __init__(self, session: Session, calls: Deadline, target: Target, seen: dict[str, str | None]) -> None:
         """``seen`` holds the positions as this run of the stream last saw them, over all of its connections."""
-        self._session, self._thread, self._target, self._seen = session, thread, target, seen
+        self._session, self._calls, self._target, self._seen = session, calls, target, seen
         self._fitting = Fitting(session, target)
         self._unsure = True
         self._is_format_saved: bool | None = None
@@ -33,20 +33,20 @@ class SqlWriter:
 
     async def write(self, batches: Sequence[Batch]) -> None:
         """Write the rows in one transaction; returns once the database has committed."""
-        await self._thread.run(self._write, batches, [])
+        await self._calls.run(self._write, batches, [])
 
     async def write_and_save(self, batches: Sequence[Batch], positions: Mapping[str, Position]) -> None:
         """Write the rows and save the positions in one transaction."""
-        await self._thread.run(self._write, batches, _entries(positions))
+        await self._calls.run(self._write, batches, _entries(positions))
 
     async def load(self, key: str) -> Position | None:
         """Return the position that was saved under ``key``."""
-        text = await self._thread.run(self._load, key)
+        text = await self._calls.run(self._load, key)
         return None if text is None else msgspec.json.decode(text)
 
     async def save(self, positions: Mapping[str, Position]) -> None:
         """Save positions alone."""
-        await self._thread.run(self._write, [], _entries(positions))
+        await self._calls.run(self._write, [], _entries(positions))
 
     def _load(self, key: str) -> str | None:
         try:
