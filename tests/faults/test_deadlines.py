@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from penstock.clients.deadline import Deadline
 from penstock.clock import Clock
 from penstock.runtime.threads import OwnThread
 
-from .streams import ERRORS, letters, lines, stream, until
+from .streams import ERRORS, letters, lines, run, stream, until
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) AS n FROM c"
 FOREVER = {
@@ -157,3 +158,23 @@ async def test_a_call_between_whose_statements_an_interruption_falls_is_interrup
         with pytest.raises(ConnectionLost, match="still at work"):
             await calls.run(many_short_statements)
         assert await calls.run(lambda: 7) == 7
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("state", ["57014", "42501", "42704", "P0001", "23514", "22000"])
+async def test_a_trigger_that_refuses_a_row_in_words_of_the_server_refuses_that_row_alone(
+    state: str, postgres_database: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(postgres_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE t (n int)")
+        body = f"BEGIN IF new.n = 3 THEN RAISE 'not this one' USING ERRCODE = '{state}'; END IF; RETURN new; END"
+        connection.execute(f"CREATE FUNCTION no() RETURNS trigger AS $$ {body} $$ LANGUAGE plpgsql".encode())
+        connection.execute("CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()")
+    source = lines(tmp_path / "in.json", [{"n": n} for n in range(5)], codec="json")
+    output = {"type": "sql", "url": postgres_database, "table_name": "t"}
+    async with asyncio.timeout(60):
+        await run(tmp_path, input=source, output=output, error_output=ERRORS)
+    assert rows("postgres", postgres_database) == [0, 1, 2, 4]
+    (letter,) = letters()
+    assert "not this one" in letter["reason"]
+    assert json.loads(letter["payload"]) == {"n": 3}

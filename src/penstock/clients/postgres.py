@@ -36,6 +36,8 @@ _MADE_MEANWHILE = ("42P07", "42701", "42710", "42P06")
 """The table, column, index or schema has just been made by another."""
 _CHANGED = ("42P01", "42703", "42P10")
 """The table, a column or the index for ``ON CONFLICT`` is gone."""
+_ALSO_RAISED = ("57014", "42")
+"""What the server says of itself, and triggers of rows: cancelled, a permission."""
 _REFUSED = ("28", "3D000")
 """Refused at the door: a configuration that is wrong, as long as it has never worked."""
 
@@ -157,6 +159,8 @@ def classify_error(
         return error
     message = redact(f"postgres: {str(error).strip()}", database)
     state = getattr(error, "sqlstate", None) or ""
+    if writing and state.startswith(_ALSO_RAISED) and _diagnosed(error) == "exec_stmt_raise":
+        return PermanentError(message)  # a trigger refuses the row in these words
     if opening and (state.startswith(_REFUSED) or (not state and "authentication failed" in message)):
         return PermanentError(message)
     if state.startswith(_GONE):
