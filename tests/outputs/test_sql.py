@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datafusion  # noqa: F401  (imported before a loop runs, not by the first expression)
 import duckdb
 import psycopg
 import psycopg.rows
@@ -445,6 +446,7 @@ async def test_rows_written_by_a_call_whose_answer_was_lost_are_not_written_agai
 async def test_rows_and_positions_agree_after_kill_9(url: str, tmp_path: Path, kills: int) -> None:
     program = f"""
 import asyncio, pathlib
+import datafusion  # noqa: F401  (imported before a loop runs, not by the first expression)
 import pyarrow as pa
 from penstock.outputs.sql import Sql
 from penstock.testing.contexts import lend_context
