@@ -482,3 +482,31 @@ def test_it_is_found_by_its_address() -> None:
     assert isinstance(Codec.parse("json"), Json)
     assert Codec.parse({"type": "json"}) == Json()
     assert sys.modules["penstock.codecs.json"].Json is Codec.find("json")
+
+
+@pytest.mark.parametrize(
+    "number", ["1E-400", "-1e-999", "2e-324", "0.5e-0324", "1e-99999", f"0.{'0' * 400}1", "0.0001e-321"]
+)
+@pytest.mark.parametrize("shape", ['{"a":%s}', '{"a":[{"b":%s,"c":0}]}', '[{"a":1.5},{"a":%s}]', '{"a":%s}\n{"a":0.5}'])
+def test_a_number_that_would_be_read_as_zero_is_refused(number: str, shape: str) -> None:
+    for decode in (decoding.LearningDecoder(), decoding.decode_exactly):
+        for _ in range(2):  # also by a decoder that knows the types
+            with pytest.raises(PermanentError, match="too near to zero"):
+                decode(payloads((shape % number).encode()))
+            decode(payloads(*[b'{"a":0.25}'] * 600))
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "0.0", "0e-400", "-0.0E-999", "5e-324", "1e-300", "0.00e-0999", f"0.{'0' * 400}"]
+)
+def test_a_zero_and_the_smallest_number_are_read(number: str) -> None:
+    (row,) = decoding.LearningDecoder()(payloads(b'{"a":' + number.encode() + b"}")).to_pylist()
+    assert row["a"] == float(number)
+
+
+def test_a_text_that_looks_like_a_vanishing_number_is_read() -> None:
+    texts = [{"a": text} for text in ("1e-400", "1e-400,", "x\n1e-400\n", "0" * 400)]
+    assert (
+        decoding.LearningDecoder()(payloads(*(json.dumps(text).encode() for text in texts))).select(["a"]).to_pylist()
+        == texts
+    )

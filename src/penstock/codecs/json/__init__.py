@@ -25,7 +25,8 @@ class Json(Codec, type="json"):
     surrogate pair, as ``"\\ud83d"``, which is not a character.
 
     A number with a fraction or an exponent is a 64-bit floating point number, as nearly every reader of JSON takes it:
-    digits beyond its 17 are rounded. Amounts that need more are written as text.
+    digits beyond its 17 are rounded, and what exceeds it, or would be zero though it is not (``1e400``, ``1e-400``), is
+    refused. Amounts that need more are written as text.
 
     Written, each row is an object without its nulls. Times are ISO 8601, in UTC with a ``Z`` if they have a zone,
     years beyond 0 to 9999 with a sign and six digits, as in ``+010000-01-01T00:00:00``; durations are like ``PT1.5S``,

@@ -16,6 +16,7 @@ from ...delivery import Batch, Decoder
 from ...errors import PermanentError, RowsRejected
 from ...framing import Framing, ends_in_newline, join, offsets
 from ...metadata import ABSENT
+from . import vanishing
 from .absent import NULL, absences, lacking, nulls
 from .objects import BIG, EXACT, Conflict, Object, build, column, column_names, infer, read_objects, widest
 from .rows import FAULTS, RowReader, row_reader
@@ -42,7 +43,9 @@ def decode_exactly(payloads: pa.BinaryArray) -> Batch:
     found = read_objects(payloads)
     columns = {name: column(found, name) for name in column_names(found)}
     types = {name: infer(values, name) for name, values in columns.items()}
-    return _batch([build(values, types[name], name) for name, values in columns.items()], types, len(found))
+    batch = _batch([build(values, types[name], name) for name, values in columns.items()], types, len(found))
+    vanishing.check(batch, payloads)
+    return batch
 
 
 def _batch(arrays: Sequence[pa.Array], types: Types, rows: int) -> Batch:
@@ -80,6 +83,11 @@ class LearningDecoder:
         learned = self._learned
         if not len(payloads):
             return _batch([pa.nulls(0, kind) for kind in learned.values()], learned, 0)
+        batch = self._decode(payloads, learned)
+        vanishing.check(batch, payloads)
+        return batch
+
+    def _decode(self, payloads: pa.BinaryArray, learned: Types) -> Batch:
         if learned and len(payloads) * len(learned) <= _SMALL:
             if (batch := self._decode_small(payloads, learned)) is not None:
                 return batch
