@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.errors import PermanentError
+from penstock.errors import ConfigError, PermanentError
 from penstock.processors.sql import Sql
 from penstock.sql.expression import Expr
 from penstock.sql.query import PreparedQuery
@@ -320,3 +320,41 @@ def test_small_and_large_values_of_one_query_are_exact_or_refused(rows: list[tup
         fits = all(-(2**63) <= value < 2**63 for value in (a + b, -(a + b), expected))
         found = computed_or_refused("-(a + b) * a", a=pa.array([a]), b=pa.array([b]))
         assert found == ([expected] if fits else None)
+
+
+LOST = ["1e400", "-1e309", "1.8e308", "1e-400", "2e-324", "-0.0001e-323", "9" * 400]
+KEPT = ["inf", "-Infinity", "nan", "0", "-0.0", "0e-999", "5e-324", "1.7976931348623157e308", " 1.5 ", "0.1"]
+CASTS = [
+    "CAST(t AS DOUBLE)",
+    "t::double precision",
+    "arrow_cast(t, 'Float64')",
+    "(t)::float8",
+]
+
+
+@pytest.mark.parametrize("cast", CASTS)
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_a_text_that_no_fraction_is_near_to_is_refused_when_it_is_cast(cast: str, kind: pa.DataType) -> None:
+    for text in LOST:
+        with pytest.raises(PermanentError, match=f"overflow: {text} is out of range of double"):
+            computed(cast, t=pa.array(["1.5", None, text], kind))
+    found = computed(cast, t=pa.array([*KEPT, None], kind))
+    expected = [float(text) for text in KEPT]
+    assert [str(value) for value in found] == [*map(str, expected), "None"]
+
+
+def test_what_a_shorter_fraction_cannot_hold_is_refused_when_it_is_cast() -> None:
+    for value in (1e300, -1e39, 1e-60, 5e-324):
+        with pytest.raises(PermanentError, match="out of range of float"):
+            computed("CAST(n AS REAL)", n=pa.array([1.5, value]))
+
+
+def test_what_is_only_tried_to_be_cast_is_null() -> None:
+    assert computed("TRY_CAST(t AS DOUBLE)", t=pa.array(["1e400", "x", "1e-400", "2"])) == [None, None, None, 2.0]
+
+
+@pytest.mark.parametrize("number", ["1e400", "2.5E+309", "1e-400", "0.001e-322"])
+def test_a_number_in_a_query_that_no_fraction_is_near_to_is_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match="out of range"):
+        PreparedQuery(f"SELECT {number} AS n FROM flow")
+    assert computed("1.5e-3 + 0e-400", n=pa.array([1])) == [1.5e-3]

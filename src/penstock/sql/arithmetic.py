@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..errors import ConfigError
 from .statement import Statement, Token
 
 _PRECEDENCE = {"*": 40, "/": 40, "%": 40, "||": 40, "+": 30, "-": 30, "&": 23, "^": 22, "<<": 22, ">>": 22, "|": 21}
@@ -20,6 +21,9 @@ _CHECKED = frozenset({"+", "-", "*", "<<", ">>"})
 _AGGREGATES = frozenset({"sum", "avg", "mean"})
 TIME_FUNCTIONS = frozenset({"date_trunc", "datetrunc", "date_bin", "date_part", "datepart", "extract"})
 """Functions that wrap around, or give null, for times whose result they cannot express."""
+CASTS = frozenset({"cast", "try_cast", "arrow_cast"})
+"""To fractions they give infinity for what is too large, and zero for what is too small."""
+_FRACTIONS = frozenset({"double", "float", "real", "float4", "float8"})
 _BEFORE_OPERAND = _words(
     "select distinct all where when then else and or not in between is by on having returning qualify for from end"
     " union except intersect"
@@ -40,8 +44,8 @@ _OF_TYPES = _words("precision varying unsigned with without time zone")
 class Operation:
     """An operation in the text: what it is, where it begins and ends, and where its operands do.
 
-    ``kind`` is the operator, ``negate`` for a sign, or the name of an aggregate, whose operand is its argument, or of a
-    function of times, whose operand is the time.
+    ``kind`` is the operator, ``negate`` for a sign, or the name of an aggregate, whose operand is its argument, of a
+    function of times, whose operand is the time, or of a cast, whose operand is what it takes.
     """
 
     kind: str
@@ -52,7 +56,7 @@ class Operation:
 
 def operations(statement: Statement) -> list[Operation]:
     """Return the operations of a query that may overflow, each behind those that are part of it."""
-    names = _AGGREGATES | TIME_FUNCTIONS
+    names = _AGGREGATES | TIME_FUNCTIONS | _FRACTIONS | {"arrow_cast"}
     if not any(token.text in ("+", "-", "*", "<", ">") or token.text in names for token in statement.tokens):
         return []
     reading = _Reading(statement.tokens)
@@ -92,7 +96,10 @@ def wrapped(text: str, wrappings: Iterable[tuple[Operation, Wrapping]]) -> str:
 
 
 def with_exact_integers(sql: str) -> str:
-    """Return the query with the whole numbers that DataFusion would read as rounded fractions written as decimals."""
+    """Return the query with the whole numbers that DataFusion would read as rounded fractions written as decimals.
+
+    Raises ConfigError for fractions that it would read as infinity or zero.
+    """
     pieces, at, sign = [], 0, False
     for token in Statement(sql).tokens:
         if token.kind == "number" and token.text.isdecimal():
@@ -101,8 +108,18 @@ def with_exact_integers(sql: str) -> str:
             if rounded and len(str(value)) <= _MAX_DIGITS:
                 pieces += [sql[at : token.start], f"CAST('{value}' AS DECIMAL({len(str(value))}, 0))"]
                 at = token.end
+        elif token.kind == "number" and _is_out_of_range(token.text):
+            raise ConfigError(f"the number {token.text} is out of range of a 64-bit fraction")
         sign = token.text == "-"
     return "".join([*pieces, sql[at:]])
+
+
+def _is_out_of_range(number: str) -> bool:
+    try:
+        value = float(number)
+    except ValueError:  # that it is no number DataFusion says better
+        return False
+    return value == float("inf") or (value == 0 and any(digit in "123456789" for digit in number.lower().split("e")[0]))
 
 
 class _Reading:
@@ -147,19 +164,19 @@ class _Reading:
             return end
         if token.kind == "symbol":
             closing = _CLOSING.get(token.text)
-            return self._suffixes(self.sequence(at + 1, closing) if closing else at + 2)
+            return self._suffixes(at, self.sequence(at + 1, closing) if closing else at + 2)
         if token.kind != "word":
-            return self._suffixes(self._called(at))
+            return self._suffixes(at, self._called(at))
         if token.text == "case":
-            return self._suffixes(self.sequence(at + 1, "end"))
+            return self._suffixes(at, self.sequence(at + 1, "end"))
         if token.text == "interval" and self._begins_operand(at + 1):
             at = self._operand(at + 1)
             while self._text(at) in _UNITS or self._text(at) == "to":
                 at += 1
             return at
         if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "string":
-            return self._suffixes(at + 2)
-        return self._suffixes(self._called(at))
+            return self._suffixes(at, at + 2)
+        return self._suffixes(at, self._called(at))
 
     def _called(self, at: int) -> int:
         """Read a name, and the arguments if it is that of a function."""
@@ -178,7 +195,24 @@ class _Reading:
             self.found.append(
                 Operation(self._tokens[at].text, self._tokens[at].start, self._span(at, end)[1], (self._span(*time),))
             )
+        if self._tokens[at].text in CASTS and (value := self._cast_of(at + 2, end - 1)) is not None:
+            self._add_cast(self._tokens[at].text, at, end, value, value[1] + 1)
         return end
+
+    def _cast_of(self, at: int, end: int) -> tuple[int, int] | None:
+        """Return where what is cast begins and ends among the arguments."""
+        depth, behind = 0, None
+        for place in range(at, end):
+            text = self._tokens[place].text
+            depth += (text in _CLOSING) - (text in _CLOSING.values())
+            if depth == 0 and text in ("as", ","):
+                behind = place
+        return (at, behind) if behind is not None and behind > at else None
+
+    def _add_cast(self, kind: str, start: int, behind: int, value: tuple[int, int], to: int) -> None:
+        if kind == "arrow_cast" or self._text(to) in _FRACTIONS:
+            operand = self._span(*value)
+            self.found.append(Operation(kind, self._tokens[start].start, self._span(start, behind)[1], (operand,)))
 
     def _time_of(self, at: int, end: int) -> tuple[int, int] | None:
         """Return where the time begins and ends among the arguments of a function of times."""
@@ -207,8 +241,8 @@ class _Reading:
             else:
                 return at
 
-    def _suffixes(self, at: int) -> int:
-        """Read what belongs to the operand that ends here."""
+    def _suffixes(self, start: int, at: int) -> int:
+        """Read what belongs to the operand that begins at ``start`` and ends here."""
         while True:
             before, at = at, self._behind_aggregate(at)
             text = self._text(at)
@@ -217,7 +251,9 @@ class _Reading:
             elif text == ".":
                 at = self._called(at + 1) if self._text(at + 1) != "*" else at + 2
             elif self._is_glued(at, "::"):
-                at = self._type(at + 2)
+                behind = self._type(at + 2)
+                self._add_cast("cast", start, behind, (start, at), at + 2)
+                at = behind
             elif text == "at" and (self._text(at + 1), self._text(at + 2)) == ("time", "zone"):
                 at = self._operand(at + 3) if self._begins_operand(at + 3) else at + 3
             elif text == "collate":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 
 import pyarrow as pa
@@ -20,6 +22,7 @@ OPERATORS: dict[str, tuple[str, Callable[[int, int], int]]] = {
 SHIFTS = ("<<", ">>")
 SUM = pa.decimal128(38, 0)
 """The type in which 64-bit integers are summed."""
+_DIGIT = re.compile("[1-9]")
 _VALUE = re.compile(r"Decimal value (\S+) does")
 
 
@@ -46,6 +49,35 @@ def digits(name: str, kind: pa.DataType) -> ScalarUDF:
 def of_time(name: str, function: str, kind: pa.DataType, time: pa.DataType) -> ScalarUDF:
     """Return the function that refuses what a function of times has found, if that is not so for the time."""
     return udf(partial(_possible, function, kind), [kind, time], kind, "immutable", name)
+
+
+def of_cast(name: str, kind: pa.DataType, value: pa.DataType, *, tries: bool) -> ScalarUDF:
+    """Return the function that refuses a fraction that was made of what is too large or too small for its type.
+
+    One that only ``tries`` gives null instead.
+    """
+    return udf(partial(_in_range, kind, tries), [kind, value], kind, "immutable", name)
+
+
+def _in_range(kind: pa.DataType, tries: bool, found: pa.Array, values: pa.Array) -> pa.Array:
+    doubtful = pc.fill_null(pc.or_(pc.is_inf(found), pc.equal(found, 0)), fill_value=False)
+    if not pc.any(doubtful).as_py():
+        return found
+    lost = [
+        doubt and _is_lost(number.as_py(), value.as_py())
+        for doubt, number, value in zip(doubtful.to_pylist(), found, values, strict=True)
+    ]
+    if any(lost) and not tries:
+        raise _overflow(kind, (str(value) for value, is_lost in zip(values.to_pylist(), lost, strict=True) if is_lost))
+    return pc.if_else(pa.array(lost), pa.scalar(None, kind), found)
+
+
+def _is_lost(number: float, value: str | float | Decimal) -> bool:
+    """Tell whether infinity or zero is not what the value says."""
+    if not isinstance(value, str):
+        return value != 0 if number == 0 else math.isfinite(value)
+    text = value.lower()
+    return _DIGIT.search(text.partition("e")[0]) is not None if number == 0 else "inf" not in text
 
 
 def _possible(function: str, kind: pa.DataType, found: pa.Array, times: pa.Array) -> pa.Array:

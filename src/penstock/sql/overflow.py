@@ -13,7 +13,7 @@ from datafusion import ScalarUDF, SessionContext, SQLOptions, udf
 
 from ..errors import PermanentError
 from . import exact_functions
-from .arithmetic import TIME_FUNCTIONS, Operation, Wrapping, operations, wrapped
+from .arithmetic import CASTS, TIME_FUNCTIONS, Operation, Wrapping, operations, wrapped
 from .bounds import Bounds
 from .statement import Statement
 
@@ -28,6 +28,7 @@ _INTEGERS: dict[str, pa.DataType] = {
     **{f"Int{size}": getattr(pa, f"int{size}")() for size in (8, 16, 32, 64)},
     **{f"UInt{size}": getattr(pa, f"uint{size}")() for size in (8, 16, 32, 64)},
 }
+_FRACTIONS = ("Float32", "Float64")
 _WIDEST = 76
 _MAX_SCHEMAS = 256
 
@@ -206,7 +207,7 @@ _NOT_UNDERSTOOD = "the arithmetic of the query cannot be checked for overflow; p
 
 
 def _probing(operation: Operation, operand: str) -> Wrapping:
-    if operation.kind in TIME_FUNCTIONS:
+    if operation.kind in TIME_FUNCTIONS | CASTS:
         return Wrapping(f"{_PROBE}2(", f", {operand})")
     if operation.kind in exact_functions.OPERATORS:
         return Wrapping(f"{_PROBE}2(", ")", ", ")
@@ -223,6 +224,12 @@ def _guard(
     if kind in TIME_FUNCTIONS:
         found, time = map(_type_of, types)
         function = exact_functions.of_time(f"overflow_{kind}_{suffix}", kind, found, time)
+        return _Guard(Wrapping(f"{function.name}(", f", {operand})"), ((function, None),))
+    if kind in CASTS:
+        if types[0] not in _FRACTIONS or types[1] in _INTEGERS or types[0] == types[1]:
+            return None
+        found, value = map(_type_of, types)
+        function = exact_functions.of_cast(f"overflow_{kind}_{suffix}", found, value, tries=kind == "try_cast")
         return _Guard(Wrapping(f"{function.name}(", f", {operand})"), ((function, None),))
     if kind == "negate":
         if types[0] not in _INTEGERS:
