@@ -7,6 +7,8 @@ PYTHON := $(VENV)/bin/python
 # The first of these that is Python 3.11 or newer; `make PYTHON3=/path/to/python3.12 up` takes another.
 PYTHON3 ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+# Tests start hundreds of processes, each of which would compile every module that has changed: Python keeps what it compiled.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest -n auto --dist worksteal -q
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PYTHON) -m pip --quiet
 
 .PHONY: help
@@ -27,15 +29,15 @@ servers: $(VENV)/dev ## Install the servers that tests need, where that is possi
 .PHONY: test
 test: $(VENV)/dev ## Run all tests, in as many processes as there are processors (ARGS="-k file")
 	@$(PYTHON) -m penstock.testing.servers install || echo "Tests that need this server are skipped."
-	$(PYTHON) -m pytest -n auto --dist worksteal -q $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: quick
 quick: $(VENV)/dev ## Run the tests that need no server and kill nothing (ARGS="-k file")
-	$(PYTHON) -m pytest -n auto --dist worksteal -q -m "not server and not crash and not slow" $(ARGS)
+	$(PYTEST) -m "not server and not crash and not slow" $(ARGS)
 
 .PHONY: test-locked
 test-locked: $(VENV)-locked/ready ## Run the tests of the core with what users install, and nothing else but pytest
-	$(VENV)-locked/bin/python -m pytest -n auto --dist worksteal -q -m "not server and not crash" \
+	$(subst $(VENV)/,$(VENV)-locked/,$(PYTEST)) -m "not server and not crash" \
 		$(addprefix tests/,runtime buffers codecs processors inputs outputs state serving) $(ARGS)
 
 .PHONY: check
