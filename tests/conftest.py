@@ -22,7 +22,7 @@ MAY_BLOCK = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
     """Fail a test in which the engine waits for a disk or a socket on the event loop."""
     with blockbuster_ctx(["penstock"], excluded_modules=["penstock.testing"]) as buster:
