@@ -5,11 +5,29 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+import penstock
+from penstock.testing import forks
+
+PACKAGE = Path(penstock.__path__[0])
+# What `penstock up` and the streams of the tests import; it is found imported by each program that a test forks.
+forks.preload(
+    [
+        *("penstock.cli.serving", "penstock.engine", "penstock.state.sqlite", "penstock.state.postgres"),
+        *(f"penstock.{kind}" for kind in ("inputs.file", "inputs.http.server", "outputs.sql", "outputs.sql.sqlite")),
+        *("penstock.codecs.json", "penstock.sql.expression", "sqlalchemy.dialects.sqlite"),
+        *(
+            ".".join(("penstock", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+            for folder in ("apps", "platform")
+            for path in sorted((PACKAGE / folder).rglob("*.py"))
+        ),
+    ]
+)
 pytest_plugins = ["penstock.testing.pytest_plugin"]
 
 MAY_BLOCK = [

@@ -13,13 +13,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pytest
 
 from penstock.cli import main
+from penstock.testing.forks import Fork, call
 from penstock.testing.servers import free_port, require_servers
 
 Done = subprocess.CompletedProcess[str]
@@ -42,16 +43,7 @@ def penstock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 
     def run(*arguments: str, **environment: str) -> Done:
         if arguments and (arguments[0] == "run" or (arguments[0] in ("--config", "-c") and len(arguments) == 2)):
-            return subprocess.run(
-                [sys.executable, "-m", "penstock", *arguments],
-                cwd=tmp_path,
-                env=_environment(environment),
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
+            return call(("-m", "penstock"), arguments, cwd=tmp_path, env=_environment(environment))
         monkeypatch.chdir(tmp_path)
         for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
             monkeypatch.delenv(name)
@@ -77,18 +69,29 @@ class Running:
         environment: dict[str, str],
         *,
         umask: int = -1,
-        program: tuple[str, str] = ("-m", "penstock"),
+        program: Sequence[str] = (),
     ) -> None:
         self._log = folder / f"stderr-{time.monotonic_ns()}"
-        command = [sys.executable, *program, *arguments]
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                command,
+        self._log.touch()
+        self.process: Fork | subprocess.Popen[bytes]
+        if program:
+            with self._log.open("w") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, *program, *arguments],
+                    cwd=folder,
+                    env=_environment(environment),
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
+        else:
+            self.process = Fork(
+                ("-m", "penstock"),
+                arguments,
+                log=Path(os.devnull),
+                errors=self._log,
                 cwd=folder,
                 env=_environment(environment),
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
                 umask=umask,
             )
 
@@ -120,10 +123,10 @@ class Running:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start a command that runs on."""
+    """Start a command that runs on; ``program`` is what a Python of its own runs instead."""
     started: list[Running] = []
 
-    def run(*arguments: str, program: tuple[str, str] = ("-m", "penstock"), **environment: str) -> Running:
+    def run(*arguments: str, program: Sequence[str] = (), **environment: str) -> Running:
         started.append(Running(tmp_path, arguments, environment, program=program))
         return started[-1]
 

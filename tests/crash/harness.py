@@ -7,11 +7,12 @@ import json
 import random
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from penstock.testing.forks import Fork
 
 _RUNNER = Path(__file__).with_name("runner.py")
 
@@ -25,7 +26,7 @@ class Process:
         configuration = {"health_check": {"enabled": False}, "data": str(folder / "data"), **configuration}
         self._path.write_text(json.dumps(configuration))
         self.log = folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | None = None
 
     @property
     def configuration(self) -> Path:
@@ -36,10 +37,8 @@ class Process:
         """Start it, and return at once."""
         for suffix in (".running", ".started"):
             self._path.with_suffix(suffix).unlink(missing_ok=True)
-        command = [sys.executable, str(_RUNNER), str(self._path)]
-        command += ["--break", self._broken] if self._broken else []
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        arguments = [str(self._path), *(["--break", self._broken] if self._broken else [])]
+        self._process = Fork([str(_RUNNER)], arguments, log=self.log)
 
     @property
     def pid(self) -> int:
@@ -53,10 +52,13 @@ class Process:
 
     def wait_until_running(self, what: str = ".running", timeout: float = 120) -> None:
         """Return once all streams are open, or the process has ended."""
+        self.wait_for(lambda: self._path.with_suffix(what).exists() or self.has_ended(), what, timeout)
+
+    def wait_for(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> None:
+        """Return once a condition holds."""
         deadline = time.monotonic() + timeout
-        while not self._path.with_suffix(what).exists() and not self.has_ended():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the process did not start: {self.tail()}")
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what} in {timeout} s: {self.tail()}"
             time.sleep(0.003)
 
     def kill(self) -> bool:
@@ -107,7 +109,7 @@ def kill_repeatedly(
         assert time.monotonic() < deadline, f"{process.kills} kills only: {process.tail()}"
         process.start()
         if chance.random() < 0.25:
-            time.sleep(chance.uniform(0, 1.2))
+            time.sleep(chance.uniform(0, 0.4))
             process.early += 1
         else:
             process.wait_until_running()

@@ -28,7 +28,7 @@ def ack_before_writing() -> None:
     async def settle(self: Sink, group: Sequence[Transformed]) -> None:
         for done in group:
             await done.delivery.ack()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(60)  # until it is killed
         await write(self, group)
 
     Sink.settle = settle  # type: ignore[method-assign]

@@ -74,15 +74,17 @@ def copying(folder: Path, checkpoint: str) -> dict[str, Any]:
     }
 
 
-def copy_under_fire(
-    folder: Path, checkpoint: str, seed: int, *, kills: int = KILLS, broken: str | None = None
-) -> Counter[str]:
+def copy_under_fire(folder: Path, checkpoint: str, seed: int) -> Counter[str]:
     lines = Lines(folder / "rows.jsonl")
     lines.add(3000)
-    with running(folder, copying(folder, checkpoint), broken=broken) as process:
-        kill_repeatedly(process, kills, random.Random(seed), more=lambda: lines.add(500))
+    with running(folder, copying(folder, checkpoint)) as process:
+        kill_repeatedly(process, KILLS, random.Random(seed), more=lambda: lines.add(500))
         process.start()
         assert process.wait() == 0, process.tail()
+    return count_copied(folder, lines, process)
+
+
+def count_copied(folder: Path, lines: Lines, process: Process) -> Counter[str]:
     found = Counter(n for (n,) in query(folder / "out.db", "SELECT n FROM rows"))
     expected = {n for n in range(lines.count) if n % 7}
     return Counter(
@@ -110,9 +112,19 @@ def test_file_to_sqlite_with_checkpoint_in_the_output_writes_each_row_once(tmp_p
 
 
 def test_an_ack_before_the_write_would_be_noticed(tmp_path: Path) -> None:
-    counts = copy_under_fire(tmp_path, "state", 3, kills=6, broken="ack")
-    print("acked before written, on purpose:", dict(counts))
-    assert counts["lost"] > 0
+    lines = Lines(tmp_path / "rows.jsonl")
+    lines.add(3000)
+    stream = copying(tmp_path, "state")
+    state = tmp_path / "data/state.db"
+    saved = "SELECT * FROM _penstock_checkpoints WHERE key LIKE 'copy/%' AND position ->> 'rows' > 0"
+    with running(tmp_path, stream, broken="ack") as process:
+        process.start()
+        process.wait_for(lambda: state.exists() and query(state, saved), "position of rows that are not written")
+        process.kill()
+    with running(tmp_path, stream) as process:
+        process.start()
+        assert process.wait() == 0, process.tail()
+    assert count_copied(tmp_path, lines, process)["lost"] > 0
 
 
 class Client(threading.Thread):

@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from penstock.testing.forks import call
 from penstock.testing.servers import PostgresServer, free_port
 
 from .harness import Process, query
@@ -172,8 +172,7 @@ def test_damage_in_the_log_is_told_and_passed_by_salvage(place: Place) -> None:
 
 
 def penstock(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "penstock", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return call(("-m", "penstock"), arguments)
 
 
 def wait_for_trouble(address: str) -> str:

@@ -8,7 +8,6 @@ import os
 import random
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, suppress
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from penstock.testing.forks import Fork, call
 from penstock.testing.servers import PostgresServer, free_port
 
 from .runner import STAGES
@@ -83,23 +83,21 @@ class Target:
             self._environment["PENSTOCK_DATABASE_URL"] = database
         self._data = ["--data", str(folder / "data")]
         self._log = folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | None = None
 
     def key(self) -> str:
         """Make a key."""
-        command = [sys.executable, "-m", "penstock", "health", "keys", "create", "--name", "phone", *self._data]
+        command = ["health", "keys", "create", "--name", "phone", *self._data]
         command += ["--scope", "health.ingest", "--scope", "health.read"]
-        made = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True, timeout=60)
+        made = call(("-m", "penstock"), command, env=self._environment)
+        made.check_returncode()
         return made.stdout.strip()
 
     def start(self, stage: str, number: int) -> None:
         """Start it; it dies the n-th time that it reaches the stage."""
         up = ["up", "--address", self.address, *self._data, "--inbox", str(self._folder / "inbox")]
-        command = [sys.executable, str(RUNNER), stage, str(number), "--", *up]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._folder
-            )
+        arguments = [stage, str(number), "--", *up]
+        self._process = Fork([str(RUNNER)], arguments, log=self._log, cwd=self._folder, env=self._environment)
 
     def dies_within(self, seconds: float) -> bool:
         """Whether it dies in time; it is killed if not."""

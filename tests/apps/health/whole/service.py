@@ -22,6 +22,7 @@ from penstock.apps.health.scopes import declared
 from penstock.platform import commands
 from penstock.platform.access.scopes import Scopes
 from penstock.platform.ownership import database_of
+from penstock.testing.forks import Fork, call
 from penstock.testing.servers import free_port
 
 ALL = ("ingest", "read", "export", "admin")
@@ -76,7 +77,7 @@ class Service:
         self._log = folder / "log"
         self.within: Sequence[str] = ()
         """A command that runs the service, given as its arguments."""
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Fork | None = None
 
     @property
     def log(self) -> str:
@@ -85,24 +86,25 @@ class Service:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ``penstock`` with the same data."""
-        command = [sys.executable, "-m", "penstock", *arguments, "--data", str(self.data)]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        return call(("-m", "penstock"), [*arguments, "--data", str(self.data)], env=self.environment, timeout=PATIENCE)
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it, and wait until it is ready unless told otherwise."""
         up = ["up", "--address", self.address, "--data", str(self.data), "--inbox", str(self._folder / "inbox")]
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.within, sys.executable, "-m", "penstock", *up],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self._folder,
-            )
+        if self.within:
+            command = [*self.within, sys.executable, "-m", "penstock", *up]
+            with self._log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    cwd=self._folder,
+                )
+        else:
+            self.process = Fork(("-m", "penstock"), up, log=self._log, cwd=self._folder, env=self.environment)
         if ready:
             until(lambda: self.probe() == 200, "the service is ready")
         return self
