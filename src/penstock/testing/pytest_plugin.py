@@ -44,8 +44,8 @@ def _get(make: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="session")
 def shared_postgres_server() -> Iterator[PostgresServer]:
-    """Yield one PostgreSQL for the whole session; tests must not stop it."""
-    yield from _serve(PostgresServer)
+    """Yield one PostgreSQL for the whole session, whose data need not survive it; tests must not stop it."""
+    yield from _serve(lambda: PostgresServer(fsync=False))
 
 
 @pytest.fixture

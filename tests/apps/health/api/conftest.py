@@ -185,7 +185,7 @@ async def serving(
         Feed(name="health").open(context) as reader,
         Feed(name=FEED).open(context) as audit,
         context.listeners.mount("127.0.0.1:0", "/*", app) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as client,
     ):
         tasks = [asyncio.create_task(stream.run(reader)), asyncio.create_task(_acknowledge(audit))]
         served = Served(health, app, client, stream, port, {})
