@@ -1,0 +1,1 @@
+"""Keep, find and count what people and their coding agents said to each other."""

@@ -1,0 +1,131 @@
+"""The routes of conversations: search, projects and sessions, a session as it was spoken, and what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from litestar import Response
+from litestar.params import Parameter
+from sqlalchemy import Connection
+
+from ....platform.web import cursors
+from ....platform.web.answers import Page, answer_with, reads
+from ....platform.web.parameters import TEXT, Cursor, End, Start, Zone, missing, window, wrong, zone_of
+from ..reading import lists, search
+from ..reading.thread import Thread, read_thread
+from ..reading.usage import By, usage
+from ..schema import lines, sessions
+from .described import UsedOf, describe
+from .service import Asked, service
+
+MAX_PAGE = 500
+Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="How many at most.")]
+Project = Annotated[str | None, Parameter(max_length=500, pattern=TEXT, description="Only of this project.")]
+Id = Annotated[str, Parameter(pattern="^[^\\x00-\\x1f\\x7f]{1,500}$", description="The id of a session.")]
+
+
+@reads("/api/conversations/search", list[search.Hit], "Lines, those that were stored last first.", envelope=Page)
+async def find(
+    request: Asked,
+    q: Annotated[
+        str,
+        Parameter(
+            max_length=1000,
+            pattern=TEXT,
+            description='Words, `"phrases"`, beginnings (`migrat*`), words to leave out (`-docker`), and fields: '
+            + ", ".join(f"`{name}:`" for name in search.FIELDS),
+        ),
+    ],
+    start: Start = None,
+    end: End = None,
+    timezone: Zone = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response[Any]:
+    """Find lines by their words."""
+    zone = await asyncio.to_thread(zone_of, timezone)
+    when = window(start, end, zone) if zone else window(start, end)
+    try:
+        asked = search.parse(q, since=when.since, before=when.before)
+    except search.BadSearch as error:
+        raise wrong("q", str(error)) from None
+    after = cursors.read(cursor, [lines.c.id], q, start, end)
+
+    def read(connection: Connection) -> dict[str, Any]:
+        found = search.find(connection, asked, limit + 1, int(after[0]) if after else None)
+        more = (found[limit - 1].id,) if len(found) > limit else None
+        return {"data": found[:limit], "next_cursor": cursors.written(more, q, start, end)}
+
+    return await answer_with(request, service(request).database, read)
+
+
+@reads("/api/conversations/projects", list[lists.Project], "The projects, that of the latest line first.")
+async def projects(request: Asked) -> Response[Any]:
+    """List the projects."""
+    read = lists.list_projects
+    return await answer_with(request, service(request).database, lambda connection: {"data": read(connection)})
+
+
+@reads("/api/conversations/sessions", list[lists.Session], "Sessions, that of the latest line first.", envelope=Page)
+async def list_sessions(
+    request: Asked, project: Project = None, limit: Limit = 100, cursor: Cursor = None
+) -> Response[Any]:
+    """List the sessions of a project, or of all."""
+    after = cursors.read(cursor, [sessions.c.last_at, sessions.c.id], project)
+
+    def read(connection: Connection) -> dict[str, Any]:
+        found = lists.list_sessions(connection, project, limit + 1, after)
+        more = (found[limit - 1].last_at, found[limit - 1].id) if len(found) > limit else None
+        return {"data": found[:limit], "next_cursor": cursors.written(more, project)}
+
+    return await answer_with(request, service(request).database, read)
+
+
+@reads("/api/conversations/sessions/{id:str}", lists.Session, "A session.")
+async def session(request: Asked, id: Id) -> Response[Any]:
+    """Return what a session is called, where and when it was, and how much was said."""
+    return await answer_with(request, service(request).database, lambda connection: {"data": _known(connection, id)})
+
+
+@reads("/api/conversations/sessions/{id:str}/thread", Thread, "The conversation, in order.")
+async def thread(request: Asked, id: Id) -> Response[Any]:
+    """Return a session as it was spoken: tools beside what they answered, sub-agents by their ids."""
+
+    def read(connection: Connection) -> dict[str, Any]:
+        _known(connection, id)
+        return {"data": read_thread(connection, id)}
+
+    return await answer_with(request, service(request).database, read)
+
+
+@reads("/api/conversations/usage", list[UsedOf], "Tokens and costs, in the order of time.")
+async def used(
+    request: Asked,
+    by: Annotated[By, Parameter(description="What is added up together.")] = By.DAILY,
+    start: Start = None,
+    end: End = None,
+    timezone: Zone = None,
+    project: Project = None,
+) -> Response[Any]:
+    """Add up tokens and costs; each response of a model counts once, however many lines and files it is in."""
+    zone = await asyncio.to_thread(zone_of, timezone)
+    when = window(start, end, zone) if zone else window(start, end)
+    prices = service(request).prices
+    within: dict[str, Any] = {"since": when.since, "before": when.before, "project": project}
+
+    def read(connection: Connection) -> dict[str, Any]:
+        found = usage(connection, by, prices, *([zone] if zone else []), **within)
+        return {"data": [describe(one) for one in found]}
+
+    return await answer_with(request, service(request).database, read)
+
+
+def _known(connection: Connection, id: str) -> lists.Session:
+    found = lists.find_session(connection, id)
+    if found is None:
+        raise missing("session", id)
+    return found
+
+
+ROUTES = [find, projects, list_sessions, session, thread, used]

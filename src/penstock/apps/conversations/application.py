@@ -1,0 +1,162 @@
+"""Conversations as a value: a stream for each folder of logs, and the service that shows them."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from glob import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from pydantic import Field
+
+from ...application import Application, Installation, Migrations, Routes
+from ...clients.database import Postgres
+from ...config.configuration import loads
+from ...duration import Duration
+from ...platform.access.schema import OWNER as ACCESS
+from ...platform.access.scopes import Scope as AccessScope
+from ...platform.application import Platform
+from ...platform.migration import migrate
+from ...platform.ownership import database_of, rows_database, space_of, url_of
+from ...platform.web.deferred import Deferred
+from ...serving.asgi import Asgi
+from ...stream import Stream
+from .prices import Prices
+from .schema import OWNER, SCRIPTS, VERSION_TABLE
+from .scopes import READ
+
+if TYPE_CHECKING:
+    from ...platform.access.gate import Gate
+    from ...platform.database import Database
+
+PATHS = ("/api/projects", "/api/sessions", "/api/conversations", "/api/conversations/*", "/api/stats")
+"""Where the API is found."""
+
+
+class Conversations(Application, type="conversations"):
+    """Keep what coding agents write down of their conversations, for good, and search and count it.
+
+    Agents write a file of JSON Lines for each session below `~/.claude/projects`, and delete it after a month. Each
+    line is stored as it is, within a second, in a file of its own beside that of the rows, or in the schema
+    `conversations` of PostgreSQL. `penstock conversations search` finds words in all of it, and `penstock conversations
+    usage` adds up tokens and costs. Other text in a log becomes a dead letter, with its file and its place.
+
+    Example::
+
+        type: conversations
+        roots: [~/.claude/projects, /mnt/laptop/.claude/projects]
+    """
+
+    extra: ClassVar[str] = "health"
+
+    roots: list[Path] | None = None
+    """The folders of logs, in each of which a folder is a project. By default `CLAUDE_DIR`, else `projects` in each
+    folder of `CLAUDE_CONFIG_DIR`, else `~/.claude/projects` and, if it is there, `~/.config/claude/projects`."""
+    host: str = Field(default_factory=socket.gethostname)
+    """The machine on which they were written; this one by default."""
+    owner: str = Field(default_factory=getpass.getuser)
+    """The person whose agents wrote them; who runs this by default."""
+    poll_interval: Duration = Field(default=0.25, gt=0)
+    """How often the logs are looked at."""
+    prices: Path | None = None
+    """A JSON file of prices that take the place of those that ship, or add to them; see the reference page."""
+
+    def needs(self, installation: Installation) -> Sequence[str]:
+        """Return the application that keeps users and keys."""
+        return ["access"]
+
+    def scopes(self) -> Sequence[AccessScope]:
+        """Return what a key may be good for here."""
+        return [READ]
+
+    def streams(self, installation: Installation) -> Sequence[Stream]:
+        """Return a stream for each folder of logs; raises ConfigError."""
+        return [stream for root in self.roots_of(installation) for stream in self.read(root, installation)]
+
+    def read(self, root: Path, installation: Installation, *, follow: bool = True) -> Sequence[Stream]:
+        """Return the stream of one folder of logs; raises ConfigError."""
+        root = root.absolute()
+        pattern = str(root) if root.is_file() else f"{escape(str(root))}/**/*.jsonl"
+        variables = {
+            "ID": f"conversations-{re.sub('[^A-Za-z0-9]+', '-', str(root)).strip('-')}",
+            "ROOT": str(root.parent if root.is_file() else root),
+            "PATTERN": pattern,
+            "FOLLOW": "true" if follow else "false",
+            "POLL_INTERVAL": f"{self.poll_interval}s",
+            "DATABASE": url_of(installation, OWNER),
+            "SCHEMA": OWNER if isinstance(rows_database(installation), Postgres) else "",
+            "HOST": self.host,
+            "OWNER": self.owner,
+        }
+        return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
+
+    def roots_of(self, installation: Installation) -> list[Path]:
+        """Return the folders of logs."""
+        if self.roots is not None:
+            return [root.expanduser() for root in self.roots]
+        environment = installation.environment
+        if named := environment.get("CLAUDE_DIR"):
+            return [Path(named).expanduser()]
+        if homes := environment.get("CLAUDE_CONFIG_DIR"):
+            return [Path(home.strip()).expanduser() / "projects" for home in homes.split(",") if home.strip()]
+        usual = Path("~/.claude/projects").expanduser()
+        other = Path("~/.config/claude/projects").expanduser()
+        return [usual, other] if other.is_dir() else [usual]
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the API."""
+        return PATHS
+
+    def spaces(self, installation: Installation) -> Sequence[str]:
+        """Return the file or the schema of its tables."""
+        return [space_of(installation, OWNER)]
+
+    def migrations(self) -> Migrations:
+        """Return the steps that make its tables."""
+        return Migrations(SCRIPTS, VERSION_TABLE)
+
+    def prepare(self, installation: Installation) -> None:
+        """Make the tables, or bring them up to date; raises PenstockError."""
+        database = database_of(installation, OWNER)
+        try:
+            migrate(database, SCRIPTS, VERSION_TABLE)
+        finally:
+            database.close()
+
+    def greeting(self, installation: Installation) -> Mapping[str, str]:
+        """Return how conversations are searched."""
+        return {"conversations": '{penstock} conversations search{data} "what you remember of it"'}
+
+    def commands(self) -> Any:
+        """Return the commands below `penstock conversations`."""
+        from .commands import app
+
+        return app
+
+    @asynccontextmanager
+    async def open(self, platform: Platform) -> AsyncIterator[Routes]:
+        """Yield the API."""
+        from ...platform.access.gate import Gate  # Commands need none of this.
+        from ...platform.access.options import AccessOptions
+        from ...platform.access.scopes import Scopes
+
+        options = AccessOptions.of(platform.installation.environment)
+        async with Gate(options, Scopes([READ]), platform.tables_of(ACCESS), clock=platform.clock).open() as gate:
+            prices = await asyncio.to_thread(Prices.load, self.prices)
+            build = partial(_build, platform.database, prices, gate, platform.installation.address)
+            yield dict.fromkeys(PATHS, Deferred(build))
+
+
+def _build(database: Database, prices: Prices, gate: Gate, address: str) -> Asgi:
+    """Make the API: importing what it needs takes a while."""
+    from .api.app import build
+    from .api.service import Service
+
+    return cast(Asgi, build(Service(database, prices), gate, address))

@@ -1,0 +1,1 @@
+"""Find conversations, read them in order, and add up what they used."""

@@ -1,0 +1,1 @@
+"""From lines of logs to tables."""
