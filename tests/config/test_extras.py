@@ -21,6 +21,7 @@ PACKAGES = {
     "avro": ["fastavro"],
     "vrl": ["vrl_python"],
     "protobuf": ["google", "grpc_tools"],
+    "kafka": ["confluent_kafka"],
     "postgres": ["psycopg"],
     "duckdb": ["duckdb"],
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],

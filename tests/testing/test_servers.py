@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from penstock.testing.servers import (
+    KafkaServer,
     MosquittoServer,
     NatsServer,
     PostgresServer,
@@ -21,6 +22,7 @@ from penstock.testing.servers import (
     debian,
     golang,
     install,
+    kafka_folder,
     object_store,
     postgres,
     postgresql,
@@ -30,6 +32,9 @@ from penstock.testing.servers import (
     s3,
 )
 from penstock.testing.servers.debian import Program
+from penstock.testing.servers.kafka_server import fetch_kafka
+
+from ..kafka import make_topic, read_values, send
 
 
 @pytest.mark.server
@@ -197,6 +202,37 @@ def test_a_missing_program_is_named_with_the_command_that_installs_it(
 
 
 @pytest.mark.server
+def test_kafka_keeps_what_was_acknowledged_over_a_crash(kafka_server: KafkaServer) -> None:
+    topic = make_topic(kafka_server.brokers)
+    send(kafka_server.brokers, topic, [b"kept"])
+    kafka_server.kill()
+    kafka_server.start()
+    assert read_values(kafka_server.brokers, topic) == [b"kept"]
+
+
+@pytest.mark.parametrize("missing", ["java", "cache"])
+def test_a_kafka_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
+    if missing == "java":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ServerMissing, match="servers install"):
+        kafka_folder()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ServerMissing, match=r"Maven \(mvn\) is not installed"):
+        fetch_kafka()
+
+
+def test_a_kafka_that_cannot_be_fetched_leaves_nothing_half(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "mvn"
+    program.write_text("#!/bin/sh\necho no such artifact\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ServerMissing, match="no such artifact"):
+        fetch_kafka()
+    assert [path.suffix for path in (tmp_path / "cache" / "penstock" / "servers").iterdir()] == [".lock"]
+
+
 def test_a_prometheus_that_cannot_read_its_configuration_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Prometheus did not start"):
         PrometheusServer(tmp_path / "absent.yaml").__enter__()

@@ -15,6 +15,7 @@ import pytest
 
 from .faults import FaultProxy
 from .servers import (
+    KafkaServer,
     MosquittoServer,
     NatsServer,
     PostgresServer,
@@ -125,6 +126,24 @@ def mosquitto_server() -> Iterator[MosquittoServer]:
 def fault_proxy() -> Callable[..., FaultProxy]:
     """Return what makes a proxy before a loopback port: ``async with fault_proxy(server.port) as proxy``."""
     return lambda port, **options: FaultProxy("127.0.0.1", port, **options)
+
+
+@pytest.fixture(scope="session")
+def shared_kafka_server() -> Iterator[KafkaServer]:
+    """Yield one Kafka for the whole session; tests must not stop it."""
+    yield from _serve(KafkaServer)
+
+
+@pytest.fixture(scope="session")
+def secured_kafka_server() -> Iterator[KafkaServer]:
+    """Yield one Kafka for the whole session that asks who its clients are; tests must not stop it."""
+    yield from _serve(lambda: KafkaServer(secured=True))
+
+
+@pytest.fixture
+def kafka_server() -> Iterator[KafkaServer]:
+    """Yield a Kafka for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(KafkaServer)
 
 
 @pytest.fixture(scope="session")

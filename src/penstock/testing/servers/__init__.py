@@ -5,6 +5,7 @@ from __future__ import annotations
 from .browsers import browser_program
 from .certificates import Certificate, make_certificate
 from .debian import install
+from .kafka_server import KafkaServer, kafka_folder
 from .mosquitto_server import MosquittoServer, mosquitto_program
 from .nats_server import NatsServer, nats_program
 from .object_store import s3
@@ -15,6 +16,7 @@ from .redis_server import RedisServer, redis, redis_program
 
 __all__ = [
     "Certificate",
+    "KafkaServer",
     "MosquittoServer",
     "NatsServer",
     "PostgresServer",
@@ -24,6 +26,7 @@ __all__ = [
     "browser_program",
     "free_port",
     "install",
+    "kafka_folder",
     "make_certificate",
     "mosquitto_program",
     "nats_program",

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .browsers import browser_program
+from .kafka_server import fetch_kafka, kafka_folder
+from .maven import java_program, maven_program
 from .mosquitto_server import mosquitto_program
 from .nats_server import build_nats, nats_program
 from .postgresql import postgis_control, postgres_binaries, postgres_version
@@ -39,6 +41,9 @@ PROGRAMS = (
     Program("Redis", redis_program, lambda: "redis-server"),
     Program("NATS", nats_program, lambda: "nats-server", build_nats),
     Program("Mosquitto", mosquitto_program, lambda: "mosquitto"),
+    Program("Java", java_program, lambda: "default-jre-headless"),
+    Program("Maven", maven_program, lambda: "maven"),
+    Program("Kafka", kafka_folder, lambda: "", fetch_kafka),
     Program("Chromium", browser_program, lambda: "chromium"),
     Program("Prometheus", prometheus_program, lambda: "prometheus"),
     Program("promtool", promtool_program, lambda: "prometheus"),
@@ -61,6 +66,9 @@ def install(programs: Sequence[Program] = PROGRAMS) -> int:
             package = program.package()
         except ServerMissing as missing:
             _say(f"{program.name} waits for another program: {missing}")
+            failed = True
+            continue
+        if not package:  # no system has one
             failed = True
             continue
         installed = _install(package, update=not updated)
