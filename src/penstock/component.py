@@ -10,7 +10,7 @@ import pkgutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -168,6 +168,10 @@ class Progress:
     done: int
     total: int | None
     unit: str = "bytes"
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    """What is left in each partition, where the source has them."""
+    trouble: str | None = None
+    """What stands in the way of a reader that connects again by itself; None if nothing does."""
 
 
 class Reader(Protocol):

@@ -211,6 +211,7 @@ class SupervisedStream(Supervised):
             rows_out=self.metrics.rows_out,
             rows_refused=self.metrics.refused,
             restarts=self.restarts,
+            lag=self.metrics.left_in,
         )
 
 

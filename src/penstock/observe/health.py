@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -28,6 +28,8 @@ class Status:
     rows_out: int
     rows_refused: int
     restarts: int
+    lag: Mapping[str, int] = field(default_factory=dict)
+    """What is left to read in each partition, where the source has them."""
 
     @property
     def is_well(self) -> bool:
@@ -131,8 +133,13 @@ class Pages:
         return []
 
 
-def _described(statuses: list[Status]) -> dict[str, dict[str, str | None]]:
+def _described(statuses: list[Status]) -> dict[str, dict[str, Any]]:
     return {
-        one.id: {"state": one.state, "trouble": one.trouble, **({"note": one.note} if one.note else {})}
+        one.id: {
+            "state": one.state,
+            "trouble": one.trouble,
+            **({"note": one.note} if one.note else {}),
+            **({"lag": dict(one.lag)} if one.lag else {}),
+        }
         for one in statuses
     }

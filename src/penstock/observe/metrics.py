@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -73,6 +74,8 @@ class StreamMetrics:
         self.rows_in = self.rows_out = self.refused = 0
         self.left: int | None = None
         """What is left to read, in the unit of the input; None where that is not known."""
+        self.left_in: Mapping[str, int] = {}
+        """What is left to read in each partition."""
         self.unsettled = 0
         """How many deliveries are read and not yet settled."""
         self._in_flight.set_function(lambda: self.unsettled)  # asked for now and then, and set for each delivery
@@ -157,9 +160,9 @@ class StreamMetrics:
         """Note that the stream failed and is started again."""
         self._restarts.inc()
 
-    def lag(self, left: int) -> None:
-        """Note how much there is left to read."""
-        self.left = left
+    def lag(self, left: int, partitions: Mapping[str, int] | None = None) -> None:
+        """Note how much there is left to read, and in which partition, where the source has them."""
+        self.left, self.left_in = left, dict(partitions or {})
         self._lag.set(left)
 
     def wal(self, size: int) -> None:

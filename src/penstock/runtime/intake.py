@@ -180,9 +180,14 @@ class Intake:
     def measure(self) -> None:
         """Ask the input how far it is, where it knows."""
         progress = self._reader.progress() if self._reader is not None else None
-        if progress is not None:
-            self.progress = progress
-            self._when_measured()
+        if progress is None:
+            return
+        if progress.trouble is not None:
+            self._metrics.condition.report(self.branch.part, progress.trouble)
+        elif self.progress is not None and self.progress.trouble is not None:
+            self._metrics.recovered(self.branch.part)
+        self.progress = progress
+        self._when_measured()
 
     def _enter(self, delivery: Delivery) -> None:
         self._metrics.read(delivery.batch.num_rows)
