@@ -207,12 +207,27 @@ class Checkpoint:
         self, batch: Batch, position: Position, origin: Origin | None = None, decoder: Decoder | None = None
     ) -> Delivery:
         """Lend ``batch``; waits while too many deliveries are unsettled."""
+        await self.room()
+        return Delivery(batch, (self.lend(position, batch.num_rows),), origin, decoder)
+
+    async def room(self) -> None:
+        """Wait while too many deliveries are unsettled; raises PenstockError once one was refused."""
         while len(self._pending) >= self._limit and self.failure is None:
             self._settled.clear()
             await self._settled.wait()
         if self.failure is not None:
             raise PenstockError(f"{self.key}: a batch was refused: {self.failure}") from self.failure
-        return Delivery(batch, (self.lend(position, batch.num_rows),), origin, decoder)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._pending
+
+    async def settled(self) -> None:
+        """Wait until nothing is in flight, or until what is in flight was refused or given up."""
+        while self._pending and self.failure is None:
+            self._settled.clear()
+            await self._settled.wait()
 
     def lend(self, position: Position, rows: int = 0) -> Loan:
         """Enter a loan of ``rows`` rows without waiting for room."""

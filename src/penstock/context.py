@@ -76,6 +76,8 @@ class Context:
     """The streams of this process, for services that show them or pause them."""
     note_gap: Callable[[str], None] = lambda reason: None
     """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
+    positions_with_rows: bool = False
+    """Whether the output keeps the positions of the input, in the transaction of the rows; else the source may."""
 
     def __post_init__(self) -> None:
         if self.states is None:

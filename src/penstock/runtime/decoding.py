@@ -14,9 +14,37 @@ from ..metadata import EXT, PREFIX, VALUE, keep_metadata
 
 def decode(raw: Batch, decoder: Decoder) -> list[Batch]:
     """Decode the payloads of ``raw``, in order; neighbours of one destination come in one batch."""
+    if raw.column(VALUE).null_count:
+        return _decode_around_nulls(raw, decoder)
     if not isinstance(decoder, Learning) or EXT not in raw.schema.names:
         return [_decode(raw, decoder)]
     return [_decode(part, decoder.apart(destination)) for destination, part in destinations(raw)]
+
+
+def _decode_around_nulls(raw: Batch, decoder: Decoder) -> list[Batch]:
+    """Decode the payloads there are; a row without one, such as a tombstone, becomes a row of nulls in its place."""
+    is_null = raw.column(VALUE).is_null()
+    changes = pc.indices_nonzero(pc.not_equal(is_null.slice(1), is_null.slice(0, len(is_null) - 1))).to_pylist()
+    starts = [0, *(at + 1 for at in changes)]
+    runs = [raw.slice(start, end - start) for start, end in zip(starts, [*starts[1:], raw.num_rows], strict=True)]
+    found = [None if run.column(VALUE).null_count else decode(run, decoder) for run in runs]
+    decoded = next((part[0] for part in found if part), None)
+    decoded = decoder(pa.array([], pa.binary())) if decoded is None else decoded
+    fields = [field for field in decoded.schema if not field.name.startswith(PREFIX)]
+    return [
+        batch
+        for run, part in zip(runs, found, strict=True)
+        for batch in ([_nulls(run, fields)] if part is None else part)
+    ]
+
+
+def _nulls(raw: Batch, fields: list[pa.Field]) -> Batch:
+    """Return rows of nulls with the metadata of ``raw``, which keeps its own column where no other is known."""
+    if not fields:
+        return raw
+    fields = [field.with_nullable(True) for field in fields]
+    arrays = [pa.nulls(raw.num_rows, field.type) for field in fields]
+    return keep_metadata(raw, pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)))
 
 
 def destinations(batch: Batch) -> Iterator[tuple[Hashable, Batch]]:

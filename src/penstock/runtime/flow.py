@@ -61,7 +61,8 @@ class Flow:
             return None
         totals = [one.total for one in known if one.total is not None]
         total = sum(totals) if len(totals) == len(known) else None
-        return Progress(sum(one.done for one in known), total, known[0].unit)
+        left = {name: rows for one in known for name, rows in one.partitions.items()}
+        return Progress(sum(one.done for one in known), total, known[0].unit, left)
 
     async def run(self) -> None:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
@@ -213,7 +214,8 @@ class Flow:
         async def already_saved(_: object) -> None:
             """Save nothing: the writer saves positions with the rows."""
 
-        return replace(context, store=KeptPositions(output), ledger=Ledger(already_saved, clock=context.clock))
+        ledger = Ledger(already_saved, clock=context.clock)
+        return replace(context, store=KeptPositions(output), ledger=ledger, positions_with_rows=True)
 
     async def _lend_state(self, context: Context) -> Context:
         """Have keyed state saved with the positions, where those are kept; its changes are in the state of the engine.
@@ -362,7 +364,8 @@ class Flow:
             for branch in read
         ]
         if durable is not None:  # the output keeps the position of the log; what is in the log is behind the input's
-            context = replace(context, store=self._context.store, ledger=self._context.ledger)
+            own = self._context
+            context = replace(context, store=own.store, ledger=own.ledger, positions_with_rows=False)
         async with asyncio.TaskGroup() as reading:
             for intake in self.intakes:
                 reading.create_task(intake.run(intake.branch.lend(context)))
@@ -374,7 +377,7 @@ class Flow:
     def _note_lag(self) -> None:
         progress = self.progress
         if progress is not None and progress.total is not None:
-            self._metrics.lag(progress.total - progress.done)
+            self._metrics.lag(progress.total - progress.done, progress.partitions)
 
     def _is_told(self, delivery: Delivery) -> bool:
         """Tell whether all who sent these rows are told why they are refused, so that the stream may go on."""
