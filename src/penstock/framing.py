@@ -14,7 +14,7 @@ from .errors import PermanentError
 Data: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
 MAX_BYTES = 64 << 20
 """The longest frame that is believed, unless the caller says otherwise."""
-_NEWLINE = 0x0A
+_NEWLINE, _RETURN = 0x0A, 0x0D
 _HEADER = 4
 
 
@@ -134,6 +134,23 @@ def ends_in_newline(payloads: pa.BinaryArray) -> np.ndarray:
         return np.zeros(len(payloads), bool)
     last: np.ndarray = np.frombuffer(data, np.uint8)[np.maximum(starts[1:] - 1, 0)] == _NEWLINE
     return last & (starts[1:] > starts[:-1])
+
+
+def first_and_last_bytes(payloads: pa.BinaryArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first byte of each payload, and the last one before the end of its line.
+
+    No payload may be empty. Where nothing stands before the end of a line the last byte is the first.
+    """
+    starts = offsets(payloads).astype(np.intp)
+    data = np.frombuffer(payloads.buffers()[2], np.uint8)
+    first, at = data[starts[:-1]], starts[1:] - 1
+    last = data[at]
+    for end in (_NEWLINE, _RETURN):
+        found = last == end
+        if found.any():
+            at = np.maximum(at - found, starts[:-1])
+            last = data[at]
+    return first, last
 
 
 def _split_lengths(data: pa.Buffer, final: bool, most_bytes: int) -> tuple[pa.BinaryArray, int]:

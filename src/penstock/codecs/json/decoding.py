@@ -14,7 +14,7 @@ from pyarrow import json as pyarrow_json
 from ...absence import Mask, mark
 from ...delivery import Batch, Decoder
 from ...errors import PermanentError, RowsRejected
-from ...framing import Framing, ends_in_newline, join, offsets
+from ...framing import Framing, first_and_last_bytes, join, offsets
 from ...metadata import ABSENT
 from . import vanishing
 from .absent import NULL, absences, lacking, nulls
@@ -249,13 +249,10 @@ def _one_object_each(payloads: pa.BinaryArray) -> bool:
     if payloads.null_count:
         return False
     starts = offsets(payloads)
-    first, last = starts[:-1], starts[1:] - 1
-    if (last <= first).any():
+    if (starts[1:] - starts[:-1] < len("{}")).any():
         return False
-    data = np.frombuffer(payloads.buffers()[2], np.uint8)
-    last = last - ends_in_newline(payloads)
-    last = last - (data[last] == ord("\r"))
-    return bool((data[first] == ord("{")).all() and (data[last] == ord("}")).all())
+    first, last = first_and_last_bytes(payloads)
+    return bool((first == ord("{")).all() and (last == ord("}")).all())
 
 
 def _check_text(data: pa.Buffer) -> None:

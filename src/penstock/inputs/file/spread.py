@@ -12,11 +12,10 @@ import pyarrow as pa
 from ... import framing
 from ...surrogates import mask_unpaired
 
-_NEWLINE, _RETURN, _BLANK = ord("\n"), ord("\r"), ord(" ")
+_BLANK = ord(" ")
 _CLOSING = np.zeros(256, np.uint8)
 _CLOSING[ord("{")], _CLOSING[ord("[")] = b"}]"
-_OPENS = _CLOSING > 0
-_MAY_OPEN = _OPENS.copy()
+_MAY_OPEN = _CLOSING > 0
 _MAY_OPEN[list(b" \t")] = True
 _OPENING = frozenset(b"{[")
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
@@ -39,7 +38,7 @@ def join_spread(lines: pa.BinaryArray, final: bool) -> Joined:
     Only what is JSON when it is joined is joined: behind a line that was torn the next ones stay what they are.
     """
     starts = framing.offsets(lines)
-    candidates = _candidates(starts, lines) if len(lines) else ()
+    candidates = _candidates(lines) if len(lines) else ()
     if not len(candidates):
         return Joined(lines, int(starts[-1]), False)
     data = framing.contents(lines).to_pybytes()
@@ -63,19 +62,18 @@ def join_spread(lines: pa.BinaryArray, final: bool) -> Joined:
     return Joined(payloads, taken, bool(count) and not kept[count - 1])
 
 
-def _candidates(starts: np.ndarray, lines: pa.BinaryArray) -> np.ndarray:
+def _candidates(lines: pa.BinaryArray) -> np.ndarray:
     """Which lines may begin a value that goes on in the next: between two values no line break needs a look.
 
     Within a value nothing that opens follows something that closes, so of a value over several lines one either
     does not begin or does not end as a value does.
     """
-    data = np.frombuffer(lines.buffers()[2], np.uint8)
-    first = data[starts[:-1]]
-    last = starts[1:] - 1 - framing.ends_in_newline(lines)
-    last = np.maximum(last - (data[last] == _RETURN), starts[:-1])
-    whole = _OPENS[first] & (data[last] == _CLOSING[first])
-    follows = np.append(_OPENS[first[1:]], _is_value(lines[-1].as_py()))
-    return np.flatnonzero(_MAY_OPEN[first] & ~(whole & follows))
+    first, last = framing.first_and_last_bytes(lines)
+    closing = _CLOSING[first]
+    whole = (last == closing) & (closing > 0)
+    follows = np.append(closing[1:] > 0, _is_value(lines[-1].as_py()))
+    doubtful = ~(whole & follows)
+    return np.flatnonzero(doubtful & _MAY_OPEN[first]) if doubtful.any() else np.zeros(0, np.intp)
 
 
 def _last_line(view: memoryview, starts: np.ndarray, line: int) -> int | None:

@@ -61,7 +61,7 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
 """What was begun over a connection that has vanished must not hold its locks for as long as the server likes."""
 _OF_A_ROW = ("22", "23")
 """Errors of which COPY names the line: data and constraints. Of a row that exceeds a page it names some later line."""
-_CSV = csv.WriteOptions(include_header=False, quoting_style="needed")
+_CSV = csv.WriteOptions(include_header=False, quoting_style="needed", batch_size=8192)
 
 
 class PostgresSession(Session):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,14 +104,15 @@ class SqliteSession(Session):
         names = listed([column.name for column in columns])
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table.sql()} ({names}) VALUES ({marks}){self.on_conflict(columns, key)}"  # noqa: S608
-        sent = _Counted(zip(*map(_cells, rows.columns), strict=True))
+        numbers = itertools.count(1)  # the last row that was taken is the one that fails
+        sent = itertools.compress(zip(*map(_cells, rows.columns), strict=True), numbers)
         try:
             if update_first:
                 self._update_or_insert(table, columns, key, statement, sent)
             else:
                 self._database.executemany(statement, sent)
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-            raise RowsRejected({sent.count - 1: f"table {table}: {error}"}) from error
+            raise RowsRejected({next(numbers) - 2: f"table {table}: {error}"}) from error
 
     def _update_or_insert(
         self, table: Table, columns: Sequence[Column], key: Sequence[str], insert: str, rows: Iterable[Sequence[Any]]
@@ -138,19 +140,6 @@ class SqliteSession(Session):
             "ON CONFLICT (key) DO UPDATE SET position = excluded.position",
             entries,
         )
-
-
-class _Counted:
-    """Rows, and how many of them were taken: the last one taken is the one that fails."""
-
-    def __init__(self, rows: Iterator[Sequence[Any]]) -> None:
-        self._rows = rows
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        for row in self._rows:
-            self.count += 1
-            yield row
 
 
 def _described(name: str, declared: str, required: int, default: str | None, key: int) -> Column:
