@@ -15,11 +15,13 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import pyarrow as pa
+from pydantic import Field
 from pydantic_core import core_schema
 
 from .checkpoint import CheckpointStore
 from .context import Context
 from .delivery import Batch, Decoder, Delivery, Position
+from .duration import Duration
 from .extras import MissingPackage
 from .metadata import PREFIX, VALUE, without_metadata
 from .options import Options
@@ -41,6 +43,8 @@ class Component(Options):
 
     _known: ClassVar[dict[str, type[Component]]]
     _package: ClassVar[str]
+    _singular: ClassVar[str]
+    """What one of this kind is called."""
     type_name: ClassVar[str] = ""
     """The ``type`` by which configurations name it."""
     extra: ClassVar[str] = ""
@@ -52,7 +56,7 @@ class Component(Options):
     def __init_subclass__(cls, *, package: str = "", type: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if package:
-            cls._known, cls._package = {}, package
+            cls._known, cls._package, cls._singular = {}, package, cls.__name__.lower()
         elif type:
             cls.type_name = type
             cls._known[type] = cls
@@ -78,7 +82,7 @@ class Component(Options):
         if type not in cls._known:
             close = difflib.get_close_matches(type, cls.names(), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(cls.names())}"
-            raise ValueError(f"no {cls._package[:-1]} is called {type!r}{hint}")
+            raise ValueError(f"no {cls._singular} is called {type!r}{hint}")
         return cls._known[type]  # type: ignore[return-value]
 
     @classmethod
@@ -87,7 +91,7 @@ class Component(Options):
     ) -> MissingPackage:
         package = str(missing.name).partition(".")[0]
         distribution = entry.dist.name if entry is not None and entry.dist is not None else "penstock"
-        return MissingPackage(package, f"{cls._package[:-1]} {type!r}", distribution)
+        return MissingPackage(package, f"{cls._singular} {type!r}", distribution)
 
     @classmethod
     def installed(cls) -> dict[str, type[Component]]:
@@ -355,6 +359,10 @@ class Processor(Component, package="processors"):
         """Tell whether each row is processed by itself, so that a failing batch may be halved to find the bad row."""
         return False
 
+    def looks_up(self) -> Sequence[str]:
+        """Return the names of the temporary tables that it looks rows up in."""
+        return ()
+
     def multiplies(self) -> bool:
         """Tell whether a row may become several, so that as many rows as came in need not be the same ones."""
         return False
@@ -382,3 +390,41 @@ class Buffer(Component, package="buffers"):
     def columns_added(self) -> frozenset[str]:
         """Return the columns it adds to all that it releases, in place of others of the same name."""
         return frozenset()
+
+
+class Found(NamedTuple):
+    """Rows that were looked up."""
+
+    rows: Batch
+    """The rows; their columns are known though there are none."""
+    keys: pa.Int64Array
+    """For each row the index of its key among those that were asked for."""
+
+
+class Lookup(Protocol):
+    """A live temporary table."""
+
+    async def find(self, keys: pa.StringArray) -> Found:
+        """Return the rows of these keys, as texts, each of which is there once and is not null.
+
+        A key of which there is none has no rows. One call at a time. Raises ConnectionLost (it is opened again) or
+        TransientError (the same call comes again).
+        """
+        ...
+
+
+class Temporary(Component, package="temporary"):
+    """A table beside a stream: its queries see the rows of the keys that a batch has."""
+
+    name: str = Field(min_length=1)
+    """The name by which `temporary_list` of a `sql` processor means it."""
+    codec: Codec | None = None
+    """How a payload becomes rows, where payloads are looked up."""
+    cache_ttl: Duration | None = Field(None, gt=0)
+    """How long what was found for a key is remembered, and that nothing was; without it every batch asks anew."""
+    cache_size: int = Field(100_000, ge=1)
+    """How many keys are remembered at most."""
+
+    def open(self, context: Context) -> AbstractAsyncContextManager[Lookup]:
+        """Connect; raises ConnectionLost if that fails."""
+        raise NotImplementedError

@@ -74,6 +74,8 @@ class Context:
     log: logging.Logger = logging.getLogger("penstock")  # noqa: RUF009
     streams: Callable[[], Sequence[SupervisedStream]] = tuple
     """The streams of this process, for services that show them or pause them."""
+    lookups: Mapping[str, Any] = field(default_factory=dict)
+    """The temporary tables of the stream, by name; each is a ``component.Lookup``."""
     note_gap: Callable[[str], None] = lambda reason: None
     """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
     positions_with_rows: bool = False

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from .backoff import Backoff
-from .component import Buffer, Component, Input, Output, Processor
+from .component import Buffer, Component, Input, Output, Processor, Temporary
 from .durability import Durability
 from .duration import Duration
 from .options import Options
@@ -73,6 +73,8 @@ class Stream(Options):
     error_output: Output | None = None
     """Where rows go that cannot be decoded, processed or written, each with its reason, stage, original payload and
     metadata. Without one such a row stops the stream at once, unless a sender is told of it: nothing is dropped."""
+    temporary: list[Temporary] = []
+    """Tables that the queries of `sql` processors look rows up in, by the keys that a batch has."""
     durability: Durability | None = None
     """Keep what was read in a write-ahead log until it is written: for inputs that cannot replay."""
     checkpoint: Literal["state", "output"] = "state"
@@ -118,8 +120,18 @@ class Stream(Options):
 
     @model_validator(mode="after")
     def _check(self) -> Stream:
+        names = [temporary.name for temporary in self.temporary]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tables of `temporary` are called {twice!r}")
         for processor in self.pipeline.processors:
             regroups(processor)
+            for name in processor.looks_up():
+                if name not in names:
+                    raise ValueError(
+                        f"{processor.type_name!r} looks rows up in {name!r}, which `temporary` does not name; "
+                        f"expected one of {', '.join(names) or 'none, as there is no `temporary`'}"
+                    )
         held = self.buffer.most_held() if self.buffer else 0
         if held is not None and held > MAX_HELD:
             raise ValueError(
@@ -135,6 +147,7 @@ class Stream(Options):
         ] or [("input", self.input)]
         named += [("buffer", self.buffer)]
         named += [(f"pipeline.processors.{i}", p) for i, p in enumerate(self.pipeline.processors)]
+        named += [(f"temporary.{i}", temporary) for i, temporary in enumerate(self.temporary)]
         named += [("output", self.output), ("error_output", self.error_output)]
         return [(path, component) for path, component in named if component is not None]
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from ruamel.yaml import YAML
 
 from penstock.application import Application
-from penstock.component import Component, Input, Output
+from penstock.component import Component, Input, Output, Temporary
 from penstock.config.reference import KINDS, aliases, describe, shipped
 from penstock.config.schema import json_schema
 from penstock.errors import ConnectionLost
@@ -192,7 +192,7 @@ def the_example_opens(kind: type[Component], name: str, tmp_path: Path) -> None:
     async def open_once() -> None:
         async with lend_context(tmp_path / "penstock-data") as context, asyncio.timeout(60):
             # a processor or a buffer needs nothing but itself
-            allowed = suppress(ConnectionLost) if kind in (Input, Output) else nullcontext()
+            allowed = suppress(ConnectionLost) if kind in (Input, Temporary, Output) else nullcontext()
             with allowed:
                 async with component.open(context):
                     pass

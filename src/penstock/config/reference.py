@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..application import Application
-from ..component import Buffer, Codec, Component, Input, Output, Processor, entry_points
+from ..component import Buffer, Codec, Component, Input, Output, Processor, Temporary, entry_points
 from .configuration import Configuration
 
-KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec, Application)
+KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Temporary, Output, Codec, Application)
 """The kinds of component, in the order in which data meets them."""
 _DURATION_EXAMPLES = ["10ms", "1s", "1h30m"]
 _SINGULAR = {kind._package: kind.__name__.lower() for kind in KINDS}
@@ -101,6 +101,8 @@ def _in_context(kind: type[Component], example: str) -> str:
     lines = example.splitlines()
     if kind is Application:
         return "\n".join(["applications:", f"  - {lines[0]}", *(f"    {line}" if line else "" for line in lines[1:])])
+    if kind is Temporary:
+        return "\n".join(["temporary:", f"  - {lines[0]}", *(f"    {line}" if line else "" for line in lines[1:])])
     if kind is Processor:
         return "\n".join([key, f"    - {lines[0]}", *(f"      {line}" if line else "" for line in lines[1:])])
     return "\n".join([key, *(f"  {line}" if line else "" for line in lines)])

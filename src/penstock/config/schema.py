@@ -7,10 +7,10 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from ..application import Application
-from ..component import Buffer, Codec, Component, Input, Output, Processor
+from ..component import Buffer, Codec, Component, Input, Output, Processor, Temporary
 from .configuration import Configuration
 
-_KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Output, Codec, Application)
+_KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Temporary, Output, Codec, Application)
 
 
 def json_schema() -> dict[str, Any]:

@@ -108,6 +108,10 @@ class Switch(Processor, type="switch"):
         """Tell whether all processors of all cases work row by row."""
         return all(processor.row_wise() for processor in self._processors())
 
+    def looks_up(self) -> Sequence[str]:
+        """Return the names of the temporary tables that any processor looks rows up in."""
+        return [name for processor in self._processors() for name in processor.looks_up()]
+
     def multiplies(self) -> bool:
         """Tell whether a processor may make several rows out of one."""
         return any(processor.multiplies() for processor in self._processors())

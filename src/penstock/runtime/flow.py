@@ -24,6 +24,7 @@ from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
 from .logfolder import own_log
+from .lookup import OpenLookup
 from .round import Round
 from .section import Section, Stateful
 from .sink import Sink
@@ -116,6 +117,7 @@ class Flow:
                         follows=not self._asks_later,
                     )
                 )
+            context = await self._open_lookups(stack, context)
             await self._open_sections(stack, context, threads)
             sink = Sink(
                 stream.id,
@@ -233,6 +235,16 @@ class Flow:
         if self._stream.checkpoint == "state":
             await context.ledger.restart(states.save)
         return replace(context, states=states.component(""))
+
+    async def _open_lookups(self, stack: AsyncExitStack, context: Context) -> Context:
+        """Open the temporary tables of the stream."""
+        lookups = {}
+        for temporary in self._stream.temporary:
+            lookup = OpenLookup(temporary, replace(context, name=f"{self._stream.id}/temporary.{temporary.name}"))
+            stack.push_async_callback(lookup.close)
+            await lookup.start()
+            lookups[temporary.name] = lookup
+        return replace(context, lookups=lookups)
 
     async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Threads) -> None:
         stream = self._stream

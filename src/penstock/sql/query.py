@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -60,8 +60,9 @@ class PreparedQuery:
     known to be wrong before any data: syntax, unknown functions and tables, statements that are no queries.
     """
 
-    def __init__(self, sql: str, table: str = "flow") -> None:
-        self.sql, self.table = sql, table
+    def __init__(self, sql: str, table: str = "flow", others: Mapping[str, pa.Schema] | None = None) -> None:
+        """``others`` are further tables by name, whose rows each run is given too."""
+        self.sql, self.table, self._others = sql, table, dict(others or {})
         self._statement = Statement(with_json_functions(sql))
         self._lock = threading.Lock()
         self._known: list[_Known] = []
@@ -74,15 +75,16 @@ class PreparedQuery:
         self._asked_for = self._check()
         self._arithmetic = Arithmetic(self._planned_sql, table, _READ_ONLY)
 
-    def run(self, batch: Batch) -> list[Batch]:
+    def run(self, batch: Batch, others: Mapping[str, Batch] | None = None) -> list[Batch]:
         """Return the rows of the result, in batches that have some; may be called from several threads at once.
 
-        Raises PermanentError if the batch lacks a column that the query reads, or if a value cannot be computed.
+        ``others`` are the rows of the further tables. Raises PermanentError if the batch lacks a column that the query
+        reads, or if a value cannot be computed.
         """
         if batch.schema.metadata:
             batch = batch.replace_schema_metadata(None)
         try:
-            return self._run(self._look_up(batch.schema) or _Known(batch.schema), batch)
+            return self._run(self._look_up(batch.schema) or _Known(batch.schema), batch, others or {})
         except Exception as error:
             raise PermanentError(_explain(error, batch.schema)) from error
         except BaseException as error:
@@ -90,13 +92,13 @@ class PreparedQuery:
                 raise
             raise PermanentError(f"the query engine gave up: {error}") from error
 
-    def _run(self, known: _Known, batch: Batch) -> list[Batch]:
+    def _run(self, known: _Known, batch: Batch, others: Mapping[str, Batch]) -> list[Batch]:
         """Run the query that fails beyond its bounds, and where it does so, or lately did, the one that has none."""
         exact = batch.num_rows > MAX_ROWS or known.is_exact()
         while True:
             plan = self._borrow(known, exact) or self._plan(known.schema, exact)
             try:
-                found = plan.run(batch)
+                found = plan.run(batch, others)
             except Exception:
                 if not plan.is_bounded:
                     raise
@@ -115,7 +117,7 @@ class PreparedQuery:
 
     def selecting(self, names: Iterable[str]) -> PreparedQuery:
         """Return the query with these columns selected beside its own; only for one that is row-wise."""
-        return PreparedQuery(self._statement.selecting(names), self.table)
+        return PreparedQuery(self._statement.selecting(names), self.table, self._others)
 
     def columns_read(self) -> frozenset[str] | None:
         """Return a superset of the columns it can read, quoted names in both cases; None if that cannot be told."""
@@ -127,13 +129,15 @@ class PreparedQuery:
         return superset & (asked | self._statement.repeated())
 
     def _plan(self, schema: pa.Schema, exact: bool) -> _Plan:
-        session, source = self._session(schema)
+        session, source, others = self._session(schema)
         query = self._arithmetic.checked(session, schema)
         is_bounded = query.bounded is not None and not exact
         query = query.bounded if query.bounded is not None and not exact else query
-        return _Plan(query, session, source, fresh=self._statement.is_unstable(), is_bounded=is_bounded)
+        return _Plan(query, session, source, others, fresh=self._statement.is_unstable(), is_bounded=is_bounded)
 
-    def _session(self, schema: pa.Schema) -> tuple[SessionContext, Source]:
+    def _session(
+        self, schema: pa.Schema, others: Mapping[str, pa.Schema] | None = None
+    ) -> tuple[SessionContext, Source, dict[str, Source]]:
         # Without this rule filters run in DataFusion; with it, as slower pyarrow expressions in the source.
         session, source = SessionContext(_configured()), Source(schema)
         session.remove_optimizer_rule("push_down_filter")
@@ -141,8 +145,10 @@ class PreparedQuery:
             session.register_udf(json_functions.function(name, arguments))
         for function in self._functions:
             function.register(session)
-        session.register_table(self.table, source)
-        return session, source
+        sources = {name: Source(columns) for name, columns in (others or self._others).items()}
+        for name, other in {**sources, self.table: source}.items():
+            session.register_table(name, other)
+        return session, source, sources
 
     def _look_up(self, schema: pa.Schema) -> _Known | None:
         with self._lock:
@@ -192,10 +198,11 @@ class PreparedQuery:
         Returns the columns it asked for, or None if that was not all because types matter.
         """
         made_up: list[str] = []
+        others = dict(self._others)
         kinds = [pa.null(), pa.float64(), pa.string()]
         while len(made_up) < _COLUMNS_MADE_UP and kinds:
             try:
-                session, _ = self._session(pa.schema([(name, kinds[0]) for name in made_up]))
+                session, *_ = self._session(pa.schema([(name, kinds[0]) for name in made_up]), others)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
             try:
@@ -204,8 +211,10 @@ class PreparedQuery:
             except Exception as error:
                 if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
                     raise ConfigError(f"{shorten_error(error)}, in the query {_shorten(self.sql)}") from error
-                missing = _missing_column(error)
-                if missing is None or missing in made_up:
+                missing, table = _missing_column(error), _missing_table(error)
+                if missing is not None and table in others and missing not in others[table].names:
+                    others[table] = others[table].append(pa.field(missing, pa.null()))
+                elif missing is None or missing in made_up:
                     del kinds[0]
                 else:
                     made_up.append(missing)
@@ -240,10 +249,17 @@ class _Plan:
     """A query planned for one schema. One run at a time."""
 
     def __init__(
-        self, query: Checked, session: SessionContext, source: Source, *, fresh: bool, is_bounded: bool
+        self,
+        query: Checked,
+        session: SessionContext,
+        source: Source,
+        others: Mapping[str, Source],
+        *,
+        fresh: bool,
+        is_bounded: bool,
     ) -> None:
         self.query, self._sql, self.is_bounded = query, query.register(session), is_bounded
-        self._session, self._source = session, source
+        self._session, self._source, self._others = session, source, others
         self._frame: DataFrame | None = None
         self._physical: ExecutionPlan | None = None
         self._runs = 0
@@ -254,8 +270,10 @@ class _Plan:
             physical = self._frame.execution_plan()
             self._physical = physical if _is_reusable(physical) else None
 
-    def run(self, batch: Batch) -> list[Batch]:
+    def run(self, batch: Batch, others: Mapping[str, Batch]) -> list[Batch]:
         self._source.current = batch
+        for name, source in self._others.items():
+            source.current = others[name]
         try:
             if self._physical is not None:
                 return self._executed(self._physical)
@@ -263,6 +281,8 @@ class _Plan:
             return list(frame.collect())
         finally:
             self._source.current = None
+            for source in self._others.values():
+                source.current = None
 
     def _executed(self, physical: ExecutionPlan) -> list[Batch]:
         self._runs += 1
@@ -293,6 +313,12 @@ def _missing_column(error: Exception) -> str | None:
         return None
     name = found[2]
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _missing_table(error: Exception) -> str:
+    """Return the name of the table in which a column is missed; empty if none is named."""
+    found = _NO_FIELD.search(str(error))
+    return found[1].rpartition(".")[0].rpartition(".")[2].strip('"') if found is not None and found[1] else ""
 
 
 def _explain(error: Exception, schema: pa.Schema) -> str:

@@ -14,7 +14,10 @@ with ``asyncio_mode = "auto"``.
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("buffers", "codecs", "inputs", "outputs", "processors", "suite"))
+    *(
+        f"{__name__}.{module}"
+        for module in ("buffers", "codecs", "inputs", "outputs", "processors", "suite", "temporary")
+    )
 )
 
 from .buffers import BufferSuite  # noqa: E402
@@ -22,5 +25,6 @@ from .codecs import CodecSuite  # noqa: E402
 from .inputs import InputSuite  # noqa: E402
 from .outputs import OutputSuite  # noqa: E402
 from .processors import ProcessorSuite  # noqa: E402
+from .temporary import TemporarySuite  # noqa: E402
 
-__all__ = ["BufferSuite", "CodecSuite", "InputSuite", "OutputSuite", "ProcessorSuite"]
+__all__ = ["BufferSuite", "CodecSuite", "InputSuite", "OutputSuite", "ProcessorSuite", "TemporarySuite"]
