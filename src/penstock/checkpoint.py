@@ -307,5 +307,9 @@ def _put_after(loan: Loan, before: int | None) -> int | None:
 
 
 def _saved(loan: Loan, put: int | None, run: str) -> dict[str, Any]:
-    more = {"put": put, "run": run or None}
-    return {"position": loan.position, "rows": loan.rows_end, **{k: v for k, v in more.items() if v is not None}}
+    saved = {"position": loan.position, "rows": loan.rows_end}
+    if put is not None:
+        saved["put"] = put
+    if run:
+        saved["run"] = run
+    return saved

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
+from weakref import WeakSet
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from ..clock import Clock
 from .condition import STALL_TIMEOUT, Condition
 
 registry = CollectorRegistry()
 """The metrics of this process."""
+
+_live: WeakSet[StreamMetrics] = WeakSet()
+
+
+class _Publisher(Collector):
+    """Has the streams publish what they have counted, before anything else is collected."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metrics in list(_live):
+            metrics.publish()
+        return iter(())
+
+
+registry.register(_Publisher())
 
 _STREAM = ("stream",)
 _rows_in = Counter("penstock_rows_in", "Rows read by the input.", _STREAM, registry=registry)
@@ -61,35 +77,52 @@ class Rates(NamedTuple):
 
 
 class StreamMetrics:
-    """What one stream counts. Children are looked up once, since every delivery counts."""
+    """What one stream counts.
+
+    What every delivery counts is kept in plain numbers until somebody asks: the counters of the library take a lock
+    for each.
+    """
 
     def __init__(self, stream: str, stall_timeout: float = STALL_TIMEOUT, clock: Clock | None = None) -> None:
         self.stream, self._clock = stream, clock or Clock()
-        self._rows_in, self._rows_out = _rows_in.labels(stream), _rows_out.labels(stream)
-        self._batches_in, self._batches_out = _batches_in.labels(stream), _batches_out.labels(stream)
+        counters = (_rows_in, _rows_out, _batches_in, _batches_out)
+        self._counters = [counter.labels(stream) for counter in counters]
+        self._published = (0, 0, 0, 0)
         self._retries, self._reconnects = _retries.labels(stream), _reconnects.labels(stream)
         self._restarts, self._in_flight = _restarts.labels(stream), _in_flight.labels(stream)
         self._lag, self._wal_bytes, self._up = _lag.labels(stream), _wal_bytes.labels(stream), _up.labels(stream)
         self._latency, self._gaps = _latency.labels(stream), _gaps.labels(stream)
-        self.rows_in = self.rows_out = self.refused = 0
+        self.rows_in = self.rows_out = self.batches_in = self.batches_out = self.refused = 0
         self.left: int | None = None
         """What is left to read, in the unit of the input; None where that is not known."""
         self.left_in: Mapping[str, int] = {}
         """What is left to read in each partition."""
-        self.unsettled = 0
-        """How many deliveries are read and not yet settled."""
-        self._in_flight.set_function(lambda: self.unsettled)  # asked for now and then, and set for each delivery
+        self.count_unsettled: Callable[[], int] = int
+        """Count the deliveries that are read and not yet settled."""
+        self._in_flight.set_function(lambda: self.unsettled)
         self.wal_size: int | None = None
         """Bytes held by the write-ahead log; None without one."""
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_WINDOW + 1)
         self._is_running = False
         self.condition = Condition(stream, self._show, stall_timeout, self._clock)
+        _live.add(self)
+
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries are read and not yet settled."""
+        return self.count_unsettled()
+
+    def publish(self) -> None:
+        """Add to the counters what was counted since this was called last."""
+        counts = (self.rows_in, self.rows_out, self.batches_in, self.batches_out)
+        for counter, count, published in zip(self._counters, counts, self._published, strict=True):
+            counter.inc(count - published)
+        self._published = counts
 
     def read(self, rows: int) -> None:
         """Count a delivery that was read."""
         self.rows_in += rows
-        self._rows_in.inc(rows)
-        self._batches_in.inc()
+        self.batches_in += 1
 
     def written(self, batches: int, rows: int, read_at: float) -> None:
         """Count a delivery that was written or filtered, and acked; ``read_at`` is when it was read (perf_counter)."""
@@ -97,14 +130,9 @@ class StreamMetrics:
             self.rows_out += rows
             if self.condition.refusals.end_run():
                 self._show()
-        self._rows_out.inc(rows)
-        self._batches_out.inc(batches)
+        self.batches_out += batches
         if read_at:
             self._latency.observe(time.perf_counter() - read_at)
-
-    def in_flight(self, deliveries: int) -> None:
-        """Note how many deliveries are read and not yet settled."""
-        self.unsettled = deliveries
 
     def refuse(self, stage: str, rows: int, reason: str) -> None:
         """Count rows that were refused at a stage."""
@@ -151,6 +179,7 @@ class StreamMetrics:
     def down(self) -> None:
         """Note that the stream has stopped or failed."""
         self._is_running = False
+        self.publish()
         self._show()
 
     def _show(self) -> None:

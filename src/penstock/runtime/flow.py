@@ -68,11 +68,13 @@ class Flow:
     async def run(self) -> None:
         """Flow until the input ends or ``stop`` is set, and all is settled; raises what could not be settled."""
         watching = asyncio.ensure_future(self._watch())
+        self._metrics.count_unsettled = self._count_unsettled
         try:
             async with end_in_time(self._stop, self._stream.shutdown_timeout, self._context.clock):
                 await self._run()
         finally:
             watching.cancel()
+            self._metrics.count_unsettled = int
 
     async def _watch(self) -> None:
         """Look now and then at what nobody tells of: how long a step takes, and how much is left to do."""
@@ -370,7 +372,6 @@ class Flow:
                 waits=waits,
                 when_open=self.when_open,
                 when_ended=end_with_the_last,
-                when_counted=self._note_in_flight,
                 when_measured=self._note_lag,
             )
             for branch in read
@@ -383,8 +384,8 @@ class Flow:
                 reading.create_task(intake.run(intake.branch.lend(context)))
         self._round.say_where(context, has_rows=False)
 
-    def _note_in_flight(self) -> None:
-        self._metrics.in_flight(sum(len(intake.unsettled) for intake in self.intakes))
+    def _count_unsettled(self) -> int:
+        return sum(len(intake.unsettled) for intake in self.intakes)
 
     def _note_lag(self) -> None:
         progress = self.progress

@@ -42,15 +42,14 @@ class Intake:
         waits: bool,
         when_open: Callable[[], None] = lambda: None,
         when_ended: Callable[[], Awaitable[None]] = _do_nothing,
-        when_counted: Callable[[], None] = lambda: None,
         when_measured: Callable[[], None] = lambda: None,
     ) -> None:
         """``when_ended`` is awaited once nothing more is read, so that what was read runs out.
 
-        ``when_counted`` is called when something is in flight or settled, ``when_measured`` when ``progress`` is new.
+        ``when_measured`` is called when ``progress`` is new.
         """
         self.branch, self._when_ended = branch, when_ended
-        self._when_counted, self._when_measured = when_counted, when_measured
+        self._when_measured = when_measured
         self._reader: MeasuredReader | None = None
         self._is_ended = False
         self._failure: Exception | None = None
@@ -194,12 +193,10 @@ class Intake:
         for loan in delivery.loans:
             self.unsettled.add(loan)
             loan.settle = self._noted(loan, loan.settle)
-        self._when_counted()
 
     def _noted(self, loan: Loan, settle: Settle) -> Settle:
         async def settle_and_note(error: Exception | None) -> None:
             self.unsettled.discard(loan)
-            self._when_counted()
             self._settled.set()
             await settle(error)
             if error is not None and loan.tracker is not None and not self._stop.is_set():

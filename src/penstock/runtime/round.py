@@ -42,8 +42,10 @@ class Round:
 
     def say_where(self, context: Context, *, has_rows: bool) -> None:
         """Say once where reading began, and why there."""
+        if self._has_said_where:
+            return
         own = [one for key, one in context.checkpoints.items() if not key.endswith("/wal")]
-        if self._has_said_where or not own:
+        if not own:
             return
         self._has_said_where = True
         name = self._stream.id

@@ -44,6 +44,9 @@ class Transformed:
     @property
     def rows(self) -> int:
         """How many rows are to be written."""
+        if len(self.pieces) == 1:
+            rows: int = self.pieces[0].batch.num_rows
+            return rows
         return sum(piece.batch.num_rows for piece in self.pieces)
 
 
