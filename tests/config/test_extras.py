@@ -103,6 +103,10 @@ NEEDING = {
         pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
         pieces(output='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
     ],
+    "redis": [
+        pieces(input='{type: redis, mode: {type: single, url: "redis://h"}, redis_type: {type: list, list: [a]}}'),
+        pieces(output='{type: redis, mode: {type: single, url: "redis://h"}, redis_type: {type: list, key: a}}'),
+    ],
     "tracing": [pieces(rest=f'{NO_PAGES}\ntracing: {{endpoint: "http://127.0.0.1:4318/v1/traces"}}')],
 }
 CASES = [(extra, text) for extra, texts in NEEDING.items() for text in texts]

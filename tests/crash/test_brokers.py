@@ -20,7 +20,7 @@ ROWS = 6000
 
 @pytest.mark.parametrize("kind", BROKERS, ids=lambda kind: kind.__name__.lower())
 def test_no_row_of_a_broker_is_lost(tmp_path: Path, kind: type[Broker]) -> None:
-    with kind.make() as server:
+    with kind.serve() as server:
         broker = kind(server)
         asyncio.run(broker.prepare())
         asyncio.run(broker.produce(range(ROWS)))

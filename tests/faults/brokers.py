@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 import nats
 from nats.js.api import ConsumerConfig, StreamConfig
+from redis.asyncio import Redis
 
-from penstock.testing.servers import NatsServer
+from penstock.testing.servers import NatsServer, RedisServer
 from penstock.testing.servers.server import Server
 
 COMMON = {"codec": "json", "batch_size": 50, "timeout": "2s"}
@@ -24,11 +25,17 @@ def body(number: int) -> bytes:
 class Broker:
     """A broker with one place to read from and one to write to."""
 
-    make: ClassVar[Callable[[], Server]]
+    make: ClassVar[type[Server]]
+    settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, server: Any) -> None:
         self.server = server
         self.port: int = server.port
+
+    @classmethod
+    def serve(cls) -> Server:
+        """Return a server that keeps what it has confirmed, also over a crash."""
+        return cls.make(**cls.settings)
 
     async def prepare(self) -> None:
         """Make the places."""
@@ -97,4 +104,52 @@ class Nats(Broker):
             return rows
 
 
-BROKERS: Sequence[type[Broker]] = [Nats]
+class RedisStream(Broker):
+    make = RedisServer
+    settings = {"appendfsync": "always"}
+
+    def _client(self) -> Redis:
+        return Redis.from_url(self.server.url)
+
+    def _mode(self, port: int) -> dict[str, Any]:
+        return {"type": "single", "url": f"redis://:{self.server.password}@127.0.0.1:{port}"}
+
+    def input(self, port: int) -> dict[str, Any]:
+        kind = {"type": "stream", "streams": ["in"], "field": "value"}
+        return {**COMMON, "type": "redis", "mode": self._mode(port), "redis_type": kind}
+
+    def output(self, port: int) -> dict[str, Any]:
+        kind = {"type": "stream", "key": "out"}
+        return {"type": "redis", "mode": self._mode(port), "redis_type": kind, "timeout": "2s"}
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        async with self._client() as client:
+            pipeline = client.pipeline()
+            for number in numbers:
+                pipeline.xadd("in", {"value": body(number)})
+            await pipeline.execute()
+
+    async def written(self) -> list[int]:
+        async with self._client() as client:
+            return [json.loads(fields[b"value"])["n"] for _, fields in await client.xrange("out")]
+
+
+class RedisList(RedisStream):
+    def input(self, port: int) -> dict[str, Any]:
+        kind = {"type": "list", "list": ["in"]}
+        return {**COMMON, "type": "redis", "mode": self._mode(port), "redis_type": kind}
+
+    def output(self, port: int) -> dict[str, Any]:
+        kind = {"type": "list", "key": "out"}
+        return {"type": "redis", "mode": self._mode(port), "redis_type": kind, "timeout": "2s"}
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        async with self._client() as client:
+            await client.rpush("in", *[body(number) for number in numbers])
+
+    async def written(self) -> list[int]:
+        async with self._client() as client:
+            return [json.loads(each)["n"] for each in await client.lrange("out", 0, -1)]
+
+
+BROKERS: Sequence[type[Broker]] = [Nats, RedisStream, RedisList]

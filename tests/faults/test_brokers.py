@@ -28,7 +28,7 @@ FAST = {"initial": "20ms", "maximum": "200ms"}
 
 @pytest.fixture(params=BROKERS, ids=lambda kind: kind.__name__.lower())
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
-    with request.param.make() as server:
+    with request.param.serve() as server:
         made = request.param(server)
         await made.prepare()
         yield made
