@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.clients import disk
+from penstock.clock import Clock
 from penstock.component import Output, TransactionalWriter
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, RowsRejected, TransientError
 from penstock.metadata import Origin, attach
@@ -33,6 +34,7 @@ from penstock.outputs.file import File, formats, journal, lines, paths, tails
 from penstock.outputs.file.objects import ObjectWriter
 from penstock.outputs.file.paths import Template, segment
 from penstock.testing.batches import rows_of
+from penstock.testing.clock import StandingClock
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites import OutputSuite
 
@@ -398,17 +400,29 @@ async def test_a_new_file_is_begun_after_so_many_bytes_counted_across_restarts(t
     assert all(file.read_text().startswith('"id"\n') for file in files)
 
 
-async def test_a_new_file_is_begun_after_so_much_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(lines.time, "monotonic", lambda: now)
+async def test_a_new_file_is_begun_after_so_much_time(tmp_path: Path) -> None:
+    clock = StandingClock()
     output = File.model_validate({"path": str(tmp_path / "a.json"), "rotate": {"every": "1h"}})
-    async with lend_context(tmp_path) as context, output.open(context) as writer:
+    async with lend_context(tmp_path, clock=clock) as context, output.open(context) as writer:
         await writer.write([batch(1)])
-        now += 3599
+        clock.now += 3599
         await writer.write([batch(2)])
-        now += 1
+        clock.now += 1
         await writer.write([batch(3)])
     assert (ids(tmp_path / "a.json"), ids(tmp_path / "a-000002.json")) == ([1, 2], [3])
+
+
+async def test_a_path_with_the_date_follows_the_clock(tmp_path: Path) -> None:
+    clock = StandingClock(datetime(2026, 2, 3, 23, 59, 59, tzinfo=UTC).timestamp())
+    for name in ("%Y-%m-%d.json", "%Y-%m-%d.parquet"):
+        output = File.model_validate({"path": str(tmp_path / name)})
+        async with lend_context(tmp_path, clock=clock) as context, output.open(context) as writer:
+            await writer.write([batch(1)])
+            clock.now += 1
+            await writer.write([batch(2)])
+            clock.now -= 1
+    names = [f"2026-02-0{day}{ending}" for day in (3, 4) for ending in (".json", ".parquet")]
+    assert visible(tmp_path) == names
 
 
 # Paths
@@ -865,7 +879,7 @@ async def test_each_write_puts_whole_objects(bucket: dict[str, Any]) -> None:
 
 async def test_a_put_that_comes_again_puts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     store = obstore.store.MemoryStore()
-    writer = ObjectWriter(File(path="s3://b/x/{k}.json"), store, "x/{k}.json")
+    writer = ObjectWriter(File(path="s3://b/x/{k}.json"), store, "x/{k}.json", Clock())
     real, calls = obstore.put_async, 0
 
     async def put(store: Any, path: str, data: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from ...clients.object_store import Store, locate
+from ...clock import Clock
 from ...component import Output, Writer
 from ...context import Context
 from ...duration import Duration
@@ -139,14 +140,14 @@ class File(Output, type="file"):
     async def open(self, context: Context) -> AsyncIterator[Writer]:
         """Prepare the folder, or the store; files are opened when rows come for them."""
         if self.is_remote():
-            objects = self._objects()
+            objects = self._objects(context.clock)
             try:
                 yield objects
             finally:
                 await objects.close()
             return
         format, _, _ = self.resolved()
-        writer = (GrowingWriter if format in GROWING else PartWriter)(self, context.log)
+        writer = (GrowingWriter if format in GROWING else PartWriter)(self, context.log, context.clock)
         await asyncio.to_thread(writer.open)
         try:
             yield writer
@@ -167,10 +168,10 @@ class File(Output, type="file"):
         name = os.path.basename(self.path)
         return tell(name, self.format, self.compression, payloads=self.codec is not None)
 
-    def _objects(self) -> ObjectWriter:
+    def _objects(self, clock: Clock) -> ObjectWriter:
         if self.store is not None:
-            return ObjectWriter(self, self.store.connect(), self.path)
+            return ObjectWriter(self, self.store.connect(), self.path, clock)
         located = locate(self.path)
         assert located is not None
         store, path = located
-        return ObjectWriter(self, store.connect(), path)
+        return ObjectWriter(self, store.connect(), path, clock)

@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -26,11 +25,14 @@ class Growing:
     It is locked while it is written, so that several streams may share it.
     """
 
-    def __init__(self, path: str, format: Format, compression: Compression, tail: tails.Tail, log: logging.Logger):
+    def __init__(
+        self, path: str, format: Format, compression: Compression, tail: tails.Tail, log: logging.Logger, began: float
+    ) -> None:
         self.path, self._format, self._compression, self._tail, self._log = path, format, compression, tail, log
         self.rows = 0
         """Rows added since it was opened."""
-        self.began = time.monotonic()
+        self.began = began
+        """When it was begun, by the clock of the writer."""
         self.header: list[str] | None = None
         """The columns of a CSV file that has any rows."""
         self.size = -1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ...clock import Clock
 from ...delivery import Batch, Position
 from ...metadata import without_metadata
 from . import formats, tails
@@ -27,8 +27,8 @@ OPEN_FILES = 256
 class GrowingWriter(LocalWriter):
     """Adds rows to files of lines or frames; rows are there for readers when a write returns."""
 
-    def __init__(self, config: File, log: logging.Logger) -> None:
-        super().__init__(config, log)
+    def __init__(self, config: File, log: logging.Logger, clock: Clock) -> None:
+        super().__init__(config, log, clock)
         self._files: OrderedDict[str, tuple[int, Growing]] = OrderedDict()
         self._retired: list[Growing] = []
         self._tail = tails.find(self.format is Format.CSV, self.compression.value, config.framing)
@@ -102,7 +102,7 @@ class GrowingWriter(LocalWriter):
         if (
             rotate is not None
             and unit.planned_bytes(file)
-            and rotate.is_due(file.rows, unit.planned_bytes(file), time.monotonic() - file.began)
+            and rotate.is_due(file.rows, unit.planned_bytes(file), self.clock.monotonic() - file.began)
         ):
             return self._next(path)
         return file
@@ -118,7 +118,8 @@ class GrowingWriter(LocalWriter):
 
     def _grow(self, path: str, number: int) -> Growing:
         name = numbered(path, self.ending, number)
-        file = Growing(name, self.format, self.compression, self._tail, self.log)
+        began = self.clock.monotonic()
+        file = Growing(name, self.format, self.compression, self._tail, self.log, began)
         if path in self._files:
             self._retired.append(self._files[path][1])
         self._files[path] = (number, file)

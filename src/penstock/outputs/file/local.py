@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from ...clients import disk
+from ...clock import Clock
 from ...delivery import Batch, Position
 from ...errors import ConfigError, ConnectionLost, TransientError
 from .journal import Journal
@@ -34,8 +35,8 @@ def _literal(folder: str) -> str:
 class LocalWriter:
     """What both ways of writing share: paths, the journal, one write at a time, in a thread."""
 
-    def __init__(self, config: File, log: logging.Logger) -> None:
-        self.config, self.log = config, log
+    def __init__(self, config: File, log: logging.Logger, clock: Clock) -> None:
+        self.config, self.log, self.clock = config, log, clock
         self.format, self.compression, self.ending = config.resolved()
         path = config.path if os.path.isabs(config.path) else os.path.join(_literal(os.getcwd()), config.path)
         self.template = Template(path)
@@ -58,7 +59,7 @@ class LocalWriter:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.journal.path)
         if self.template.fixed:
-            self.begin(self.template.split(_NOTHING, datetime.now(UTC))[0][0])
+            self.begin(self.template.split(_NOTHING, self._now())[0][0])
         if self.journal.exists():
             try:
                 self.journal.open()
@@ -117,5 +118,8 @@ class LocalWriter:
 
     def split(self, batches: Sequence[Batch]) -> list[tuple[str, Batch]]:
         """Return each path with rows for it, in order."""
-        now = datetime.now(UTC)
+        now = self._now()
         return [part for batch in batches for part in self.template.split(batch, now)]
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.time(), UTC)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ...clients.object_store import translated
+from ...clock import Clock
 from ...delivery import Batch
 from ...errors import PenstockError
 from . import formats
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class ObjectWriter:
     """Puts one object for each path in a write, under a name that no other write uses."""
 
-    def __init__(self, config: File, store: ObjectStore, path: str) -> None:
-        self._config, self._store = config, store
+    def __init__(self, config: File, store: ObjectStore, path: str, clock: Clock) -> None:
+        self._config, self._store, self._clock = config, store, clock
         self._format, self._compression, self._ending = config.resolved()
         self._template = Template(path)
         self._failed: Sequence[Batch] = ()
@@ -70,7 +71,7 @@ class ObjectWriter:
             await self._withdraw()
 
     def _encode(self, batches: Sequence[Batch]) -> dict[str, pa.Buffer]:
-        now = datetime.now(UTC)
+        now = datetime.fromtimestamp(self._clock.time(), UTC)
         for batch in batches:
             refuse_line_breaks(self._config, batch)
         parts = [part for batch in batches for part in self._template.split(batch, now)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ...clients import disk
+from ...clock import Clock
 from ...delivery import Batch, Position
 from ...errors import TransientError
 from ...metadata import without_metadata
@@ -40,8 +41,8 @@ def gathered(parts: Sequence[tuple[str, Batch]]) -> list[tuple[str, pa.Table]]:
 class PartWriter(LocalWriter):
     """Writes each batch as a file of its own, under its name only once it is whole and durable."""
 
-    def __init__(self, config: File, log: logging.Logger) -> None:
-        super().__init__(config, log)
+    def __init__(self, config: File, log: logging.Logger, clock: Clock) -> None:
+        super().__init__(config, log, clock)
         self._last: dict[str, int] = {}
         self._swept: set[str] = set()
 
