@@ -131,24 +131,12 @@ class Audit:
         """Write what ``caller`` did; returns when the row is durable, or logged because it could not be."""
         await self.write(entry(action, outcome, caller=caller, resource=resource, details=details))
 
-    async def begin(
-        self,
-        action: str,
-        outcome: Outcome = "success",
-        *,
-        caller: Caller | None = None,
-        resource: str | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> asyncio.Future[None]:
-        """Begin to write what ``caller`` did; what is returned is done once ``record`` would return."""
-        return await self._queue(entry(action, outcome, caller=caller, resource=resource, details=details))
-
     async def write(self, row: Entry) -> None:
         """Write a row; returns when it is durable, or logged because it could not be."""
-        await (await self._queue(row))
+        await (await self.begin(row))
 
-    async def _queue(self, row: Entry) -> asyncio.Future[None]:
-        """Queue a row, once there is room for it."""
+    async def begin(self, row: Entry) -> asyncio.Future[None]:
+        """Queue a row once there is room for it; what is returned is done once ``write`` would return."""
         await self._room.acquire()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(lambda _: self._room.release())

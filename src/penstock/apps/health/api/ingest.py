@@ -18,6 +18,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from ....errors import PenstockError
+from ....platform.access.audit import entry
 from ....platform.web.bodies import receive_chunks
 from ....platform.web.errors import ApiError
 from .. import metrics
@@ -186,4 +187,6 @@ async def _hand_over(health: Health, accepted: Accepted) -> None:
 
 async def _note(request: Asked, health: Health, accepted: Accepted) -> Awaitable[None]:
     details = {"bytes": accepted.bytes, "form": accepted.form, **accepted.headers}
-    return await health.gate.audit.begin("ingest_accepted", caller=request.user, resource=accepted.id, details=details)
+    return await health.gate.audit.begin(
+        entry("ingest_accepted", "success", caller=request.user, resource=accepted.id, details=details)
+    )
