@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
@@ -43,10 +44,8 @@ def routes(modules: Sequence[str] = MODULES) -> list[ControllerRouterHandler]:
     return [handler for name in modules for handler in importlib.import_module(f"{__package__}.{name}").ROUTES]
 
 
-def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
-    """Return the application that serves the routes of ``modules``; ``request.user`` of a handler is the Caller."""
-    from ....platform.access.gate import GateMiddleware
-
+def state_of(health: Health) -> dict[str, Any]:
+    """Return what the routes of ``health`` work with."""
     settings = health.settings
     policy = WebPolicy(
         logging.getLogger("penstock.health"),
@@ -55,17 +54,26 @@ def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
         trusted_proxies=settings.trusted_proxies,
         probes=_PROBES,
     )
+    return {
+        "health": health,
+        "gate": health.gate,
+        "application": NAME,
+        "in_flight": BytesInFlight(settings.max_accepting_bytes, partial(metrics.refused, "accepting")),
+        "policy": policy,
+    }
+
+
+def build(health: Health, modules: Sequence[str] = MODULES) -> Litestar:
+    """Return the application that serves the routes of ``modules``; ``request.user`` of a handler is the Caller."""
+    from ....platform.access.gate import GateMiddleware
+
+    state = state_of(health)
     return api.build(
         "Penstock health",
         routes(modules),
-        policy,
+        state["policy"],
         openapi_path="/api/v1/openapi.json",
         key="A key made by `penstock keys create`.",
         middleware=[GateMiddleware],
-        state={
-            "health": health,
-            "gate": health.gate,
-            "application": NAME,
-            "in_flight": BytesInFlight(settings.max_accepting_bytes, partial(metrics.refused, "accepting")),
-        },
+        state=state,
     )
