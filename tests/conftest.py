@@ -40,6 +40,24 @@ MAY_BLOCK = [
 ]
 
 
+SERVERS = {"shared_postgres_server", "postgres_server", "shared_redis_server", "redis_server", "s3_endpoint"}
+BROWSERS = {"browser", "browser_path", "chromium"}
+SERVICES = {"serve", "start", "up"}
+"""Fixtures that start `penstock` for one test."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark tests by the fixtures that they use, also those that a parameter chooses: `make quick` leaves them out."""
+    used = {*getattr(item, "fixturenames", ())}
+    chosen = [*item.callspec.params.values()] if "request" in used and hasattr(item, "callspec") else []
+    if used & (SERVERS | BROWSERS) or any(
+        value in ("postgres", "postgresql", "redis") for value in chosen if isinstance(value, str)
+    ):
+        item.add_marker("server")
+    if used & SERVICES:
+        item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
     """Fail a test in which the engine waits for a disk or a socket on the event loop."""
