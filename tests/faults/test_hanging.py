@@ -31,6 +31,7 @@ from penstock.outputs import memory
 from penstock.state.postgres import PostgresStore
 from penstock.testing.clock import StandingClock
 from penstock.testing.faults import HANG, FaultProxy, Faults, FaultyInput, FaultyOutput, FaultyProcessor
+from penstock.testing.forks import Fork
 from penstock.testing.servers import PostgresServer, free_port
 
 from .streams import lines, messages, stream, until
@@ -60,30 +61,38 @@ def frozen(server: PostgresServer) -> Iterator[None]:
 
 
 class Penstock:
-    """``penstock run`` in a process of its own, with its health pages."""
+    """``penstock run`` in a process of its own, with its health pages; nobody reads what it prints if so wanted."""
 
-    def __init__(self, folder: Path, *streams: dict[str, Any]) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *streams: dict[str, Any], unread: bool = False) -> None:
+        self.folder, self.port, self._unread = folder, free_port(), unread
         configuration = {
             "health_check": {"address": f"127.0.0.1:{self.port}"},
             "data": str(folder / "data"),
             "streams": list(streams),
         }
         (folder / "streams.json").write_text(json.dumps(configuration))
-        self.process: subprocess.Popen[bytes]
+        self.process: subprocess.Popen[bytes] | Fork
 
     def __enter__(self) -> Penstock:
+        program, arguments = ("-m", "penstock"), ["run", str(self.folder / "streams.json")]
+        (self.folder / "log").touch()
+        if not self._unread:
+            self.process = Fork(program, arguments, log=Path(os.devnull), errors=self.folder / "log", cwd=self.folder)
+            return self
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "penstock", "run", str(self.folder / "streams.json")]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=self.folder
+                [sys.executable, *program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
             )
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        if self.process.stdout is not None:
+        if isinstance(self.process, subprocess.Popen) and self.process.stdout is not None:
             self.process.stdout.close()
 
     @property
@@ -424,7 +433,7 @@ def test_a_reader_of_our_output_that_reads_nothing_does_not_keep_the_process(tmp
         "codec": "json",
     }
     one = {"id": "s", "input": source, "output": "stdout", "shutdown_timeout": "2s", "stall_timeout": "200ms"}
-    with Penstock(tmp_path, one) as running:
+    with Penstock(tmp_path, one, unread=True) as running:
         running.wait_until(lambda: running.get("/health")[0] == 503, "an unwell stream")
         assert "no answer from the output" in running.get("/health")[1]
         code, took = running.stop()

@@ -540,6 +540,7 @@ async def test_an_outage_shows_on_the_health_page_and_ends(tmp_path: Path) -> No
     await running
 
 
+@pytest.mark.slow
 async def test_many_restarts_leak_neither_tasks_nor_threads(tmp_path: Path) -> None:
     import threading
 

@@ -4,17 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import penstock
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_contract_and_plugins_pass_strict_type_checks() -> None:
     checked = [
         str(ROOT / path) for path in ("tests/typing/contract.py", "examples/plugin/src", "examples/application/src")
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *checked], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "mypy", *checked], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
