@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from . import file_jobs, generated, health, http_ingest, messages, sql_batches, sql_output, start_up, write_ahead_log
+from . import (
+    file_jobs,
+    generated,
+    health,
+    http_ingest,
+    messages,
+    sql_batches,
+    sql_output,
+    start_up,
+    windows,
+    write_ahead_log,
+)
 from .case import Case
 
-_MODULES = (file_jobs, generated, http_ingest, sql_output, sql_batches, messages, write_ahead_log, start_up, health)
+_MODULES = (
+    file_jobs,
+    generated,
+    windows,
+    http_ingest,
+    sql_output,
+    sql_batches,
+    messages,
+    write_ahead_log,
+    start_up,
+    health,
+)
 CASES: dict[str, Case] = {case.name: case for module in _MODULES for case in module.CASES}

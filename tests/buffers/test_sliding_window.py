@@ -184,3 +184,59 @@ def test_slices_share_the_memory_of_the_batch() -> None:
     parts = window.assigner().divide(batch, batch.column("at").to_numpy() * 1_000_000, None, [])
     assert len(parts) == 1059
     assert pa.total_allocated_bytes() - before < batch.nbytes
+
+
+class TestInBatches(BufferSuite):
+    keeps_rows = False  # a row is in several windows
+    bounded = False
+
+    @pytest.fixture
+    def component(self) -> Buffer:
+        return Buffer.parse({"type": "sliding_window", "window_size": 3, "slide_size": 2, "interval": "1s"})
+
+
+@pytest.mark.parametrize(
+    ("size", "slide", "count", "windows"),
+    [
+        (3, 2, 5, [[0, 1, 2], [2, 3, 4]]),
+        (3, 2, 6, [[0, 1, 2], [2, 3, 4], [4, 5]]),
+        (3, 1, 4, [[0, 1, 2], [1, 2, 3]]),
+        (2, 2, 5, [[0, 1], [2, 3], [4]]),
+        (5, 1, 2, [[0, 1]]),
+    ],
+)
+async def test_windows_of_batches_lose_no_remainder_and_keep_the_order(
+    size: int, slide: int, count: int, windows: list[list[int]], tmp_path: Path
+) -> None:
+    buffer = Buffer.parse({"type": "sliding_window", "window_size": size, "slide_size": slide, "interval": "1s"})
+    async with lend_context(tmp_path) as context, buffer.open(context) as queue:
+        settled: list[int] = []
+
+        async def fill() -> None:
+            for n in range(count):
+
+                async def settle(_: Exception | None, n: int = n) -> None:
+                    settled.append(n)
+
+                await queue.put(Delivery.settled_by(pa.record_batch({"n": [n]}), settle))
+            queue.end()
+
+        filling = asyncio.ensure_future(fill())
+        found = await take_all(queue)
+        await filling
+    assert [delivery.batch.column("n").to_pylist() for delivery in found] == windows
+    assert sorted(settled) == list(range(count))
+
+
+def test_sizes_are_times_or_batches_and_not_half_of_each() -> None:
+    for options in (
+        {},
+        {"size": "1m"},
+        {"size": "1m", "slide": "1m", "window_size": 3, "slide_size": 1},
+        {"window_size": 3},
+        {"window_size": 3, "slide_size": 4},
+        {"window_size": 3, "slide_size": 1, "time": "event", "timestamp_field": "at"},
+        {"size": "1m", "slide": "1m", "interval": "1s"},
+    ):
+        with pytest.raises(ValidationError):
+            Buffer.parse({"type": "sliding_window", **options})

@@ -573,3 +573,28 @@ def test_the_time_a_full_buffer_waits_is_no_silence_of_any_source() -> None:
             return [*found, *(times(delivery) for delivery in await take_all(queue))]
 
     assert run_jumping(main()) == [[1], [12, 13], [23], [35]]
+
+
+def test_size_is_another_name_of_interval() -> None:
+    assert TumblingWindow.parse({"type": "tumbling_window", "size": "5s"}).length == 5  # type: ignore[attr-defined]
+    for options in ({}, {"size": "5s", "interval": "5s"}):
+        with pytest.raises(ValidationError, match="`interval` or `size`"):
+            Buffer.parse({"type": "tumbling_window", **options})
+
+
+@jumping
+async def test_rows_so_far_go_out_on_a_period_and_again_with_their_window(tmp_path: Path) -> None:
+    buffer = Buffer.parse(
+        {"type": "tumbling_window", "size": "10s", "time": "event", "timestamp_field": "at", "emit_every": "1m"}
+    )
+    async with lend_context(tmp_path, clock=FakeClock()) as context, buffer.open(context) as queue:
+        settled = await put(queue, at(1000), at(2000))
+        early = await asyncio.wait_for(queue.get(), 3600)
+        assert times(early) == [1000, 2000]
+        await early.ack()
+        assert settled == []
+        more = await put(queue, at(3000))
+        queue.end()
+        (last,) = await take_all(queue)
+        assert times(last) == [1000, 2000, 3000]
+        assert settled + more == [None] * 3

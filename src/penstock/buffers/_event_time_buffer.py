@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..clock import Clock
 from ..component import Buffer, Queue
 from ..context import Context
 from ..duration import Duration
+from ..errors import ConfigError
 from ..options import Options
+from ..sql.query import PreparedQuery
+from ._aggregating_windows import AggregatingWindows
+from ._aggregation import Aggregation
 from ._assigner import WindowAssigner
 from ._event_time import Unit
 from ._event_windows import EventWindows
+from ._kept import Kept
 from ._replay import Fired, Replay
 from ._sorting import Late, Windowing
+from ._spans import Spans
+
+MAX_ENTRIES = 1 << 40
+"""Keys in the state of windows: none is ever forgotten; what is kept is bounded by ``max_rows``."""
 
 
 class WatermarkOptions(Options):
@@ -46,8 +56,15 @@ class EventTimeBuffer(Buffer):
     """How long after the watermark has passed a window still takes rows."""
     late: Late = "drop"
     """What becomes of rows whose window has closed."""
+    query: str | None = None
+    """An SQL query over the rows of each window, which it sees as the table `flow`: its result is released."""
+    key: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = []
+    """The columns of which each value has sessions of its own; the `query` groups by them."""
+    emit_every: Duration | None = Field(None, gt=0)
+    """How often open windows into which rows came are released as they are so far."""
     max_rows: int = Field(10_000_000, gt=0)
-    """How many rows are held at most. More in open event-time windows fail the stream; by the clock, reading waits."""
+    """How many rows, or groups of a `query`, are held at most. More in open event-time windows fail the stream; by the
+    clock, reading waits."""
     watermark: WatermarkOptions | None = None
     """Another way to write `out_of_orderness` and `idle_timeout`."""
     allowed_lateness_ms: int | None = Field(None, ge=0)
@@ -75,7 +92,42 @@ class EventTimeBuffer(Buffer):
         ):
             if written is not None and ours in self.model_fields_set:
                 raise ValueError(f"`{ours}` and `{theirs}` say the same: write one of them")
+        self._check_query()
         return self
+
+    def _check_query(self) -> None:
+        try:
+            grouped = self._aggregation.keys if self._aggregation is not None else ()
+            _ = self._prepared
+        except ConfigError as error:
+            raise ValueError(f"`query`: {error.message}") from error
+        if self.key and self.query is None:
+            raise ValueError("`key` needs `query`: what is computed of the rows of each key")
+        if self.key and self._aggregation is None:
+            raise ValueError(f"`key` needs a `query` that is computed as rows come, but {self.why_rows_are_held()}")
+        if missing := [name for name in self.key if name not in grouped]:
+            raise ValueError(f"the `query` does not group by {', '.join(missing)}, which is in `key`")
+
+    @cached_property
+    def _aggregation(self) -> Aggregation | None:
+        try:
+            return Aggregation.of(self.query) if self.query is not None else None
+        except ConfigError:
+            return None
+
+    def why_rows_are_held(self) -> str | None:
+        """Return why rows are held until their window fires; None where only what the query needs of them is kept."""
+        if self.query is None:
+            return "there is no query"
+        try:
+            Aggregation.of(self.query)
+        except ConfigError as error:
+            return error.message
+        return None
+
+    @cached_property
+    def _prepared(self) -> PreparedQuery | None:
+        return PreparedQuery(self.query) if self.query is not None else None
 
     def lengths(self) -> tuple[str, ...]:
         """Return the names of the options that say how long a window is."""
@@ -83,6 +135,10 @@ class EventTimeBuffer(Buffer):
 
     def assigner(self) -> WindowAssigner:
         """Return what divides rows among event-time windows."""
+        raise NotImplementedError
+
+    def spans(self) -> Spans:
+        """Return the spans by which partial results of event-time windows are kept."""
         raise NotImplementedError
 
     def by_the_clock(self, clock: Clock) -> Queue:
@@ -95,11 +151,30 @@ class EventTimeBuffer(Buffer):
         if self.timestamp_field is None or self.time == "processing":
             yield self.by_the_clock(context.clock)
             return
+        if self._aggregation is not None:
+            yield AggregatingWindows(
+                self._windowing(self.timestamp_field),
+                self._aggregation,
+                self.spans(),
+                await context.checkpoint("aggregates"),
+                Kept(await context.state("windows", max_entries=MAX_ENTRIES)),
+                context,
+                self.emit_every,
+            )
+            return
         checkpoint = await context.checkpoint("window")
         replay = Replay(context.store)
         if (position := checkpoint.position_as(Fired)) is not None:
             await replay.resume(position)
-        yield EventWindows(self._windowing(self.timestamp_field), checkpoint, replay, context.log, context.clock)
+        yield EventWindows(
+            self._windowing(self.timestamp_field),
+            checkpoint,
+            replay,
+            context.log,
+            context.clock,
+            query=self._prepared,
+            emit_every=self.emit_every,
+        )
 
     def _of_watermark(self, name: str) -> int | None:
         return getattr(self.watermark, name) if self.watermark is not None else None

@@ -14,6 +14,7 @@ from ..checkpoint import Checkpoint
 from ..clock import Clock
 from ..delivery import Delivery, Loan
 from ..errors import EndOfInput, PenstockError, PermanentError
+from ..sql.query import PreparedQuery
 from ._event_time import Watermark
 from ._grouping import wait_until
 from ._merging import merged
@@ -46,9 +47,22 @@ class EventWindows:
     """
 
     def __init__(
-        self, windowing: Windowing, checkpoint: Checkpoint, replay: Replay, log: logging.Logger, clock: Clock
+        self,
+        windowing: Windowing,
+        checkpoint: Checkpoint,
+        replay: Replay,
+        log: logging.Logger,
+        clock: Clock,
+        *,
+        query: PreparedQuery | None = None,
+        emit_every: float | None = None,
     ) -> None:
+        """``query`` is run over the rows of each window that fires; ``emit_every`` is in seconds."""
         self._clock = clock
+        self._query, self._emit_every = query, emit_every
+        self._emit_at = clock.monotonic() + emit_every if emit_every is not None else None
+        self._is_new = False
+        """Whether rows came since open windows were last released early."""
         self._windowing, self._checkpoint, self._replay, self._log = windowing, checkpoint, replay, log
         lag = windowing.out_of_orderness + (0 if windowing.late == "update" else windowing.lateness)
         position: dict[str, Any] = checkpoint.position or {}
@@ -80,6 +94,7 @@ class EventWindows:
             self._watermark.excuse(self._clock.monotonic() - now)
         now = self._heard = self._clock.monotonic()
         source, first = await self._replay.number(delivery)
+        self._is_new = True
         done = self._share(delivery, self._sorter.sort(delivery.batch, source, first, now, self._closed))
         self._fire_due()
         self._changed.set()
@@ -135,15 +150,27 @@ class EventWindows:
     def _fire(self, end: int) -> None:
         window = self._windows.get(end)
         window.changed = False
-        deliveries = window.deliveries()
         if self._windowing.late == "update":
-            pairs = [delivery.split([delivery.batch, delivery.batch]) for delivery in deliveries]
-            window.held = [(number, kept) for (number, _), (kept, _) in zip(window.held, pairs, strict=True)]
-            deliveries = [given for _, given in pairs]
+            deliveries = self._keep_and_give(window)
         else:
+            deliveries = window.deliveries()
             self._windows.remove(end)
             self._note_closed(end)
         self._emit(window, deliveries)
+
+    def _emit_early(self) -> None:
+        """Release the rows so far of the windows that are still to fire; they are kept."""
+        for end in self._windows:
+            window = self._windows.get(end)
+            if window.changed:
+                self._emit(window, self._keep_and_give(window))
+
+    @staticmethod
+    def _keep_and_give(window: Window) -> list[Delivery]:
+        """Return a second share of all that a window holds."""
+        pairs = [delivery.split([delivery.batch, delivery.batch]) for delivery in window.deliveries()]
+        window.held = [(number, kept) for (number, _), (kept, _) in zip(window.held, pairs, strict=True)]
+        return [given for _, given in pairs]
 
     def _close(self, end: int) -> None:
         """Let go of a window that has fired; its rows are settled with the next one that fires."""
@@ -197,6 +224,8 @@ class EventWindows:
         else:
             # Cancelled here, the next call prepares it again; without a suspension after it, nothing is half done.
             prepared = [self._bounded(delivery, ready) for delivery in await merged(ready.deliveries)]
+            if self._query is not None:
+                prepared = await self._queried(self._query, prepared, ready)
             last = prepared[-1]
             last.loans = [*last.loans, *(loan for delivery in ready.also for loan in delivery.loans)]
             for delivery in prepared[:-1]:
@@ -212,11 +241,28 @@ class EventWindows:
         delivery.loans = [loan, *delivery.loans]
         return delivery
 
+    async def _queried(self, query: PreparedQuery, parts: list[Delivery], firing: _Firing) -> list[Delivery]:
+        """Return the result of the query over a window; where it cannot be computed, its rows with the reason."""
+        if len(parts) > 1:
+            error = PermanentError("rows of this window have columns whose types do not fit together")
+            return [Delivery(part.batch, part.loans, error=error) for part in parts]
+        (delivery,) = parts
+        try:
+            found = await asyncio.to_thread(query.run, delivery.batch)
+        except PermanentError as error:
+            return [Delivery(delivery.batch, delivery.loans, error=error)]
+        if not found:
+            return [Delivery(delivery.batch.slice(0, 0), delivery.loans)]
+        batch = found[0] if len(found) == 1 else pa.concat_batches(found)
+        return [self._bounded(Delivery(batch, delivery.loans), firing)]
+
     def _bounded(self, delivery: Delivery, firing: _Firing) -> Delivery:
         batch = delivery.batch
         for name, value in (("window_start", firing.start), ("window_end", firing.end)):
             column = pa.repeat(pa.scalar(value, BOUND), batch.num_rows)
             index = batch.schema.get_field_index(name)
+            if index >= 0 and self._query is not None and batch.schema.field(index).type == BOUND:
+                continue
             new = pa.field(name, BOUND)
             batch = batch.append_column(new, column) if index < 0 else batch.set_column(index, new, column)
         return Delivery(batch, delivery.loans)
@@ -233,6 +279,8 @@ class EventWindows:
         self._changed.clear()
         idle = self._waiting or self._windows.next_end() is None
         until = None if idle else self._listen_until(self._clock.monotonic())
+        if self._emit_at is not None and self._is_new:
+            until = self._emit_at if until is None else min(until, self._emit_at)
         if not await wait_until(self._clock, self._changed, until):
             self._give_up(self._clock.monotonic())
 
@@ -242,7 +290,12 @@ class EventWindows:
         return self._watermark.idle_at(now)
 
     def _give_up(self, now: float) -> None:
-        """Fire without the sources that are silent."""
+        """Fire early what is open, where that is asked for, or without the sources that are silent."""
+        if self._emit_at is not None and self._emit_every is not None and now >= self._emit_at and self._is_new:
+            self._emit_at, self._is_new = now + self._emit_every, False
+            if not self._replay.awaited:
+                self._emit_early()
+            return
         if self._replay.awaited:
             self._log.warning(
                 "%s: %s did not read again what is missing in open windows; going on without",

@@ -154,8 +154,8 @@ class Sorter:
 
     def _late_reason(self, part: Part) -> str:
         watermark = self._watermark.value if self._watermark.value is not None else part.end
-        closed_at = _iso(max(watermark, part.end))
-        return f"late: window {_iso(part.start)} to {_iso(part.end)} closed at watermark {closed_at}"
+        closed_at = iso_time(max(watermark, part.end))
+        return f"late: window {iso_time(part.start)} to {iso_time(part.end)} closed at watermark {closed_at}"
 
     def _count_late(self, rows: int, now: float) -> None:
         self.late_rows += rows
@@ -164,5 +164,6 @@ class Sorter:
             self._log.warning("%s: %d rows so far came after their window closed", self._windowing.name, self.late_rows)
 
 
-def _iso(time: int) -> str:
+def iso_time(time: int) -> str:
+    """Return a time in µs since 1970 as people read it."""
     return str(pa.scalar(time, BOUND).cast(pa.string()).as_py())

@@ -16,6 +16,7 @@ from ._assigner import Part, Rows, WindowAssigner, grouped
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
 from ._grouping import Grouping, Limits
+from ._spans import SessionSpans, Spans
 
 
 class SessionWindow(EventTimeBuffer, type="session_window"):
@@ -33,6 +34,9 @@ class SessionWindow(EventTimeBuffer, type="session_window"):
 
     All rows of a stream make one series of sessions. Rows go out in the order in which they came; those of one batch of
     the input that an earlier row makes one session of go out by their time.
+
+    A `query` and `emit_every` are as with [`tumbling_window`](tumbling_window.md). With a `query` that is computed as
+    rows come, `key` gives each value of its columns sessions of its own; without `key` the rows of all make them.
 
     Nothing is acked before its session is written. At the end, open sessions fire with what they hold.
 
@@ -61,6 +65,10 @@ class SessionWindow(EventTimeBuffer, type="session_window"):
     def assigner(self) -> WindowAssigner:
         """Return sessions, which merge where they meet."""
         return Sessions(to_micros(self.gap))
+
+    def spans(self) -> Spans:
+        """Return sessions of each key."""
+        return SessionSpans(to_micros(self.gap), self.key)
 
     def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released when nothing has come for `gap`."""

@@ -14,8 +14,10 @@ from ..delivery import Batch
 from ..duration import Duration
 from ._arrival_windows import ArrivalWindows
 from ._assigner import Part, Rows, WindowAssigner, grouped
+from ._count_windows import CountWindows
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
+from ._spans import Panes, Spans
 
 MAX_OVERLAP = 1_000
 
@@ -32,6 +34,12 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
     does is as with [`tumbling_window`](tumbling_window.md): a row can be late for one of its windows and on time for
     the next ones.
 
+    A `query` and `emit_every` are as with [`tumbling_window`](tumbling_window.md): what a query needs is kept once for
+    each part of time that lies in the same windows, however much they overlap.
+
+    **Batches** (`window_size` and `slide_size` instead): every `slide_size` batches it releases the last `window_size`
+    ones. At the end, those that were in no window go out in a shorter one.
+
     A row counts once towards `max_rows` for each window it is in; its cells are held once. Within one batch of the
     input the rows of a window go out ordered by the part of the window they lie in.
 
@@ -46,18 +54,48 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
         timestamp_field: measured_at
     """
 
-    size: Duration = Field(gt=0)
+    size: Duration | None = Field(None, gt=0)
     """How long a window is."""
-    slide: Duration = Field(gt=0)
+    slide: Duration | None = Field(None, gt=0)
     """How long after a window the next one begins."""
+    window_size: int | None = Field(None, gt=0)
+    """Instead of `size`: of how many batches a window is."""
+    slide_size: int | None = Field(None, gt=0)
+    """Instead of `slide`: how many batches after a window the next one begins."""
+    interval: Duration | None = Field(None, gt=0)
+    """How often windows of batches were looked for by other engines: here they go out as soon as they are full."""
 
     @model_validator(mode="after")
     def _overlaps_a_little(self) -> SlidingWindow:
-        if self.slide > self.size:
+        times, counts = (self.size, self.slide), (self.window_size, self.slide_size)
+        given = [pair for pair in (times, counts) if pair != (None, None)]
+        if len(given) != 1 or None in given[0]:
+            raise ValueError(
+                "expected `size` and `slide`, which are times, or `window_size` and `slide_size`, in batches"
+            )
+        if self.is_counted and self.time == "event":
+            raise ValueError("`time: event` needs `size` and `slide`: batches have no time")
+        if self.interval is not None and not self.is_counted:
+            raise ValueError("`interval` goes with `window_size` and `slide_size`; windows by time end by themselves")
+        length, step = self._bounds
+        if step > length:
             raise ValueError("`slide` is longer than `size`, so that rows between two windows would be lost")
-        if self.size / self.slide > MAX_OVERLAP:
+        if length / step > MAX_OVERLAP:
             raise ValueError(f"`size` is more than {MAX_OVERLAP} times `slide`: a row would be in as many windows")
         return self
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether windows are of so many batches."""
+        return self.window_size is not None
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        """How long a window is, and how long after it the next one begins: in seconds, or in batches."""
+        length, step = (self.window_size, self.slide_size) if self.is_counted else (self.size, self.slide)
+        assert length is not None
+        assert step is not None
+        return length, step
 
     def lengths(self) -> tuple[str, ...]:
         """Return the names of the length of a window and of the step between two."""
@@ -65,11 +103,20 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
 
     def assigner(self) -> WindowAssigner:
         """Return windows that begin at multiples of `slide`."""
-        return Sliding(to_micros(self.size), to_micros(self.slide))
+        length, step = self._bounds
+        return Sliding(to_micros(length), to_micros(step))
+
+    def spans(self) -> Spans:
+        """Return what lies in the same windows as a whole."""
+        length, step = self._bounds
+        return Panes(to_micros(length), to_micros(step))
 
     def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released every `slide`."""
-        return ArrivalWindows(self.size, self.slide, self.max_rows, clock)
+        length, step = self._bounds
+        if self.is_counted:
+            return CountWindows(int(length), int(step))
+        return ArrivalWindows(length, step, self.max_rows, clock)
 
 
 class Sliding(WindowAssigner):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..clock import Clock
 from ..component import Queue
@@ -16,6 +16,7 @@ from ._assigner import Part, Rows, WindowAssigner, grouped
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
 from ._grouping import Grouping, Limits
+from ._spans import Panes, Spans
 
 
 class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
@@ -46,6 +47,14 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
     written once, otherwise at least once and never in part. That needs an input that replays; what a broker delivers
     again by itself is late when its window has closed.
 
+    **With a `query`** (event time) the rows of a window are the table `flow`, and its result goes on, with the columns
+    `window_start` and `window_end`. A query that groups by columns and computes `count`, `sum`, `avg`, `min`, `max`,
+    `first_value` or `last_value` of columns, as the planner finds, is computed as rows come: what it needs of each
+    group is kept, and no row. That is saved with the positions, so that a restart reads nothing again, and a stop
+    leaves windows open. Such a row is late once all its windows have closed. Any other query, and one that uses
+    `LIMIT` or `DISTINCT`, is run over the rows of a window when it fires. A result that cannot be computed refuses the
+    window. `emit_every` releases open windows before they end, as they are so far: write them by key.
+
     When the stream ends or is stopped, open windows fire with what they hold. Rows of such a window that come after
     a restart fire as another batch of the same window.
 
@@ -60,23 +69,42 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
         late: route
     """
 
-    interval: Duration = Field(gt=0)
+    interval: Duration | None = Field(None, gt=0)
     """How long a window is."""
+    size: Duration | None = Field(None, gt=0)
+    """Another name of `interval`."""
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> TumblingWindow:
+        if (self.interval is None) == (self.size is None):
+            raise ValueError("expected `interval` or `size`, which mean the same: how long a window is")
+        return self
+
+    @property
+    def length(self) -> float:
+        """How long a window is, in seconds."""
+        length = self.interval if self.interval is not None else self.size
+        assert length is not None
+        return length
 
     def lengths(self) -> tuple[str, ...]:
-        """Return the name of the length of a window."""
-        return ("interval",)
+        """Return the names of the length of a window."""
+        return ("interval", "size")
 
     def assigner(self) -> WindowAssigner:
         """Return windows that begin at multiples of their length."""
-        return Tumbling(to_micros(self.interval))
+        return Tumbling(to_micros(self.length))
+
+    def spans(self) -> Spans:
+        """Return windows of one length."""
+        return Panes(to_micros(self.length), to_micros(self.length))
 
     def by_the_clock(self, clock: Clock) -> Queue:
         """Return an empty queue that is released every `interval`."""
         began = clock.monotonic()
 
         def deadline(now: float) -> float:
-            return now + self.interval - (now - began) % self.interval
+            return now + self.length - (now - began) % self.length
 
         return Grouping(Limits(rows=self.max_rows), deadline, clock, timed=True)
 

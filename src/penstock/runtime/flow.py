@@ -210,6 +210,7 @@ class Flow:
             checkpoints={},
             kept_by={},
             ledgers=[],
+            is_stopping=self._stop.is_set,
             note_gap=self._metrics.gap,
         )
         if stream.checkpoint == "state":

@@ -78,7 +78,11 @@ class Section:
         assert self.queue is not None
         try:
             while True:
-                await self.forward(group, await self.queue.get())
+                delivery = await self.queue.get()
+                if delivery.batch.num_rows or delivery.error is not None:
+                    await self.forward(group, delivery)
+                else:  # it only settles what the buffer has put into its state
+                    await self._in_flight.put(Transformed(delivery, read_at=time.perf_counter()))
         except EndOfInput:
             await self.end()
 

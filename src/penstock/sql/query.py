@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from datafusion import DataFrame, ExecutionPlan, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionConfig, SessionContext, SQLOptions
 
 from .. import udf
 from ..delivery import Batch
@@ -30,6 +32,8 @@ _MAX_RUNS_PER_PLAN = 1000
 _MAX_EXACT_RUNS = 256
 """How often a query is run exactly before it is tried with bounds again."""
 _COLUMNS_MADE_UP = 32
+_MAX_COLUMNS_TRIED = 4
+_KINDS_TRIED = (pa.float64(), pa.string(), pa.timestamp("us", "UTC"))
 _MAX_MESSAGE_LENGTH = 1000
 
 _REUSABLE = re.compile(
@@ -53,6 +57,16 @@ _NAME = r'(?:"(?:[^"]|"")*"|[^\s".]+)'
 _NO_FIELD = re.compile(rf"No field named ((?:{_NAME}\.)*)({_NAME})")
 
 
+class MadeUp(NamedTuple):
+    """How a query is planned over columns that were made up as it asked for them."""
+
+    plan: LogicalPlan
+    names: list[str]
+    """The names of the columns of its result."""
+    columns: list[str]
+    """The columns that it asked for."""
+
+
 class PreparedQuery:
     """A query that is run on one batch after another, each of which it sees as a table.
 
@@ -72,6 +86,8 @@ class PreparedQuery:
         named = self._statement.words | {unquoted(token.text) for token in self._statement.tokens}
         self._functions = [function for name, function in udf.functions().items() if name in named]
         self._planned_sql = with_exact_integers(self._with_exact_calls())
+        self._made_up: MadeUp | None = None
+        self._names_tried: list[str] = []
         self._asked_for = self._check()
         self._arithmetic = Arithmetic(self._planned_sql, table, _READ_ONLY)
 
@@ -192,6 +208,18 @@ class PreparedQuery:
             return batch
         return batch.rename_columns([json_functions.without_arity(name) for name in batch.schema.names])
 
+    def plan_made_up(self) -> MadeUp | None:
+        """Return its plan over made-up columns of the types that it seems to need; None if none fit."""
+        names = self._names_tried
+        is_tried = self._made_up is None and len(names) <= _MAX_COLUMNS_TRIED
+        for kinds in product(_KINDS_TRIED, repeat=len(names)) if is_tried else ():
+            session, *_ = self._session(pa.schema(list(zip(names, kinds, strict=True))), self._others)
+            with suppress(Exception):
+                planned = session.sql_with_options(self._planned_sql, _READ_ONLY)
+                self._made_up = MadeUp(planned.logical_plan(), planned.schema().names, names)
+                break
+        return self._made_up
+
     def _check(self) -> list[str] | None:
         """Plan the query over columns that are made up as it asks for them, to find what no schema can mend.
 
@@ -206,7 +234,8 @@ class PreparedQuery:
             except ValueError as error:
                 raise ConfigError(str(error)) from error
             try:
-                session.sql_with_options(self._planned_sql, _READ_ONLY)
+                planned = session.sql_with_options(self._planned_sql, _READ_ONLY)
+                self._made_up = MadeUp(planned.logical_plan(), planned.schema().names, made_up)
                 return made_up
             except Exception as error:
                 if _WRONG_WITH_ANY_SCHEMA.search(str(error)):
@@ -218,6 +247,7 @@ class PreparedQuery:
                     del kinds[0]
                 else:
                     made_up.append(missing)
+        self._names_tried = made_up
         return None
 
 

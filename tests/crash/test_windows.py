@@ -1,0 +1,90 @@
+"""Kill -9 windows whose query is computed as rows come: each result is written once, and is that of a batch job."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import kill_repeatedly, query
+from .test_kill import KILLS, SLOW, START, database, running
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+WINDOWS: dict[str, dict[str, Any]] = {
+    "tumbling": {"type": "tumbling_window", "size": "10s"},
+    "sliding": {"type": "sliding_window", "size": "20s", "slide": "10s"},
+    "session": {"type": "session_window", "gap": "1s", "key": "sensor"},
+}
+GAP = 1000
+
+
+def write_readings(path: Path, seconds: int) -> list[tuple[str, int, int]]:
+    """Write readings, some of them a little out of order; return them."""
+    chance = random.Random(12)
+    rows = [
+        (f"s{chance.randrange(3)}", START * 1000 + chance.randrange(seconds * 1000), chance.randrange(1000))
+        for _ in range(seconds * 3)
+    ]
+    rows.sort(key=lambda row: row[1] + chance.randrange(3000))
+    with path.open("w") as file:
+        file.writelines(json.dumps({"sensor": s, "at": at, "value": value}) + "\n" for s, at, value in rows)
+    return rows
+
+
+def compute(kind: str, rows: list[tuple[str, int, int]]) -> set[tuple[str, int, int, int, int]]:
+    """Compute all windows over all rows at once."""
+    found: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    if kind == "session":
+        by_sensor: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for sensor, at, value in rows:
+            by_sensor[sensor].append((at, value))
+        for sensor, readings in by_sensor.items():
+            session: list[tuple[int, int]] = []
+            for reading in [*sorted(readings), (1 << 62, 0)]:
+                if session and reading[0] - session[-1][0] >= GAP:
+                    found[sensor, session[0][0], session[-1][0] + GAP] = [value for _, value in session]
+                    session = []
+                session.append(reading)
+    else:
+        length = 10_000 if kind == "tumbling" else 20_000
+        for sensor, at, value in rows:
+            for start in range(at // 10_000 * 10_000 - length + 10_000, at + 1, 10_000):
+                found[sensor, start, start + length].append(value)
+    return {(*key, len(values), sum(values)) for key, values in found.items()}
+
+
+@pytest.mark.parametrize("checkpoint", ["output", "state"])
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_results_are_those_of_a_batch_computation(tmp_path: Path, kind: str, checkpoint: str) -> None:
+    rows = write_readings(tmp_path / "readings.jsonl", 3000)
+    stream = {
+        "id": "windows",
+        "input": {"type": "file", "path": str(tmp_path / "readings.jsonl"), "chunk_size": 1500},
+        "buffer": {
+            **WINDOWS[kind],
+            "time": "event",
+            "timestamp_field": "at",
+            "out_of_orderness": "4s",
+            "query": "SELECT sensor, count(*) AS readings, sum(value) AS total FROM flow GROUP BY sensor",
+        },
+        "pipeline": [SLOW],
+        "output": database(tmp_path),
+        "checkpoint": checkpoint,
+        "max_in_flight": 2,
+    }
+    with running(tmp_path, stream) as process:
+        kill_repeatedly(process, KILLS if checkpoint == "output" else 5, random.Random(13), longest=0.4)
+        process.start()
+        assert process.wait() == 0, process.tail()
+    times = ", ".join(f"CAST(round(julianday({n}) * 86400000 - 210866760000000) AS INTEGER)" for n in BOUNDS)
+    written = query(tmp_path / "out.db", f"SELECT sensor, {times}, readings, total FROM rows")
+    assert set(written) == compute(kind, rows)
+    if checkpoint == "output":
+        assert len(written) == len(set(written))
+
+
+BOUNDS = ("window_start", "window_end")
