@@ -43,21 +43,31 @@ class ProtobufSchema(Options):
 
     def read(self, payloads: pa.BinaryArray, wanted: frozenset[str] | None = None) -> Batch:
         """Return a row for each payload; raises PermanentError for one that is not such a message."""
-        parse = self._message.make.FromString
-        try:
-            messages: list[Any] = [parse(payload) for payload in payloads.to_pylist()]
-            rows = read(self._message, messages, wanted)
-        except (DecodeError, UnicodeDecodeError) as error:
-            raise PermanentError(f"this is no {self.message_type}: {str(error)[:200]}") from error
-        for message in messages if self._message.has_required else ():
-            if missing := message.FindInitializationErrors():
-                raise PermanentError(f"this is no {self.message_type}: {', '.join(missing)[:200]} is required")
-        return rows
+        return read_payloads(self._message, payloads, wanted)
 
     def write(self, batch: Batch) -> pa.BinaryArray:
         """Return a message for each row; raises PermanentError for a value that its field cannot hold."""
-        try:
-            messages = [one.SerializeToString(deterministic=True) for one in write(self._message.descriptor, batch)]
-        except (EncodeError, ValueError, TypeError) as error:
-            raise PermanentError(f"the row is no {self.message_type}: {str(error)[:200]}") from error
-        return pa.array(messages, pa.binary())
+        return write_payloads(self._message, batch)
+
+
+def read_payloads(message: Message, payloads: pa.BinaryArray, wanted: frozenset[str] | None = None) -> Batch:
+    """Return a row for each payload; raises PermanentError for one that is not such a message."""
+    parse, name = message.make.FromString, message.descriptor.full_name
+    try:
+        messages: list[Any] = [parse(payload) for payload in payloads.to_pylist()]
+        rows = read(message, messages, wanted)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"this is no {name}: {str(error)[:200]}") from error
+    for one in messages if message.has_required else ():
+        if missing := one.FindInitializationErrors():
+            raise PermanentError(f"this is no {name}: {', '.join(missing)[:200]} is required")
+    return rows
+
+
+def write_payloads(message: Message, batch: Batch) -> pa.BinaryArray:
+    """Return a message for each row; raises PermanentError for a value that its field cannot hold."""
+    try:
+        messages = [one.SerializeToString(deterministic=True) for one in write(message.descriptor, batch)]
+    except (EncodeError, ValueError, TypeError) as error:
+        raise PermanentError(f"the row is no {message.descriptor.full_name}: {str(error)[:200]}") from error
+    return pa.array(messages, pa.binary())

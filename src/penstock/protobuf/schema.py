@@ -83,6 +83,49 @@ def find_message(source: Source, message_type: str) -> Message:
         raise ConfigError(f"no message is called {message_type!r}; there is {known}") from None
 
 
+def compile_text(text: str, imports: Sequence[tuple[str, str]]) -> Any:
+    """Return the messages of a text, which imports files of the names and texts given.
+
+    Raises ConfigError if it does not compile, and ValueError for a name that is not that of a file in a folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="penstock-protobuf-") as folder:
+        for name, imported in imports:
+            path = Path(folder, name)
+            if not path.resolve().is_relative_to(Path(folder).resolve()):
+                raise ValueError(f"{name!r} is imported, which is not the name of a file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(imported)
+        return _compile.__wrapped__(Source(text, (), (Path(folder),)))[0]
+
+
+def find_message_at(pool: Any, indexes: Sequence[int]) -> Message:
+    """Return a message of a text by its place: its index in the file, then in the message around it, and so on.
+
+    Raises ConfigError if there is none.
+    """
+    file = descriptor_pb2.FileDescriptorProto()
+    pool.FindFileByName("proto").CopyToProto(file)
+    siblings, name = file.message_type, file.package
+    for index in indexes:
+        if not 0 <= index < len(siblings):
+            raise ConfigError(f"the schema has no message at {list(indexes)}")
+        name = f"{name}.{siblings[index].name}".lstrip(".")
+        siblings = siblings[index].nested_type
+    return Message(pool.FindMessageTypeByName(name))
+
+
+def place_of(message: Message) -> tuple[int, ...]:
+    """Return where a message is in its file, as ``find_message_at`` takes it."""
+    found: list[int] = []
+    one: Descriptor | None = message.descriptor
+    while one is not None:
+        around = one.containing_type
+        siblings = around.nested_types if around is not None else one.file.message_types_by_name.values()
+        found.append([each.full_name for each in siblings].index(one.full_name))
+        one = around
+    return tuple(reversed(found))
+
+
 def arrow_type(field: FieldDescriptor) -> pa.DataType:
     """Return the type of a field as a column: lists, maps and structs for what is repeated, keyed or nested."""
     if entry := map_entry(field):

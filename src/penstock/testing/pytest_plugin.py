@@ -20,6 +20,7 @@ from .servers import (
     NatsServer,
     PostgresServer,
     RedisServer,
+    RegistryServer,
     ServerMissing,
     browser_program,
     require_servers,
@@ -138,6 +139,12 @@ def shared_kafka_server() -> Iterator[KafkaServer]:
 def secured_kafka_server() -> Iterator[KafkaServer]:
     """Yield one Kafka for the whole session that asks who its clients are; tests must not stop it."""
     yield from _serve(lambda: KafkaServer(secured=True))
+
+
+@pytest.fixture(scope="session")
+def registry_server() -> Iterator[RegistryServer]:
+    """Yield one schema registry for the whole session; tests must not stop it."""
+    yield from _serve(RegistryServer)
 
 
 @pytest.fixture

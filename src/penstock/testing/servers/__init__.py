@@ -13,6 +13,7 @@ from .postgresql import PostgresServer, postgres, postgres_binaries
 from .programs import ServerMissing, free_port, require_servers
 from .prometheus_server import PrometheusServer, prometheus_program, promtool_program
 from .redis_server import RedisServer, redis, redis_program
+from .registry_server import RegistryServer, registry_folder
 
 __all__ = [
     "Certificate",
@@ -22,6 +23,7 @@ __all__ = [
     "PostgresServer",
     "PrometheusServer",
     "RedisServer",
+    "RegistryServer",
     "ServerMissing",
     "browser_program",
     "free_port",
@@ -36,6 +38,7 @@ __all__ = [
     "promtool_program",
     "redis",
     "redis_program",
+    "registry_folder",
     "require_servers",
     "s3",
 ]

@@ -21,6 +21,7 @@ from .postgresql import postgis_control, postgres_binaries, postgres_version
 from .programs import ServerMissing
 from .prometheus_server import prometheus_program, promtool_program
 from .redis_server import redis_program
+from .registry_server import fetch_registry, registry_folder
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -44,6 +45,7 @@ PROGRAMS = (
     Program("Java", java_program, lambda: "default-jre-headless"),
     Program("Maven", maven_program, lambda: "maven"),
     Program("Kafka", kafka_folder, lambda: "", fetch_kafka),
+    Program("Apicurio", registry_folder, lambda: "", fetch_registry),
     Program("Chromium", browser_program, lambda: "chromium"),
     Program("Prometheus", prometheus_program, lambda: "prometheus"),
     Program("promtool", promtool_program, lambda: "prometheus"),

@@ -37,7 +37,7 @@ def kafka_folder() -> Path:
 
 def fetch_kafka() -> None:
     """Fetch the server; raises ServerMissing with the reason if that cannot be done."""
-    fetch(f"kafka-{KAFKA_VERSION}", _ARTIFACTS, _format)
+    fetch(f"kafka-{KAFKA_VERSION}", ["dependency:copy-dependencies"], _format, _ARTIFACTS)
 
 
 def _format(folder: Path) -> None:

@@ -52,10 +52,11 @@ def find_fetched(what: str, name: str) -> Path:
     return folder
 
 
-def fetch(name: str, artifacts: Sequence[str], prepare: Callable[[Path], None]) -> None:
-    """Fetch ``group:artifact:version`` with all that they need into the folder ``libs`` of the server's folder.
+def fetch(name: str, goal: Sequence[str], prepare: Callable[[Path], None], artifacts: Sequence[str] = ()) -> None:
+    """Fetch a server by a goal of Maven's plugin for dependencies, into the folder ``libs`` of the server's folder.
 
-    ``prepare`` adds what else the folder holds. Raises ServerMissing with the reason if it fails.
+    ``artifacts`` (``group:artifact:version``) are those that it depends on. ``prepare`` adds what else the folder
+    holds. Raises ServerMissing with the reason if it fails.
     """
     folder, maven = fetched_folder(name), maven_program()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,13 +67,13 @@ def fetch(name: str, artifacts: Sequence[str], prepare: Callable[[Path], None]) 
             made = Path(temporary) / name  # so that nobody finds half a server
             made.mkdir()
             (made / "pom.xml").write_text(_POM.format(dependencies="\n".join(map(_dependency, artifacts))))
-            _copy_dependencies(maven, name, made)
+            _run_goal(maven, name, made, goal)
             prepare(made)
             made.rename(folder)
 
 
-def _copy_dependencies(maven: Path, name: str, made: Path) -> None:
-    command: list[str | Path] = [maven, "-q", "-B", "-f", made / "pom.xml", "dependency:copy-dependencies"]
+def _run_goal(maven: Path, name: str, made: Path, goal: Sequence[str]) -> None:
+    command: list[str | Path] = [maven, "-q", "-B", "-f", made / "pom.xml", *goal]
     failure = ""
     for _ in range(FETCH_ATTEMPTS):
         failure = run([*command, f"-DoutputDirectory={made / 'libs'}"])
