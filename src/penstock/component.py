@@ -391,6 +391,13 @@ class Buffer(Component, package="buffers"):
         """Return the columns it adds to all that it releases, in place of others of the same name."""
         return frozenset()
 
+    def columns_needed(self, behind: frozenset[str] | None) -> frozenset[str] | None:
+        """Return the only columns of what is put that matter, given those that matter of what it releases.
+
+        None stands for all. One that releases other rows than it takes overrides this.
+        """
+        return None if behind is None else (behind - self.columns_added()) | self.columns_read()
+
 
 class Found(NamedTuple):
     """Rows that were looked up."""

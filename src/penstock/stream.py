@@ -160,11 +160,7 @@ class Stream(Options):
     def columns_read(self) -> frozenset[str] | None:
         """Return the only columns of the decoded input that anything reads; None when all may be."""
         first = self.pipeline.processors[0].columns_read() if self.pipeline.processors else None
-        if first is None:
-            return None
-        if self.buffer is None:
-            return first
-        return (first - self.buffer.columns_added()) | self.buffer.columns_read()
+        return first if self.buffer is None else self.buffer.columns_needed(first)
 
 
 MAX_HELD = 1 << 20

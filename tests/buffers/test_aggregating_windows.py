@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from penstock import Engine, Stream
 from penstock.clock import Clock
 from penstock.component import Buffer
 from penstock.delivery import Batch
 from penstock.errors import EndOfInput
+from penstock.outputs import memory
 from penstock.sql.query import PreparedQuery
 from penstock.state.memory import MemoryStore
 from penstock.testing.clock import FakeClock, jumping
@@ -406,3 +408,20 @@ def test_contradicting_options_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             Buffer.parse({**WINDOWS["session"], **EVENT, **options})
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT k, sum(x) AS s FROM flow GROUP BY k", "SELECT k, median(x) AS s FROM flow GROUP BY k"]
+)
+async def test_what_reads_the_result_does_not_take_columns_from_the_query(query: str, tmp_path: Path) -> None:
+    memory.clear("windows")
+    one = Stream.model_validate(
+        {
+            "input": {"type": "memory", "messages": [{"k": "a", "at": START, "x": 3, "y": 1}], "codec": "json"},
+            "buffer": {**WINDOWS["tumbling"], **EVENT, "query": query},
+            "pipeline": [{"type": "sql", "query": "SELECT s FROM flow"}],
+            "output": {"type": "memory", "key": "windows"},
+        }
+    )
+    await Engine([one], state="memory", data=tmp_path).run()
+    assert [row["s"] for row in memory.rows("windows")] == [3]

@@ -202,6 +202,13 @@ class EventTimeBuffer(Buffer):
         """Return the column with the time."""
         return frozenset({self.timestamp_field}) if self.timestamp_field else frozenset()
 
+    def columns_needed(self, behind: frozenset[str] | None) -> frozenset[str] | None:
+        """Return the columns that the query reads, where there is one: what is behind it reads its result."""
+        if self._prepared is None:
+            return super().columns_needed(behind)
+        needed = self._prepared.columns_read()
+        return needed if needed is None else needed | self.columns_read() | frozenset(self.key)
+
     def columns_added(self) -> frozenset[str]:
         """Return the bounds of an event-time window."""
         return frozenset({"window_start", "window_end"}) if self.time == "event" else frozenset()
