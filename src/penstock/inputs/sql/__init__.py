@@ -66,7 +66,9 @@ class Sql(Input, type="sql"):
 
     A table may be named as `flow.schema.table`, as `schema.table` or by its name; `FROM flow` means the only table of
     the database. What Arrow has no type for comes as text: JSON and arrays as JSON, intervals as ISO 8601, numbers
-    without a scale digit by digit (cast them in the query). A column named `__value__` is decoded by `codec`.
+    without a scale digit by digit (cast them in the query), times of day with a zone. An infinite time or a number of
+    more than 38 digits of DuckDB fails by the name of its column; of PostgreSQL it makes the column text. A column
+    named `__value__` is decoded by `codec`.
 
     Example::
 

@@ -17,6 +17,9 @@ from .source import Fetched, Field, Source, quoted, text
 
 MAX_HOURS = 2_562_046
 """Hours whose nanoseconds fit into 64 bits."""
+MAX_DECIMAL = 10**38 - 1
+"""The greatest number of 38 digits."""
+_AS_TEXT = ("TIME WITH TIME ZONE", "BIT", "UHUGEINT", "BIGNUM")
 
 
 class DuckdbSource(Source):
@@ -107,14 +110,30 @@ def _stored(batch: Batch, index: int) -> bytes:
 
 
 def _guarded(statement: str, fields: Sequence[Field]) -> str:
-    """Return the query so that an interval fails which DuckDB would hand out wrapped: Arrow counts nanoseconds."""
-    checked = [
-        f"CASE WHEN abs(datepart('hour', {column})) > {MAX_HOURS} "
-        f"THEN error({text(f'an interval of column {field.name} is beyond 292 years')}) ELSE {column} END AS {column}"
-        for field in fields
-        if field.declared == "INTERVAL"
-        for column in [quoted(field.name)]
-    ]
-    if not checked:
+    """Return the query so that what Arrow has no type for comes as text, and what its types cannot hold fails.
+
+    DuckDB would hand it out as something else: an interval or a large number wrapped around, an infinite time as one of
+    the year 294247, a time of day without its zone.
+    """
+    checked = [_checked(field, quoted(field.name)) for field in fields]
+    replaced = [f"{expression} AS {quoted(field.name)}" for field, expression in checked if expression]
+    if not replaced:
         return statement
-    return f"SELECT * REPLACE ({', '.join(checked)}) FROM ({statement})"  # noqa: S608 - the user's query, names quoted
+    return f"SELECT * REPLACE ({', '.join(replaced)}) FROM ({statement})"  # noqa: S608 - the user's query, names quoted
+
+
+def _checked(field: Field, column: str) -> tuple[Field, str]:
+    if field.declared in _AS_TEXT:
+        return field, f"CAST({column} AS VARCHAR)"
+    if field.declared == "INTERVAL":
+        return field, _failing(f"abs(datepart('hour', {column})) > {MAX_HOURS}", field, "an interval beyond 292 years")
+    if field.declared == "HUGEINT":
+        return field, _failing(f"{column} NOT BETWEEN -{MAX_DECIMAL} AND {MAX_DECIMAL}", field, "more than 38 digits")
+    if field.declared == "DATE" or field.declared.startswith("TIMESTAMP"):
+        return field, _failing(f"isinf({column})", field, "an infinite time")
+    return field, ""
+
+
+def _failing(condition: str, field: Field, what: str) -> str:
+    column, message = quoted(field.name), f"column {field.name} holds {what}: cast it to VARCHAR in the query"
+    return f"CASE WHEN {condition} THEN error({text(message)}) ELSE {column} END"

@@ -185,9 +185,15 @@ def _typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_boolean(kind):
         return pc.equal(values, "t")
     try:
-        return values.cast(kind)
+        return _times(values, kind) if pa.types.is_time(kind) else values.cast(kind)
     except pa.ArrowInvalid:
         return values
+
+
+def _times(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Read times of day, which Arrow does not cast from texts; raises ArrowInvalid for 24:00:00."""
+    moments = pc.binary_join_element_wise(pa.scalar("1970-01-01 "), values, pa.scalar(""))
+    return moments.cast(pa.timestamp("us")).cast(kind)
 
 
 def _bytes(values: pa.Array) -> pa.Array:
