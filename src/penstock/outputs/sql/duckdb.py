@@ -7,14 +7,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.types as is_
 
 from ...clients import duckdb
 from ...clients.disk import OpenedFile
 from ...delivery import Batch
-from ...errors import PenstockError
-from .columns import Column, Years, fits, is_binary, is_exact, is_number
+from ...errors import PenstockError, RowsRejected
+from .columns import Column, Years, fits, is_binary, is_number
+from .conversions import is_exact
+from .nested import is_same_json
 from .session import POSITIONS, Session, Table, quoted
 
 _TYPES: dict[str, pa.DataType] = {
@@ -43,6 +46,11 @@ _TYPES: dict[str, pa.DataType] = {
     "INTERVAL": pa.duration("us"),
 }
 _ROWS = "_penstock_rows"
+_TRANSFORM = (
+    "SELECT value, CAST(to_json(value) AS VARCHAR) "
+    "FROM (SELECT json_transform(CAST(written AS JSON), ?) AS value FROM _penstock_rows)"
+)
+"""What it cannot read it makes null, which the second column tells."""
 
 
 class DuckdbSession(Session):
@@ -150,10 +158,34 @@ class DuckdbSession(Session):
         self, table: Table, columns: Sequence[Column], rows: Batch, key: Sequence[str], *, update_first: bool = False
     ) -> None:
         self.begin()
+        rows = self._with_nested_types(columns, rows)
         self._database.register(_ROWS, pa.Table.from_batches([rows]))
         for statement in self.inserting(table, columns, _ROWS, rows.schema.names, key, update_first=update_first):
             self._database.execute(statement)
         self._database.unregister(_ROWS)
+
+    def _with_nested_types(self, columns: Sequence[Column], rows: Batch) -> Batch:
+        """Return the rows with JSON as the lists, structs and maps of the columns; raises RowsRejected.
+
+        Read as text, as DuckDB does by itself, a list would lose its escapes, and its numbers would be rounded.
+        """
+        refused: dict[int, str] = {}
+        for at, column in enumerate(columns):
+            if not column.json or column.declared == "JSON":
+                continue
+            texts = rows.column(at)
+            self._database.register(_ROWS, pa.table({"written": texts}))
+            kind = msgspec.json.encode(column.declared).decode()
+            found = self._database.sql(_TRANSFORM, params=[kind]).to_arrow_table().combine_chunks()
+            self._database.unregister(_ROWS)
+            values, read = (each.chunk(0) for each in found.columns)
+            rows = rows.set_column(at, rows.schema.names[at], values)
+            for row, (text, other) in enumerate(zip(texts.to_pylist(), read.to_pylist(), strict=True)):
+                if text is not None and not is_same_json(text, other):
+                    refused[row] = f"column {column.name}: expected {column.declared}, got {text[:80]}"
+        if refused:
+            raise RowsRejected(refused)
+        return rows
 
     def load(self, key: str) -> str | None:
         if self.describe(Table(POSITIONS)) is None:
@@ -194,8 +226,8 @@ def _declared(kind: pa.DataType) -> str:
 
 def _column(name: str, declared: str) -> Column:
     """Read a declared type; of types unknown here DuckDB itself reads the text."""
-    if declared.startswith("DECIMAL("):
+    nested = declared == "JSON" or declared.endswith("]") or declared.startswith(("STRUCT(", "MAP("))
+    if declared.startswith("DECIMAL(") and not nested:
         precision, scale = declared.removeprefix("DECIMAL(").rstrip(")").split(",")
         return Column(name, pa.decimal128(int(precision), int(scale)), declared)
-    nested = declared == "JSON" or declared.endswith("]") or declared.startswith(("STRUCT(", "MAP("))
     return Column(name, _TYPES.get(declared, pa.string()), declared, json=nested)

@@ -14,7 +14,8 @@ import pyarrow.types as is_
 from ...absence import Mask, told_apart
 from ...clients.database import TableChanged
 from ...errors import PermanentError
-from .columns import Column, convert
+from .columns import Column
+from .conversions import convert
 from .parts import Indexes, Part, Target
 from .session import Session, Table
 

@@ -20,7 +20,8 @@ from ...clients import postgres
 from ...clients.database import Postgres, redact
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
-from .columns import Column, Years, fits, is_binary, is_exact, is_number
+from .columns import Column, Years, fits, is_binary, is_number
+from .conversions import is_exact
 from .session import NO_POSITION, POSITIONS, Session, Table, listed, quoted
 
 _COLUMNS = """
@@ -297,9 +298,11 @@ def _column(name: str, kind: str, modifier: int) -> Column:
         if precision <= 76 and 0 <= scale <= precision:
             return Column(name, (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale))
     element = kind.removesuffix("[]")
-    return Column(
-        name, _TYPES.get(kind, pa.string()), json=element in ("json", "jsonb"), takes="array" if element != kind else ""
-    )
+    if element != kind:
+        inner = _column(name, element, modifier)
+        number = inner.type if is_number(inner.type) else None
+        return Column(name, pa.string(), json=inner.json, takes="array", element=number)
+    return Column(name, _TYPES.get(kind, pa.string()), json=kind in ("json", "jsonb"))
 
 
 def _printable(values: pa.Array) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ POSITIONS = "_penstock_checkpoints"
 """The table of the positions that are kept beside the rows."""
 NO_POSITION = "null"
 """The position of a row that was only claimed."""
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""SQLite and DuckDB take no letters for one another but these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Session(ABC):
     """One connection, used by one call at a time: a transaction begins by itself or by ``begin``."""
 
     folds_case = True
-    """Names that differ by case alone are one."""
+    """Names that differ by the case of ASCII letters alone are one."""
     longest_name = 255
     """The most bytes of a name."""
     most_columns = 10_000
@@ -202,7 +205,7 @@ class Session(ABC):
 
     def folded(self, name: str) -> str:
         """Return the name by which columns are told apart."""
-        return name.casefold() if self.folds_case else name
+        return name.translate(_LOWER) if self.folds_case else name
 
     def why_no_column(self, name: str) -> str | None:
         """Return why something cannot name a column; None if it can."""

@@ -18,10 +18,13 @@ from ...clients import sqlite
 from ...clients.disk import OpenedFile
 from ...delivery import Batch
 from ...errors import PenstockError, RowsRejected
-from .columns import Column, fits, is_binary, is_text, texts
+from .columns import Column, fits, is_binary, is_text
 from .session import POSITIONS, Session, Table, listed, quoted
+from .texts import texts
 
 _MAX_INTEGER = 2**63 - 1
+_HIDDEN = 1
+"""A column of a virtual table; those that are generated have other numbers."""
 
 
 class SqliteSession(Session):
@@ -62,8 +65,8 @@ class SqliteSession(Session):
 
     def describe(self, table: Table) -> Mapping[str, Column] | None:
         schema = quoted(table.schema or "main")
-        rows = self._database.execute(f"PRAGMA {schema}.table_info({quoted(table.name)})").fetchall()
-        return {name: _described(name, *rest) for _, name, *rest in rows} or None
+        rows = self._database.execute(f"PRAGMA {schema}.table_xinfo({quoted(table.name)})").fetchall()
+        return {name: _described(name, *rest) for _, name, *rest, hidden in rows if hidden != _HIDDEN} or None
 
     def add(self, table: Table, columns: Sequence[Column]) -> None:
         self.begin()
@@ -95,6 +98,8 @@ class SqliteSession(Session):
             return replace(column, type=pa.float64() if _is_fractional(values) else pa.int64())
         if is_.is_timestamp(column.type) and is_.is_timestamp(values.type):
             return replace(column, type=pa.timestamp(values.type.unit, column.type.tz))
+        if is_.is_timestamp(column.type) and is_text(values.type) and _has_nanoseconds(values):
+            return replace(column, type=pa.timestamp("ns", column.type.tz))
         return column
 
     def insert(
@@ -180,6 +185,12 @@ def _column(name: str, declared: str) -> Column:
         return Column(name, pa.binary() if anything else pa.int64(), declared, takes="any" if anything else "number")
     kind = pa.time64("ns") if is_.is_time(kind) else kind  # A text holds every digit.
     return Column(name, kind, declared, json="JSON" in upper, takes="number" if kind == pa.int64() else "")
+
+
+def _has_nanoseconds(values: pa.Array) -> bool:
+    """Whether a text has more than six digits of a second, and all are times that nanoseconds can count."""
+    finer = pc.match_substring_regex(values.cast(pa.string()), r"\.[0-9]{7,9}")
+    return bool(pc.any(finer).as_py()) and any(fits(values, pa.timestamp("ns", zone)) for zone in ("UTC", None))
 
 
 def _is_fractional(values: pa.Array) -> bool:

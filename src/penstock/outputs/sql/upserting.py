@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as is_
 
 from ...absence import Codes, Mask, told_apart
 from ...delivery import Batch
@@ -28,7 +30,10 @@ def last_of_each(rows: Rows, key: Sequence[int]) -> Rows:
     """
     groups = np.zeros(len(rows.rows), np.int64)
     for index in key:
-        found = rows.values[index].dictionary_encode()
+        values = rows.values[index]
+        if is_.is_floating(values.type):
+            values = pc.add(values, pa.scalar(0, values.type))  # 0.0 and -0.0 are one key
+        found = values.dictionary_encode()
         groups = groups * (len(found.dictionary) + 1) + found.indices.fill_null(len(found.dictionary)).to_numpy()
         groups = pa.array(groups).dictionary_encode().indices.to_numpy().astype(np.int64)
     count = int(groups.max(initial=-1)) + 1
