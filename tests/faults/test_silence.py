@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
+import socket
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
+from penstock import PermanentError, TransientError
+from penstock.clients import sqlite
 
 from .test_hanging import Penstock
 
@@ -125,3 +133,53 @@ def test_rows_that_may_be_missing_are_told(tmp_path: Path) -> None:
         assert process.metric("penstock_gaps_total") == 1
         assert "rows may be missing" in process.log
         assert process.get("/readiness")[0] == 200
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user to whom permissions of files apply."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_a_database_that_is_read_only_from_the_start_is_told_before_any_row() -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder) / "out.db"
+        sqlite.connect(path).close()
+        os.chmod(folder, 0o555)
+        path.chmod(0o444)
+        with nobody(), pytest.raises(PermissionError) as refused:
+            sqlite.connect(path)
+        os.chmod(folder, 0o755)
+    error = sqlite.classify_error(refused.value, path, opening=True)
+    assert isinstance(error, PermanentError)
+    assert "may not be written" in str(error)
+    assert isinstance(sqlite.classify_error(refused.value, path, opening=True, writing=True), TransientError)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0])
+def test_a_stop_in_the_first_second_loses_nothing(tmp_path: Path, delay: float) -> None:
+    stream = followed(tmp_path, shutdown_timeout="5s", checkpoint="output")
+    with Penstock(tmp_path, stream) as process:
+        time.sleep(delay)  # Wherever it is by then.
+        code, _ = process.stop()
+        assert code in (0, -signal.SIGTERM)
+    append(tmp_path, 1)
+    with Penstock(tmp_path, stream) as process:
+        process.wait_until(lambda: numbers(tmp_path) == [0, 1], "each row once")
+
+
+def test_a_request_that_is_none_is_logged_with_its_time_and_level(tmp_path: Path) -> None:
+    with Penstock(tmp_path, followed(tmp_path)) as process:
+        process.wait_until(lambda: process.get("/liveness")[0] == 200, "a listener")
+        with socket.create_connection(("127.0.0.1", process.port)) as connection:
+            connection.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            connection.recv(1000)
+        process.wait_until(lambda: "not a valid HTTP request" in process.log, "a line")
+        (line,) = [line for line in process.log.splitlines() if "not a valid HTTP request" in line]
+        assert re.match(r"\d{4}-\d\d-\d\dT.*\[warning", line)

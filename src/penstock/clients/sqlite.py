@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -43,6 +45,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     if not read_only:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=True):
+            # SQLite would open it, and refuse the first row.
+            raise PermissionError(errno.EACCES, "the file may not be written", str(path))
     mode = "ro" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
