@@ -87,8 +87,8 @@ async def test_an_output_of_a_later_version_is_refused(
     output = Sql.parse({"type": "sql", "url": url, "table_name": "t"})
     async with lend_context(tmp_path, MemoryStore()) as context, output.open(context) as writer:
         for statement in statements:
-            await writer._thread.run(writer._session.execute, statement)  # type: ignore[attr-defined]
-        await writer._thread.run(writer._session.commit)  # type: ignore[attr-defined]
+            await writer._calls.run(writer._session.execute, statement)  # type: ignore[attr-defined]
+        await writer._calls.run(writer._session.commit)  # type: ignore[attr-defined]
     async with lend_context(tmp_path, MemoryStore()) as context, output.open(context) as writer:
         with pytest.raises(ConfigError, match=r"format|columns"):
             await writer.load("a")  # type: ignore[attr-defined]
