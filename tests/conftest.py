@@ -28,6 +28,7 @@ forks.preload(
         ),
     ]
 )
+os.environ["CLAUDE_DIR"] = "/nowhere/agents"  # no test reads what the agents of this machine's people wrote
 pytest_plugins = ["penstock.testing.pytest_plugin"]
 
 MAY_BLOCK = [

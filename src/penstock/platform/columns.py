@@ -23,12 +23,17 @@ class Moment(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Any) -> Any:
         if value is None or dialect.name == "postgresql":
             return value
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%fZ").rjust(27, "0")
+        return moment_text(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
         if isinstance(value, str):
             return datetime.fromisoformat(value)
         return value.astimezone(UTC) if value is not None else None
+
+
+def moment_text(value: datetime) -> str:
+    """Return a time as SQLite keeps it."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + "Z"
 
 
 class _SqliteMoment(Text):

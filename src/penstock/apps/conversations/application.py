@@ -20,6 +20,7 @@ from ...application import Application, Installation, Migrations, Routes
 from ...clients.database import Postgres
 from ...config.configuration import loads
 from ...duration import Duration
+from ...platform import pages
 from ...platform.access.schema import OWNER as ACCESS
 from ...platform.access.scopes import Scope as AccessScope
 from ...platform.application import Platform
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from ...platform.access.gate import Gate
     from ...platform.database import Database
 
+PAGE = ("/conversations", "/conversations/*")
+POLICY = pages.POLICY.replace("img-src 'self'", "img-src 'self' data:")
+"""Images that were pasted into a conversation stand in its lines."""
 PATHS = ("/api/projects", "/api/sessions", "/api/conversations", "/api/conversations/*", "/api/stats")
 """Where the API is found."""
 
@@ -111,8 +115,12 @@ class Conversations(Application, type="conversations"):
         return [usual, other] if other.is_dir() else [usual]
 
     def paths(self) -> Sequence[str]:
-        """Return the paths of the API."""
-        return PATHS
+        """Return the paths of the API and of the page."""
+        return [*PATHS, *PAGE]
+
+    def pages(self) -> Mapping[str, str]:
+        """Return the page."""
+        return {"/conversations": "Conversations"}
 
     def spaces(self, installation: Installation) -> Sequence[str]:
         """Return the file or the schema of its tables."""
@@ -131,8 +139,9 @@ class Conversations(Application, type="conversations"):
             database.close()
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
-        """Return how conversations are searched."""
-        return {"conversations": '{penstock} conversations search{data} "what you remember of it"'}
+        """Return where conversations are read."""
+        page = f"http://{installation.address}/conversations"
+        return {"conversations": f"{page}, by the link of: {{penstock}} sign-in{{data}}"}
 
     def commands(self) -> Any:
         """Return the commands below `penstock conversations`."""
@@ -142,7 +151,7 @@ class Conversations(Application, type="conversations"):
 
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
-        """Yield the API."""
+        """Yield the API and the page."""
         from ...platform.access.gate import Gate  # Commands need none of this.
         from ...platform.access.options import AccessOptions
         from ...platform.access.scopes import Scopes
@@ -151,7 +160,9 @@ class Conversations(Application, type="conversations"):
         async with Gate(options, Scopes([READ]), platform.tables_of(ACCESS), clock=platform.clock).open() as gate:
             prices = await asyncio.to_thread(Prices.load, self.prices)
             build = partial(_build, platform.database, prices, gate, platform.installation.address)
-            yield dict.fromkeys(PATHS, Deferred(build))
+            package = "penstock.apps.conversations.page"
+            page = await asyncio.to_thread(pages.StaticPages, package, "/conversations", POLICY)
+            yield dict.fromkeys(PATHS, Deferred(build)) | dict.fromkeys(PAGE, page)
 
 
 def _build(database: Database, prices: Prices, gate: Gate, address: str) -> Asgi:

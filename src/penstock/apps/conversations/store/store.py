@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from ....errors import PenstockError
+from ....platform.columns import moment_text
 from ....platform.database import Database
 from ..schema import files, lines
 from . import counting
@@ -60,6 +61,7 @@ class Store:
     def __init__(self, database: Database, source: Source) -> None:
         self._database, self._source = database, source
         self._connection = database.connect()
+        self._moment: Callable[[datetime], Any] = (lambda at: at) if database.is_postgres else moment_text
         self._files: dict[str, File] = {}
 
     def close(self) -> None:
@@ -82,13 +84,13 @@ class Store:
         by_file: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_file[row.path].append(row)
-        stored: list[dict[str, Any]] = []
+        stored: list[tuple[Any, ...]] = []
         found: list[Found] = []
         for path, of_file in by_file.items():
             file = self._file(connection, path)
             for row in self._new(connection, file, of_file):
                 found.append(_place(file, row))
-                stored.append(_stored(file, found[-1]))
+                stored.append(_stored(file, found[-1], self._moment))
             connection.execute(
                 update(files).where(files.c.id == file.id),
                 {"generation": file.generation, "last_row": file.last_row},
@@ -96,10 +98,16 @@ class Store:
         if not stored:
             return
         last = connection.scalar(select(func.max(lines.c.id))) or 0
-        connection.execute(insert(lines), stored)
+        self._insert(connection, stored)
         if not self._database.is_postgres:
             connection.execute(_SEARCH, {"last": last})
         counting.count(connection, found, self._source.host, self._source.owner)
+
+    def _insert(self, connection: Connection, stored: Sequence[tuple[Any, ...]]) -> None:
+        """Insert lines with the driver's own statement: SQLAlchemy would take longer than SQLite does."""
+        mark = "%s" if self._database.is_postgres else "?"
+        statement = f"INSERT INTO {lines.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
+        connection.exec_driver_sql(statement, list(stored))
 
     def _file(self, connection: Connection, path: str) -> File:
         if path in self._files:
@@ -179,31 +187,22 @@ def _place(file: File, row: Row) -> Found:
     return Found(file.id, file.project, session, at, row)
 
 
-def _stored(file: File, found: Found) -> dict[str, Any]:
+_COLUMNS = (
+    "file_id", "generation", "row", "digest", "type", "subtype", "kind", "uuid", "parent", "session", "agent",
+    "is_sidechain", "at", "read_at", "is_at_given", "model", "tools", "paths", "leaf", "text", "line",
+)  # fmt: skip
+
+
+def _stored(file: File, found: Found, moment: Callable[[datetime], Any]) -> tuple[Any, ...]:
+    """Return the values of ``_COLUMNS``."""
     row, line = found.row, found.row.line
-    return {
-        "file_id": file.id,
-        "generation": file.generation,
-        "row": row.row,
-        "digest": row.digest,
-        "type": line.type,
-        "subtype": line.subtype,
-        "kind": str(line.kind),
-        "uuid": line.uuid,
-        "parent": line.parent,
-        "session": found.session,
-        "agent": line.agent,
-        "is_sidechain": line.is_sidechain,
-        "at": found.at,
-        "is_at_given": line.at is not None,
-        "read_at": row.read_at,
-        "model": line.model,
-        "tools": f" {' '.join(call.name for call in line.calls)} " if line.calls else None,
-        "paths": "\n".join(["", *paths, ""]) if (paths := [call.path for call in line.calls if call.path]) else None,
-        "leaf": line.leaf,
-        "text": line.text,
-        "line": row.bytes,
-    }
+    paths = [call.path for call in line.calls if call.path]
+    return (
+        file.id, file.generation, row.row, row.digest, line.type, line.subtype, line.kind.value, line.uuid, line.parent,
+        found.session, line.agent, line.is_sidechain, moment(found.at), moment(row.read_at), line.at is not None,
+        line.model, f" {' '.join(call.name for call in line.calls)} " if line.calls else None,
+        "\n".join(["", *paths, ""]) if paths else None, line.leaf, line.text, row.bytes,
+    )  # fmt: skip
 
 
 def _named(path: str) -> str | None:

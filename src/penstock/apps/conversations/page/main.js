@@ -1,0 +1,97 @@
+// The page of conversations: what the address says is what is shown.
+
+import { h } from "../keys/dom.js";
+import { get } from "./api.js";
+import { address, results, sessions } from "./lists.js";
+import { clean } from "./text.js";
+import { thread } from "./thread.js";
+import { usage } from "./usage.js";
+
+const TYPING_PAUSE = 200;
+const at = (id) => document.getElementById(id);
+let showing = 0;
+let searching = new AbortController();
+
+async function show() {
+  const asked = Object.fromEntries(new URLSearchParams(location.search));
+  const mine = (showing += 1);
+  const isCurrent = () => mine === showing;
+  searching.abort();
+  searching = new AbortController();
+  at("problem").replaceChildren();
+  at("search-form").hidden = at("search-hint").hidden = asked.view === "usage";
+  if (document.activeElement !== at("q")) at("q").value = asked.q ?? "";
+  at("project").value = asked.project ?? "";
+  document.title = "Conversations – Penstock";
+  try {
+    if (asked.session) await thread(at("view"), asked.session, location.hash.slice(1), isCurrent);
+    else if (asked.view === "usage") await usage(at("view"), asked.by, asked.project, isCurrent);
+    else if (asked.q) await results(at("view"), asked.q, asked.project, searching.signal, isCurrent);
+    else await sessions(at("view"), asked.project, isCurrent);
+  } catch (error) {
+    if (error.name !== "AbortError" && isCurrent()) tell(error);
+  }
+}
+
+function tell(error) {
+  at("view").replaceChildren();
+  at("problem").replaceChildren(error.status === 401
+    ? h("span", {}, "Sign in first: open the link that ", h("code", {}, "penstock sign-in"), " prints, or use a key at ", h("a", { href: "keys" }, "the page of keys"), ".")
+    : error.message);
+}
+
+/** Go to an address of this page; typing changes the one that is there. */
+function go(where, isTyping = false) {
+  if (isTyping) history.replaceState(null, "", where);
+  else history.pushState(null, "", where);
+  return show();
+}
+
+const search = (isTyping) => go(address({ q: at("q").value.trim(), project: at("project").value }), isTyping);
+let typing;
+at("q").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => search(true), TYPING_PAUSE);
+});
+at("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(typing);
+  search(false);
+});
+at("project").addEventListener("change", () => search(false));
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  const isOurs = link && new URL(link.href).origin === location.origin && new URL(link.href).pathname === location.pathname;
+  if (!isOurs || event.ctrlKey || event.metaKey || event.shiftKey || event.button || link.getAttribute("href").startsWith("#")) return;
+  event.preventDefault();
+  go(link.href);
+});
+addEventListener("popstate", show);
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const steps = { j: [".entry", 1], k: [".entry", -1], n: [".entry.prompt", 1], p: [".entry.prompt", -1] };
+  if (event.key === "/") {
+    event.preventDefault();
+    at("q").focus();
+  } else if (steps[event.key]) step(...steps[event.key]);
+});
+
+/** Go to the next or the previous entry from where the page stands. */
+function step(kind, direction) {
+  const entries = [...document.querySelectorAll(`.thread > ${kind}`)];
+  const here = document.activeElement?.closest(".entry")?.getBoundingClientRect().top ?? 0;
+  const beyond = (entry) => (entry.getBoundingClientRect().top - here) * direction > 1;
+  const found = direction > 0 ? entries.find(beyond) : entries.findLast(beyond);
+  found?.focus({ preventScroll: true });
+  found?.scrollIntoView({ block: "start" });
+}
+
+async function listProjects() {
+  const found = await get("projects").catch(() => ({ data: [] }));
+  at("project").append(...found.data.map((one) => h("option", { value: one.project }, clean(one.project))));
+  at("project").value = new URLSearchParams(location.search).get("project") ?? "";
+}
+
+await Promise.all([listProjects(), show()]);
