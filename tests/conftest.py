@@ -35,6 +35,7 @@ MAY_BLOCK = [
     ("penstock/__init__.py", "__getattr__"),  # imports the module of a public name when it is first used
     ("penstock/component.py", "find"),  # imports a component when it is first named
     ("penstock/config/document.py", "parse_document"),  # a configuration is read before anything flows
+    ("penstock/sql/expression.py", "_prepared"),  # imports DataFusion when an expression is first parsed
     ("penstock/processors/python.py", "reads_metadata"),  # looks into a source file once, before anything flows
     ("penstock/outputs/memory.py", "rows"),  # what the tests themselves call; looks a time zone up once
     ("penstock/api.py", "run_sync"),  # plainly called within a running loop, as in a notebook, on purpose

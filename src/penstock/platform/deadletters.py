@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from ..clients.database import Duckdb
+from ..component import Output
 from ..outputs.sql import Sql
 from ..stream import Stream
 from .columns import Moment
@@ -72,6 +73,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     first: datetime | None
     last: datetime | None
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """An error output whose dead letters are not listed."""
+
+    stream: str
+    output: str
+    """The type of the error output."""
+    reason: str
+    """Why they are not listed, and where they are."""
 
 
 class Address(NamedTuple):
@@ -135,14 +146,35 @@ class Place:
 
 
 def places_of(streams: Iterable[Stream]) -> dict[str, Place]:
-    """Return the tables to which streams send dead letters, by their names; DuckDB and files are not looked into."""
+    """Return the tables to which streams send dead letters, by their names."""
     found: dict[str, Place] = {}
     for stream in streams:
         output = stream.error_output
-        if isinstance(output, Sql) and output.table_name.constant and not isinstance(output.database(), Duckdb):
+        if isinstance(output, Sql) and output.table_name.constant and not _why_unlisted(output):
             place = Place(output, output.table_name.constant)
             found.setdefault(place.name, place)
     return found
+
+
+def elsewhere(streams: Iterable[Stream]) -> list[Elsewhere]:
+    """Return the error outputs that are not listed, each with the reason; who diverts no rows has none."""
+    return [
+        Elsewhere(stream=stream.id, output=output.type_name, reason=reason)
+        for stream in streams
+        if (output := stream.error_output) is not None and (reason := _why_unlisted(output))
+    ]
+
+
+def _why_unlisted(output: Output) -> str:
+    if not isinstance(output, Sql):
+        return f"the output `{output.type_name}` only writes: its rows are where its options say"
+    if isinstance(output.database(), Duckdb):
+        return (
+            "DuckDB lets one process open a file, for as long as the stream writes: read it when the stream has stopped"
+        )
+    if not output.table_name.constant:
+        return "each row names its table: they are in the tables of the database"
+    return ""
 
 
 class Cursor(NamedTuple):

@@ -113,7 +113,7 @@ async def test_an_id_that_is_none_is_404(api: Api, rows: Any, id: str) -> None:
 
 async def test_only_operators_see_dead_letters(api: Api, rows: Any) -> None:
     other = await api.make("other", scopes=["toys.admin"])
-    for path in ("/dead-letters", "/dead-letters/groups"):
+    for path in ("/dead-letters", "/dead-letters/groups", "/dead-letters/elsewhere"):
         assert (await api("GET", path, key=other)).status_code == 403
     assert json.dumps(WRONG) not in (await api("GET", "/audit")).text
 
@@ -133,3 +133,26 @@ def test_a_payload_is_read_as_the_stream_reads_it(given: dict[str, Any], path: s
     """A payload that was columns is JSON, and no text of JSON becomes the column ``__value__`` of a table."""
     codec = resending._codec(Input.parse(given), {"ext": {"path": path}})
     assert (codec.type_name if codec is not None else None) == expected
+
+
+async def test_error_outputs_that_are_not_listed_are_told_with_the_reason(api: Api, rows: Any, tmp_path: Any) -> None:
+    outputs = {
+        "lines": {"type": "file", "path": str(tmp_path / "refused.jsonl")},
+        "duck": {"type": "sql", "url": f"duckdb:///{tmp_path}/a.duckdb", "table_name": "refused"},
+        "tables": {"type": "sql", "url": f"sqlite:///{tmp_path}/a.db", "table_name": {"type": "expr", "expr": "stage"}},
+        "nothing": None,
+    }
+    source = {"type": "memory", "messages": [GOOD], "codec": "json"}
+    engine = Engine(
+        [
+            Stream.model_validate({"id": id, "input": source, "output": "drop", "error_output": output})
+            for id, output in outputs.items()
+        ],
+        data=tmp_path / "more",
+    )
+    await engine.run()
+    api.streams.extend(engine.supervised)
+    told = {one["stream"]: one for one in (await api("GET", "/dead-letters/elsewhere")).json()["data"]}
+    assert {id: one["output"] for id, one in told.items()} == {"lines": "file", "duck": "sql", "tables": "sql"}
+    assert "when the stream has stopped" in told["duck"]["reason"]
+    assert (await listed(api))["data"], "those of the other streams are"

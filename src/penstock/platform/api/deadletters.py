@@ -14,7 +14,19 @@ from litestar.params import JSONBody, Parameter
 
 from ...errors import ConnectionLost, PermanentError, TransientError
 from ..access.scopes import OPERATOR
-from ..deadletters import Address, Cursor, Group, Letter, Place, count_groups, drop, find, read_page
+from ..deadletters import (
+    Address,
+    Cursor,
+    Elsewhere,
+    Group,
+    Letter,
+    Place,
+    count_groups,
+    drop,
+    elsewhere,
+    find,
+    read_page,
+)
 from ..resending import send_again
 from ..web.answers import Page, answer, documented
 from ..web.errors import ApiError
@@ -96,6 +108,12 @@ async def list_groups(request: Asked) -> Response[Any]:
     return answer(sorted(groups, key=lambda group: -group.count))
 
 
+@get(f"{ROOT}/dead-letters/elsewhere", **_operation(list[Elsewhere], "The error outputs that are not listed, and why."))
+async def list_elsewhere(request: Asked) -> Response[Any]:
+    """List the error outputs that this API does not look into: files, DuckDB, and services."""
+    return answer(elsewhere(one.stream for one in platform(request).streams()))
+
+
 @post(f"{ROOT}/dead-letters/{{id:str}}/retry", **_operation(Settled, "It is written, and no dead letter any more."))
 async def retry_letter(request: Asked, id: Id, data: JSONBody[Mended | None] = None) -> Response[Any]:
     """Send a dead letter again, as it is or mended: 409 says why it is refused once more, and it stays."""
@@ -164,4 +182,4 @@ def _read_cursor(cursor: str | None, places: dict[str, Place]) -> dict[str, Curs
     return {name: Cursor(time, row) for name, (time, row) in found.items()}
 
 
-ROUTES = [list_letters, list_groups, retry_letter, drop_letter]
+ROUTES = [list_letters, list_groups, list_elsewhere, retry_letter, drop_letter]
