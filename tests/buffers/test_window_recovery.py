@@ -219,6 +219,7 @@ def live(world: World, crashes: Sequence[Life | Cut]) -> None:
     asyncio.run(lives())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes)
 def test_each_window_is_written_once_when_rows_and_positions_are_one(world: World, crashes: list[Cut]) -> None:
@@ -227,6 +228,7 @@ def test_each_window_is_written_once_when_rows_and_positions_are_one(world: Worl
     assert sorted(world.written) == sorted(expected(world.rows, world.kind).items())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds, crashes)
 def test_no_window_is_ever_written_in_part(world: World, crashes: list[Cut]) -> None:
@@ -237,6 +239,7 @@ def test_no_window_is_ever_written_in_part(world: World, crashes: list[Cut]) -> 
         assert numbers == windows[start]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds.filter(lambda world: world.kind != "session_window"), crashes, st.booleans())
 def test_the_last_update_of_a_window_has_all_its_rows(world: World, crashes: list[Cut], transactional: bool) -> None:
@@ -256,6 +259,7 @@ def test_a_crash_after_every_single_write(kind: str, transactional: bool) -> Non
     assert {start for start, _ in world.written} == set(windows)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds, stops_too)
 @example(World(183, make_rows(random.Random(183), 26, True), 2, False), [(2, None), (None, 1)])
@@ -273,6 +277,7 @@ def test_no_row_is_lost_when_a_stop_lets_go_of_open_windows(world: World, lives:
         assert {start: sorted(numbers) for start, numbers in written.items()} == expected(world.rows, world.kind)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds, cuts_too)
 def test_no_row_is_lost_when_positions_are_saved_later(world: World, lives: list[Cut]) -> None:

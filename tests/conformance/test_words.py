@@ -1,6 +1,7 @@
 """Names and docstrings use the words of CONTRIBUTING: what can be held to mechanically is held to here."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,14 @@ NO_VERBS = re.compile(
 """First words that cannot be a verb in the imperative."""
 
 
-def breaches() -> Iterator[tuple[str, str]]:
-    """Yield the rule and the place of each breach in src."""
-    for path in sorted(ROOT.rglob("*.py")):
-        where = path.relative_to(ROOT)
-        for rule, line, what in inspect_tree(ast.parse(path.read_text())):
-            yield rule, f"{where}:{line}: {what}"
+@functools.cache
+def breaches() -> list[tuple[str, str]]:
+    """Return the rule and the place of each breach in src."""
+    return [
+        (rule, f"{path.relative_to(ROOT)}:{line}: {what}")
+        for path in sorted(ROOT.rglob("*.py"))
+        for rule, line, what in inspect_tree(ast.parse(path.read_text()))
+    ]
 
 
 def inspect_tree(tree: ast.Module) -> Iterator[tuple[str, int, str]]:

@@ -18,6 +18,7 @@ import pytest
 
 from penstock.testing.servers import free_port
 
+pytestmark = pytest.mark.slow  # each starts and kills the application
 APPLICATION = Path(__file__).parents[2] / "examples" / "application"
 
 

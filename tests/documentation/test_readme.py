@@ -141,6 +141,7 @@ def test_the_python_runs() -> None:
     assert printed.getvalue().strip() == said[1]
 
 
+@pytest.mark.slow
 def test_the_other_commands_run(shell: Shell) -> None:
     rest = COMMANDS[5:]
     assert len(rest) == 7

@@ -154,6 +154,7 @@ def ordered(rows: Sequence[Row]) -> list[str]:
     return sorted(json.dumps({n: v for n, v in row.items() if v is not None}, sort_keys=True) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyed", [False, True])
 @pytest.mark.parametrize("made", [False, True])
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,8 +172,9 @@ async def test_what_a_row_lacks_takes_the_default_or_stays_as_it_is(
     wanted = expected(posts, DEFAULTS if made else {}, keyed=keyed)
     for table, rows in wanted.items():
         assert ordered(run(url, f"SELECT * FROM {table}")) == ordered([_as_kept(url, table, row) for row in rows])
-        assert {name for row in rows for name, value in row.items() if value is not None} <= _names(url, table)
-        assert _names(url, table) <= {"k", *KINDS[table]}, "a column of another table"
+        names = _names(url, table)
+        assert {name for row in rows for name, value in row.items() if value is not None} <= names
+        assert names <= {"k", *KINDS[table]}, "a column of another table"
 
 
 def _names(url: str, table: str) -> set[str]:
@@ -318,6 +320,7 @@ async def test_rows_that_the_database_refuses_are_found_in_one_call(url: str, tm
     assert sorted(rejected.value.reasons) == list(range(3, 40, 5))
 
 
+@pytest.mark.slow
 async def test_a_row_wider_than_a_table_can_be_is_refused_alone(url: str, tmp_path: Path) -> None:
     wide = {f"c{number}": number for number in range(11_000 if url.startswith("duckdb") else 2100)}
     posts = [("t", {"c1": 5}), ("t", wide), ("t", {"c2": 6})]
