@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.apps.health.export.slices import Slice
@@ -268,3 +269,55 @@ def test_a_source_that_no_index_holds_is_shortened_and_still_told_apart() -> Non
     found = parsed("step_count", "count", *({"date": DATE, "qty": 1, "source": source} for source in long)).rows
     assert len({one["source"] for one in found}) == 2
     assert all(len(one["source"]) <= 255 for one in found)
+
+
+@pytest.mark.parametrize("digits", ["1E-400", "1e-324", "-2.5e-0999", "0." + "0" * 400 + "1", '"1E-400"', "1e999"])
+@pytest.mark.parametrize("key", ["qty", "Avg", "Min"])
+def test_a_number_that_no_computer_can_hold_costs_its_point_alone(key: str, digits: str) -> None:
+    good = [f'{{"date":"2026-02-03 07:{n:02}:00 +0100","qty":{n}}}' for n in range(60)]
+    bad = f'{{"date":"{DATE}","{key}":{digits},"source":"Watch"}}'
+    found = Parsed(metric("step_count", "count", f"[{','.join([*good[:30], bad, *good[30:]])}]".encode()))
+    [refused] = found.quarantined
+    assert (refused["index"], len(found.of("step_count"))) == (30, 60)
+    assert "expected" in refused["reason"]
+
+
+@pytest.mark.parametrize("digits", ["0", "0.0", "-0.0", "0e-500", "5e-324", "1e-300", "1e308", "12e-3"])
+def test_zero_and_the_least_and_greatest_numbers_are_as_they_were_sent(digits: str) -> None:
+    [one] = Parsed(metric("step_count", "count", f'[{{"date":"{DATE}","qty":{digits}}}]'.encode())).rows
+    assert one["value"] == float(digits)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "value"),
+    [
+        ("walking_running_distance", "mi", 1.7e308),
+        ("walking_running_distance", "km", -1e308),
+        ("body_temperature", "degF", 1e308 * 1.79),
+        ("weight_body_mass", "mg", 5e-324),
+        ("blood_pressure", "kPa", 1.7e308),
+    ],
+)
+def test_a_number_that_its_unit_makes_too_large_or_too_small_costs_its_point_alone(
+    name: str, unit: str, value: float
+) -> None:
+    key = "systolic" if name == "blood_pressure" else "qty"
+    points = [{"date": f"2026-02-03 07:{n:02}:00 +0100", key: 5 + n} for n in range(60)]
+    found = parsed(name, unit, *points, {"date": DATE, key: value})
+    told = [(one["index"], one["reason"]) for one in found.quarantined]
+    if name == "body_temperature":  # Five ninths of it can be held.
+        assert told == []
+        return
+    [(index, reason)] = told
+    assert (index, len(found.of(name))) == (60, 60)
+    assert reason.startswith("no computer can hold")
+    assert unit in reason
+
+
+def test_what_a_workout_says_in_a_unit_that_makes_it_too_large_stays_as_it_was_sent() -> None:
+    from penstock.apps.health.export.lists import converted
+    from penstock.apps.health.export.workouts import measured
+
+    assert measured({"qty": 1.7e308, "units": "mi"}) == {"value": 1.7e308, "unit": "mi"}
+    units, [values] = converted(["mi", "mi"], "", np.array([1.0, 1.7e308]))
+    assert (units, values.tolist()) == (["m", "mi"], [1609.344, 1.7e308])

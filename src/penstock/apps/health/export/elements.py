@@ -11,6 +11,7 @@ import msgspec
 
 from .dates import Instant, instant
 from .dates import text as written
+from .metrics import number as number_of
 from .metrics import objects
 from .records import Records, as_text, encode_sorted
 from .slices import Slice
@@ -136,15 +137,7 @@ def parent(slice: Slice) -> Element:
 
 def number(value: Any) -> float | None:
     """Return ``value`` as a finite number, also if it is a text or ``{"qty": ...}``; None if it is none."""
-    if isinstance(value, dict):
-        value = value.get("qty")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        found = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return finite(found)
+    return number_of(value.get("qty") if isinstance(value, dict) else value)
 
 
 def finite(value: float) -> float | None:

@@ -172,13 +172,17 @@ def converted(units: Sequence[Any], metric: str, *columns: Floats) -> tuple[list
     names = [unit if isinstance(unit, str) and unit else None for unit in units]
     wanted = {name: canonical_unit(name, metric) for name in set(names) if name}
     found = [column.copy() for column in columns]
+    kept = np.zeros(len(names), np.bool_)
     for name, unit in wanted.items():
         convert = conversion(name, unit)
         if convert is not None and name != unit:
             at = np.array([each == name for each in names], np.bool_)
+            for column in columns:
+                kept |= at & np.isinf(convert.of_many(column))
             for column in found:
-                column[at] = convert.of_many(column[at])
-    return [wanted[name] if name else None for name in names], found
+                column[at & ~kept] = convert.of_many(column[at & ~kept])
+    said = [name if keep or not name else wanted[name] for name, keep in zip(names, kept.tolist(), strict=True)]
+    return said, found
 
 
 def is_expected(unit: str, metric: str) -> bool:

@@ -13,7 +13,7 @@ from . import catalogue, periods
 from .catalogue import Metric
 from .dates import LAST, Instants, instants, text
 from .records import POINT, Records, as_text, encode_sorted, section
-from .slices import Slice, Unreadable, elements
+from .slices import Slice, Unreadable, elements, vanishes
 from .sources import normalise
 from .units import SAME, Conversion, conversion
 
@@ -232,13 +232,13 @@ class _Points:
         for index in indexes if self._unit[indexes[0]] != metric.unit else ():
             self._unit[index] = metric.unit
         for values in (self._value, self._minimum, self._maximum):
-            _apply(convert, values, rows)
+            self._refuse_lost(values.copy(), _apply(convert, values, rows), convert, f"{unit} as {metric.unit}")
             if metric.fraction:
                 part = values[rows]
                 values[rows] = np.where((part > 0) & (part <= 1), part * 100, part)
         self._flag(metric, (self._value, self._minimum, self._maximum), rows, metric.name)
         for name, values in self._pressures.items():
-            _apply(convert, values, rows)
+            self._refuse_lost(values.copy(), _apply(convert, values, rows), convert, f"{unit} as {metric.unit}")
             own = catalogue.METRICS[f"blood_pressure_{name}"]
             self._flag(own, (values,), rows, name)
             for index in indexes:
@@ -250,6 +250,12 @@ class _Points:
             for index in np.flatnonzero(high <= low).tolist():
                 if self._unit[index] == metric.unit:
                     self._warn(index, "suspicious_value", "the systolic pressure is not above the diastolic")
+
+    def _refuse_lost(self, sent: _Floats, values: _Floats, convert: Conversion, units: str) -> None:
+        """Refuse numbers that are too large, or too near to zero, to be kept in another unit."""
+        lost = np.isinf(values) | ((values == 0) & (sent != 0) & (convert.shift == 0) & ~np.isnan(sent))
+        for index in np.flatnonzero(lost).tolist():
+            self.faults.setdefault(index, f"no computer can hold {sent[index]:g} {units}")
 
     def _flag(self, metric: Metric, columns: Sequence[_Floats], rows: Any, name: str) -> None:
         low = -math.inf if metric.low is None else metric.low
@@ -331,9 +337,10 @@ class _Points:
         return found
 
 
-def _apply(convert: Conversion, values: _Floats, rows: Any) -> None:
+def _apply(convert: Conversion, values: _Floats, rows: Any) -> _Floats:
     if convert != SAME:
         values[rows] = convert.of_many(values[rows])
+    return values
 
 
 _NONE = type(None)
@@ -346,5 +353,7 @@ def number(value: Any) -> float | None:
     try:
         read = float(value)
     except (ValueError, OverflowError):
+        return None
+    if read == 0 and isinstance(value, str) and vanishes(value):
         return None
     return read if math.isfinite(read) else None

@@ -14,7 +14,7 @@ from typing import Any
 from .dates import in_zone
 from .elements import snake
 from .records import Records
-from .slices import Slice
+from .slices import Slice, vanishes
 
 TIMES = ("date", "date_time", "datetime", "start", "start_date", "start_time", "time", "timestamp", "recorded_at")
 ENDS = ("end", "end_date", "end_time")
@@ -62,7 +62,7 @@ class Sheet:
         if not _NUMBER.fullmatch(text):
             return None
         found = float(text)
-        if not math.isfinite(found):
+        if not math.isfinite(found) or vanishes(text):
             return None
         return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text) else found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -137,10 +138,12 @@ def elements(payload: bytes) -> list[Any]:
     Of a key that is there twice in one object, the last counts.
     """
     try:
+        if any(small.search(payload) for small in _MAY_VANISH):
+            raise ValueError("a number may be too small")
         found = _elements(payload)
     except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError):
         try:
-            found = [_readable(element) for element in json.loads(payload, parse_int=_integer)]
+            found = [_readable(element) for element in json.loads(payload, parse_int=_integer, parse_float=_fraction)]
         except (RecursionError, TypeError) as error:
             raise ValueError(f"expected a JSON list: {error}") from None
     if not isinstance(found, list):
@@ -156,6 +159,22 @@ def _integer(digits: str) -> float:
         return math.inf
 
 
+_MAY_VANISH = (re.compile(rb"e-\d{3}"), re.compile(rb"E-\d{3}"), re.compile(rb"\.000000000000000000000000000000"))
+
+
+class _Vanishing(str):
+    """A number that would become 0, as it was received."""
+
+
+def vanishes(digits: str) -> bool:
+    """Tell whether a number would become 0, though it is none: it is nearer to 0 than a float can be."""
+    return float(digits) == 0 and any(digit in "123456789" for digit in digits.lower().partition("e")[0])
+
+
+def _fraction(digits: str) -> float | _Vanishing:
+    return _Vanishing(digits) if vanishes(digits) else float(digits)
+
+
 def _readable(element: Any) -> Any:
     reason = _fault(element)
     return element if reason is None else Unreadable(json.dumps(element), reason)
@@ -166,6 +185,8 @@ def _fault(value: Any) -> str | None:
         return next((fault for key, held in value.items() if (fault := _fault(key) or _fault(held))), None)
     if isinstance(value, list):
         return next((fault for held in value if (fault := _fault(held))), None)
+    if isinstance(value, _Vanishing):
+        return f"expected numbers that a computer can hold, got {value[:80]}, which would become 0"
     if isinstance(value, float) and not math.isfinite(value):
         return f"expected numbers that JSON knows, got {value!r}"
     if isinstance(value, str) and not value.isascii():

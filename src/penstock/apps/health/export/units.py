@@ -26,7 +26,10 @@ class Conversion(NamedTuple):
 
     def of_many(self, values: Floats) -> Floats:
         """Convert numbers alike."""
-        return values if self == SAME else _rounded(values * self.scale + self.shift)
+        if self == SAME:
+            return values
+        with np.errstate(over="ignore"):  # What is too large becomes infinite.
+            return _rounded(values * self.scale + self.shift)
 
 
 SAME = Conversion(1.0)

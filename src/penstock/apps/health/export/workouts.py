@@ -197,7 +197,8 @@ def _quantity(value: Any, units: Any) -> dict[str, Any]:
         return {"value": plain, "unit": units}
     unit = canonical_unit(units)
     convert = conversion(units, unit)
-    return {"value": finite(convert(plain) if convert else plain), "unit": unit}
+    said = finite(convert(plain) if convert else plain)
+    return {"value": said, "unit": unit} if said is not None else {"value": plain, "unit": units}
 
 
 def _parent(slice: Slice) -> str:
