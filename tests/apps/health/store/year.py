@@ -116,12 +116,12 @@ class Year:
         days = self.days()
         for begin in range(0, len(days), 3):
             some = days[begin : begin + 3]
+            later = _midnight(some[-1]) + timedelta(days=self.chance.randint(1, _SYNCED - 1), hours=12)
+            self.settled |= dict.fromkeys(some, later)
             for _ in range(self.chance.choice((0, 1, 1, 2))):
                 now = _midnight(some[0]) + self.chance.randint(9 * 60, 78 * 60) * _MINUTE
                 known = self.chance.choice(((0,), (1,), (0, 1), (0, 1, 2), (1, 2)))
                 sent += self._sync(now, self.chance.randint(0, _SYNCED - 1), known)
-            later = _midnight(some[-1]) + timedelta(days=self.chance.randint(1, _SYNCED - 1), hours=12)
-            self.settled |= dict.fromkeys(some, later)
             sent += self._whole(some, later)
         sent += self.chance.sample(sent, len(sent) // 5)
         self.chance.shuffle(sent)
