@@ -113,3 +113,19 @@ def test_nothing_raises_anything_else(value: Any) -> None:
 @given(st.lists(st.one_of(st.text(max_size=30), st.floats(), st.none()), min_size=8))
 def test_columns_never_raise(values: list[Any]) -> None:
     assert len(instants(values).micros) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2025-01-01 10:00:00 a. m. +0000", 10),
+        ("2025-01-01 10:00:00\N{NARROW NO-BREAK SPACE}p.\N{NO-BREAK SPACE}m. +0000", 22),
+        ("2025-01-01 下午10:00:00 +0000", 22),
+        ("2025-01-01 上午12:00:00 +0000", 0),
+        ("2025-01-01 午後1:05:00 +0000", 13),
+        ("2025-01-01 오전 9:30:00 +0000", 9),
+        ("2025-01-01 午後 12:00 +0000", 12),
+    ],
+)
+def test_twelve_hours_are_read_as_other_languages_write_them(text: str, hour: int) -> None:
+    assert datetime.fromtimestamp(instant(text).micros / 1e6, UTC).hour == hour

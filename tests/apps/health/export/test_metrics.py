@@ -282,6 +282,19 @@ def test_a_number_that_no_computer_can_hold_costs_its_point_alone(key: str, digi
     assert "expected" in refused["reason"]
 
 
+@pytest.mark.parametrize("sent", [2**53 + 1, -(2**53) - 1, 2**60 + 1, 10**22 + 1])
+def test_an_integer_of_more_digits_than_a_float_has_is_flagged(sent: int) -> None:
+    found = row("somebodys_metric", "count", {"date": DATE, "qty": sent})
+    assert [one["warning"] for one in found["warnings"]] == ["rounded_value"]
+    assert (found["value"], found["original"]["qty"]) == (float(sent), sent)
+    assert row("somebodys_metric", "count", {"date": DATE, "qty": 2**53})["warnings"] is None
+
+
+def test_digits_with_underscores_are_no_number() -> None:
+    [refused] = parsed("step_count", "count", {"date": DATE, "qty": "1_000"}).quarantined
+    assert refused["reason"] == 'qty: expected a number, got "1_000"'
+
+
 @pytest.mark.parametrize("digits", ["0", "0.0", "-0.0", "0e-500", "5e-324", "1e-300", "1e308", "12e-3"])
 def test_zero_and_the_least_and_greatest_numbers_are_as_they_were_sent(digits: str) -> None:
     [one] = Parsed(metric("step_count", "count", f'[{{"date":"{DATE}","qty":{digits}}}]'.encode())).rows

@@ -76,3 +76,14 @@ def test_a_unit_is_known_however_it_is_spelled() -> None:
     assert is_unit(" mL / (kg · min) ")
     assert spelled("mL/min⋅kg") == "mL/min·kg"
     assert not is_unit("furlong")
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted"),
+    [
+        *(("℃", "degC"), ("℉", "degC"), ("mmol<180.1558800000541>/L", "mg/dL"), ("mile/hr", "m/s"), ("stones", "kg")),
+        *(("kilometers per hour", "m/s"), ("µg", "mcg"), ("μg", "mcg"), ("㎏", "kg"), ("㎞", "m"), ("cmH₂O", "mmHg")),
+    ],
+)
+def test_other_ways_to_write_a_unit_are_known(unit: str, wanted: str) -> None:
+    assert conversion(unit, wanted) is not None

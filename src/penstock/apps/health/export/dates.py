@@ -50,9 +50,11 @@ _MILLISECONDS = 1e11
 
 _TEXT = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})"
-    r"(?:[T\s]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([AaPp]\.?[Mm]\.?)?"
+    r"(?:[T\s]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([AaPp]\.?\s?[Mm]\.?)?"
     r"\s*(Z|z|UTC|GMT|[+\-−]\d{2}:?\d{2}|[+\-−]\d{2})?)?"
 )
+_HALVES = {"上午": "AM", "午前": "AM", "오전": "AM", "下午": "PM", "午後": "PM", "오후": "PM"}
+_HALF_FIRST = re.compile(rf"({'|'.join(_HALVES)})\s*([\d:.,]*\d)")
 _NUMBER = re.compile(r"-?\d{5,}(\.\d+)?")
 
 
@@ -79,7 +81,7 @@ def _of_number(value: float) -> Instant:
 
 
 def _of_text(text: str) -> Instant:
-    found = _TEXT.fullmatch(text.strip())
+    found = _TEXT.fullmatch(text.strip()) or _TEXT.fullmatch(_half_last(text.strip()))
     if found is None:
         if _NUMBER.fullmatch(text.strip()) and len(text) < 40:
             return _of_number(float(text))
@@ -101,12 +103,17 @@ def _of_text(text: str) -> Instant:
     return Instant(micros, offset, assumed=zone is None)
 
 
+def _half_last(text: str) -> str:
+    """Return a time with AM or PM behind it, where its language says so before it."""
+    return _HALF_FIRST.sub(lambda said: f"{said[2]} {_HALVES[said[1]]}", text[:80])
+
+
 def in_zone(text: str, zone: tzinfo) -> str:
     """Return a time with the offset that ``zone`` has then, if it says none; anything else stays as it is.
 
     An hour that comes twice is the first of the two.
     """
-    found = _TEXT.fullmatch(text.strip())
+    found = _TEXT.fullmatch(text.strip()) or _TEXT.fullmatch(_half_last(text.strip()))
     if found is None or found[9] is not None:
         return text
     try:

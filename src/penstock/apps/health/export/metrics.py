@@ -22,6 +22,7 @@ _ENDS = ("end", "endDate")
 _VALUES = ("qty", "Avg", "avg", "average", "value")
 _LOW, _HIGH = ("Min", "min", "minimum"), ("Max", "max", "maximum")
 _UNITS = ("units", "unit")
+_EXACT = 2**53
 _PRESSURES = ("systolic", "diastolic")
 _SEXUAL = ("Unspecified", "Protection Used", "Protection Not Used")
 _IN_COLUMNS = frozenset((*_STARTS, *_ENDS, *_VALUES, *_LOW, *_HIGH, *_UNITS, "source"))
@@ -163,6 +164,7 @@ class _Points:
             try:
                 numbers = np.array(column, np.float64)  # None becomes NaN
                 if not np.isinf(numbers).any():
+                    self._warn_of_rounding(column, numbers)
                     return numbers
             except OverflowError:
                 pass
@@ -175,6 +177,14 @@ class _Points:
                 named = next(name for name in names if self._found[index].get(name) is not None)
                 self.faults.setdefault(index, f"{named}: expected a number, got {as_text(value):.80}")
         return numbers
+
+    def _warn_of_rounding(self, column: list[Any], numbers: _Floats) -> None:
+        """Flag integers that are not what they were: a float has 53 bits for their digits."""
+        for index in np.flatnonzero(np.abs(numbers) >= _EXACT).tolist():
+            value = column[index]
+            if isinstance(value, int) and int(numbers[index]) != value:
+                message = f"{str(value)[:40]} is kept as {int(numbers[index])}; what was received has all digits"
+                self._warn(index, "rounded_value", message)
 
     def _read_fields(self) -> None:
         """What is in no column of its own."""
@@ -354,6 +364,6 @@ def number(value: Any) -> float | None:
         read = float(value)
     except (ValueError, OverflowError):
         return None
-    if read == 0 and isinstance(value, str) and vanishes(value):
+    if isinstance(value, str) and ("_" in value or (read == 0 and vanishes(value))):
         return None
     return read if math.isfinite(read) else None

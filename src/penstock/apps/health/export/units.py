@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -52,11 +53,12 @@ length       m=1 meter=1 meters=1 metre=1 metres=1 km=1000 kilometer=1000 kilome
              yd=0.9144 yard=0.9144 yards=0.9144 ft=0.3048 foot=0.3048 feet=0.3048 in=0.0254 inch=0.0254 inches=0.0254
 mass         kg=1 kilogram=1 kilograms=1 gram=0.001 grams=0.001 ounce=0.028349523125 ounces=0.028349523125 \
              milligram=1e-6 milligrams=1e-6 microgram=1e-9 micrograms=1e-9 g=0.001 mg=1e-6 mcg=1e-9 ug=1e-9 lb=0.45359237 lbs=0.45359237 pound=0.45359237 pounds=0.45359237 \
-             st=6.35029318 stone=6.35029318 oz=0.028349523125
+             st=6.35029318 stone=6.35029318 stones=6.35029318 oz=0.028349523125
 temperature  degC=1 °C=1 C=1 celsius=1 degF=5/9-160/9 °F=5/9-160/9 F=5/9-160/9 fahrenheit=5/9-160/9 K=1-273.15
 speed        m/s=1 m/sec=1 mps=1 m/second=1 meters/second=1 m·s-1=1 km/hr=1/3.6 km/h=1/3.6 kph=1/3.6 kmh=1/3.6 kmph=1/3.6 \
              kmhr=1/3.6 km/hour=1/3.6 kilometers/hour=1/3.6 kmh-1=1/3.6 km·h-1=1/3.6 mi/hr=0.44704 mi/h=0.44704 \
-             mi/hour=0.44704 miles/hour=0.44704 mph=0.44704 fps=0.3048 ft/s=0.3048 kn=0.514444444444 knots=0.514444444444 \
+             mi/hour=0.44704 miles/hour=0.44704 mile/hr=0.44704 miles/hr=0.44704 milesperhour=0.44704 kilometersperhour=1/3.6 \
+             kilometresperhour=1/3.6 kmperhour=1/3.6 meterspersecond=1 metrespersecond=1 mph=0.44704 fps=0.3048 ft/s=0.3048 kn=0.514444444444 knots=0.514444444444 \
              ft/sec=0.3048 ft/min=0.3048/60 m/min=1/60 cm/s=0.01 yd/min=0.9144/60
 frequency    count/min=1 bpm=1 BPM=1 beats/min=1 breaths/min=1 br/min=1 spm=1 rpm=1 steps/min=1 strokes/min=1 beats/minute=1 beatsperminute=1 count/minute=1 \
              steps/minute=1 strokes/minute=1 rev/min=1 revolutions/min=1 breaths/minute=1 /min=1 1/min=1 \
@@ -69,7 +71,8 @@ volume       L=1 l=1 liter=1 liters=1 litre=1 litres=1 milliliter=0.001 millilit
 flow         L/min=1 l/min=1 L/s=60 mL/min=0.001 mL/s=0.06
 pressure     mmHg=1 kPa=7.500615613 cmAq=0.735559240 Pa=0.007500615613 hPa=0.7500615613 inHg=25.4 psi=51.71492477 \
              atm=760 mbar=0.7500615613 bar=750.0615613 cmH2O=0.735559240 cmH₂O=0.735559240
-glucose      mg/dL=1 mg/dl=1 mmol/L=18.01558800000541 mmol/l=18.01558800000541 mmol<180.15588000005408>/L=18.01558800000541
+glucose      mg/dL=1 mg/dl=1 mmol/L=18.01558800000541 mmol/l=18.01558800000541 mmol<180.15588000005408>/L=18.01558800000541 \
+             mmol<180.1558800000541>/L=18.01558800000541
 power        W=1 watt=1 watts=1 kW=1000
 ratio        %=1 percent=1 pct=1
 sound        dBASPL=1 dB=1 dBA=1 dB(A)=1 dBHL=1
@@ -119,7 +122,7 @@ for _name, _unit in _UNITS.items():
 @memoize(1000)
 def spelled(unit: str) -> str:
     """Return the unit with one sign for micro and for a product, and no spaces."""
-    plain = re.sub(r"[\s\u00a0\u202f]+", "", unit).replace("µ", "mc").replace("μ", "mc")
+    plain = re.sub(r"\s+", "", unicodedata.normalize("NFKC", unit)).replace("μ", "mc")
     return plain.replace("⋅", "·").replace("•", "·").replace("∙", "·")
 
 
