@@ -253,10 +253,21 @@ def _million(folder: Path) -> Sample:
         try:
             first = _write(store, folder)
             notes["again s"] = _write(store, folder)
+            notes["bytes a point"] = database.call(_room) / _MILLION
         finally:
             store.close()
             database.close()
         return Sample(first, None, peak_memory(), notes)
+
+
+def _room(connection: Any) -> float:
+    """Return how many bytes the points take, with their indexes and the texts beside them."""
+    from sqlalchemy import text
+
+    size = (
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname LIKE 'health_compact%' AND relkind = 'r'"
+    )
+    return float(connection.scalar(text(size)))
 
 
 def _write(store: Any, folder: Path) -> float:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from penstock.apps.health import quality
 from penstock.apps.health.quality import Look
-from penstock.apps.health.schema import ingests, points, quarantine
+from penstock.apps.health.schema import ingests, quarantine
 from penstock.apps.health.schema import metrics as summaries
 from penstock.apps.health.schema import quality as looks
 from penstock.apps.health.settings import Settings
@@ -21,6 +21,8 @@ from penstock.platform.access import schema as access
 from penstock.platform.access.keys import users_holding
 from penstock.platform.access.schema import keys, users
 from penstock.platform.database import Database
+
+from .inserting import insert_points
 
 NOW = datetime(2026, 3, 31, 15, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -103,7 +105,7 @@ class Person:
         known |= {"first": min(times), "last": max(times)}
 
         def write(connection: Connection) -> None:
-            connection.execute(insert(points), rows)
+            insert_points(connection, rows)
             connection.execute(insert(summaries).values(**known))
 
         self._database.call(write)

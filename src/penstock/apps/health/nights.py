@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from .aggregation import SLEEP
+from .compact import of_metric
 from .priority import Priority, split
 from .schema import DOUBTFUL, metrics, points
 
@@ -66,7 +67,7 @@ def load(connection: Connection, user: int, since: datetime, before: datetime) -
     c = points.c
     statement = (
         select(c.time, c.end_time, c.kind, c.source, c.value, c.fields, c.offset_minutes, c.ingest_id)
-        .where(c.user_id == user, c.metric == METRIC, c.time >= since, c.time < before)
+        .where(of_metric(user, METRIC), c.time >= since, c.time < before)
         .order_by(c.time, c.end_time)
     )
     return [Segment(*row) for row in connection.execute(statement)]

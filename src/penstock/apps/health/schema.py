@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 
 from ...platform.columns import SERIAL, Document, Identifier, Key, Moment
+from . import compact
 
 metadata = MetaData()
 ingests = Table(
@@ -120,18 +122,16 @@ points = Table(
     *_tracked(),
     Column("period", Integer),  # how many seconds are summed up in it; null: a sample
     Column("counted", Float),  # which share of it counts in sums and means; null: all
-    **_CLUSTERED,
+    sqlite_with_rowid=False,
+    info={compact.VIEW: True},
 )
+event.listen(points, "before_create", compact.create)
 DAYS = 86_400
 """From this period on, points are read by themselves, not by the sums of quarters."""
-Index(
-    "health_points_days",
-    points.c.user_id,
-    points.c.metric,
-    points.c.time,
-    postgresql_where=text(f"period >= {DAYS}"),
-    sqlite_where=text(f"period >= {DAYS}"),
-)
+_LONG = text(f"period >= {DAYS}")
+_days = Index("health_points_days", points.c.user_id, points.c.metric, points.c.time, sqlite_where=_LONG)
+_days.ddl_if(dialect="sqlite")
+Index("health_compact_points_days", compact.points.c.metric_id, compact.points.c.time, postgresql_where=_LONG)
 
 workouts = Table(
     "health_workouts",
@@ -183,12 +183,24 @@ routes = Table(
     **_CLUSTERED,
 )
 TRACKED = {"point": points, "workout": workouts, "series": series, "route": routes}
-"""The table of each kind of record."""
-PARTITIONED = (points, series, routes)
+"""The table of each kind of record, as it is read."""
+PARTITIONED = (compact.points, series, routes)
 """The tables that PostgreSQL keeps in monthly partitions of ``time``, each with a BRIN index on it.
 
 What is in no month's partition is in ``<table>_default``.
 """
+
+
+def stored(record: str, *, postgres: bool) -> Table:
+    """Return the table to which records are written: PostgreSQL keeps points by numbers, and has a view of them."""
+    return compact.points if postgres and record == "point" else TRACKED[record]
+
+
+def of_user(table: Table, user: int) -> ColumnElement[bool]:
+    """Return the condition that rows of a table are those of ``user``."""
+    return compact.of_user(user) if table is compact.points else table.c.user_id == user
+
+
 for _table in PARTITIONED:
     _brin = Index(
         f"{_table.name}_time", _table.c.time, postgresql_using="brin", postgresql_with={"autosummarize": "on"}

@@ -19,6 +19,7 @@ from penstock.apps.health.settings import Settings
 from penstock.identifiers import new_id
 from penstock.platform.database import Database
 
+from ..inserting import insert_points
 from .conftest import Served, serving
 
 MODULES = ("reading", "domains", "exporting", "profile", "documentation")
@@ -123,7 +124,8 @@ def store(database: Database, rows: Iterable[tuple[Table, Sequence[dict[str, Any
     def write(connection: Connection) -> None:
         for table, of in written:
             for begin in range(0, len(of), 5000):
-                connection.execute(insert(table), of[begin : begin + 5000])
+                some = of[begin : begin + 5000]
+                insert_points(connection, some) if table is points else connection.execute(insert(table), some)
         _sum_up(connection)
 
     database.call(write)

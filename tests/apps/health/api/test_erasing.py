@@ -10,6 +10,8 @@ from sqlalchemy import func, select
 from penstock.apps.health.schema import history, ingests, metrics, points, quarantine, quarters
 from penstock.apps.health.settings import Settings
 
+from ..inserting import insert_points
+
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
@@ -57,7 +59,7 @@ async def test_deleting_an_ingest_deletes_its_points_and_its_body(served: Any, e
 
     def write(connection: Any) -> None:
         rows = [point(1, ingest, 1), point(1, ingest, 31), point(1, other, 3), point(2, ingest, 4)]
-        connection.execute(points.insert(), rows)
+        insert_points(connection, rows)
         connection.execute(history.insert(), [replaced])
         connection.execute(quarters.insert(), [quarter(1, 0, 3, 6.0), quarter(1, 30, 1, 30.0), quarter(2, 0, 1, 4.0)])
 

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, select, text
 
+from penstock.apps.health.acceptance import Accepted
 from penstock.apps.health.schema import ingests, metadata, points
 from penstock.apps.health.store import rollups
 from penstock.apps.health.store.migrations import current, migrate
@@ -31,11 +32,12 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-WHERE c.relname LIKE 'health%' AND c.relkind IN ('r', 'p') ORDER BY 1, a.attnum
+WHERE c.relname LIKE 'health%' AND c.relkind IN ('r', 'p', 'v') ORDER BY 1, a.attnum
 """
 _TABLES = """
-SELECT relname, relkind::text, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), obj_description(oid)
-FROM pg_class WHERE relname LIKE 'health%' AND relkind IN ('r', 'p', 'S') ORDER BY 1
+SELECT relname, relkind::text, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), obj_description(oid),
+    CASE relkind WHEN 'v' THEN pg_get_viewdef(oid) END
+FROM pg_class WHERE relname LIKE 'health%' AND relkind IN ('r', 'p', 'S', 'v') ORDER BY 1
 """
 _INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE tablename LIKE 'health%' ORDER BY 1, 2"
 _CONSTRAINTS = """
@@ -66,7 +68,7 @@ def _flat(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_l18_a_migrated_database_is_what_the_schema_says(url: str, request: Any, tmp_path: Any, closing: Any) -> None:
     migrated = closing(Database.of(url))
     assert current(migrated) is None
-    assert migrate(migrated) == current(migrated) == "0004"
+    assert migrate(migrated) == current(migrated) == "0005"
     other_url = f"sqlite:///{tmp_path / 'other.db'}"
     if migrated.is_postgres:
         server: PostgresServer = request.getfixturevalue("shared_postgres_server")
@@ -81,7 +83,7 @@ def test_migrating_again_changes_nothing(url: str, closing: Any) -> None:
     database = closing(Database.of(url))
     migrate(database)
     before = described(database)
-    assert migrate(database) == "0004"
+    assert migrate(database) == "0005"
     assert described(database) == before
 
 
@@ -102,7 +104,7 @@ def test_replicas_that_start_at_once_migrate_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert done == ["0004"] * 4
+    assert done == ["0005"] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str, closing: Any) -> None:
@@ -217,7 +219,7 @@ def test_a_populated_database_of_the_first_version_has_the_right_sums_afterwards
     database = closing(Database.of(url))
     migrate(database, revision="0001")
     populate_first_version(database)
-    assert migrate(database) == "0004"
+    assert migrate(database) == "0005"
     for _ in range(2):
         count_older(database)
 
@@ -255,21 +257,76 @@ def test_points_of_the_first_version_are_known_again_when_they_come_again(stored
     assert (done.counts.stored, done.counts.unchanged) == (0, 1)
 
 
+def store_as_before(connection: Any, of: Accepted, rows: list[dict[str, Any]]) -> None:
+    """Store the first part of an ingest as version 0002 did: points in one table, with all their texts."""
+    connection.execute(
+        text(
+            "INSERT INTO health_ingests (id, user_id, received_at, state, attempt, form, bytes, sha256, raw, "
+            "duplicate, parts, received, stored, updated, unchanged, quarantined) VALUES (:id, 1, :at, 'processing', "
+            "1, 'export', 1, 'x', 'x', false, 1, 4, 3, 0, 0, 1)"
+        ),
+        {"id": of.id, "at": str(NOON)},
+    )
+    connection.execute(text("INSERT INTO health_parts VALUES (:id, 1, 0, false, :at)"), {"id": of.id, "at": str(NOON)})
+    connection.execute(
+        text(
+            "INSERT INTO health_quarantine (user_id, ingest_id, attempt, type, path, reason, payload, created_at) "
+            "VALUES (1, :id, 1, 'heart_rate', 'x', 'x', 'x', :at)"
+        ),
+        {"id": of.id, "at": str(NOON)},
+    )
+    for row in rows:
+        at = row["time"].strftime("%Y-%m-%d %H:%M:%S.000000Z")
+        connection.execute(
+            text(
+                "INSERT INTO health_points (user_id, metric, time, source, end_time, kind, ordinal, value, unit, "
+                "original, original_unit, offset_minutes, ingest_id, updated_at) VALUES (1, :metric, :at, :source, "
+                ":at, '', 0, :value, :unit, :original, :original_unit, 60, :ingest, :at)"
+            ),
+            {**{name: row[name] for name in ("metric", "source", "value", "unit", "original", "original_unit")}}
+            | {"at": at, "ingest": of.id},
+        )
+
+
 def test_what_was_half_stored_is_stored_from_its_beginning(url: str, closing: Any) -> None:
     """Its body is cut otherwise now: by the numbers of its parts, points in between would be taken as stored."""
     database = closing(Database.of(url))
     migrate(database, revision="0002")
-    half, whole = accepted(), accepted()
+    half, settled = accepted(), []
     rows = [point(minute, NOON + minute * timedelta(minutes=1)) for minute in range(9)]
-    before, settled = closing(Store(Session(database))), []
-    before.write([part(whole, rows[:1]), part(half, [*rows[:3], refused()], number=0, last=False)], settled)
-    assert migrate(database) == "0004"
+    database.call(partial(store_as_before, of=half, rows=rows[:3]), changes=True)
+    assert migrate(database) == "0005"
     after = closing(Store(Session(database)))
     for number, cut in enumerate((rows[:1], [*rows[1:], refused()])):
         after.write([part(half, cut, number=number, last=number == 1)], settled)
-    first, second = settled
-    assert (first.id, second.id, second.state) == (whole.id, half.id, "processed")
-    assert (second.counts.received, second.counts.quarantined, second.counts.stored) == (10, 1, 6)
+    [done] = settled
+    assert (done.id, done.state) == (half.id, "processed")
+    assert (done.counts.received, done.counts.quarantined, done.counts.stored) == (10, 1, 6)
+
+
+def test_points_of_the_last_version_are_the_same_afterwards(url: str, closing: Any) -> None:
+    """Their texts stand elsewhere now; what is read of them, and what comes again, does not change."""
+    database = closing(Database.of(url))
+    migrate(database, revision="0004")
+    units = ["count/min", None, "", "count/min"]
+    rows = [
+        point(float(n), NOON + n * timedelta(days=40), source=f"Watch {n % 2}", unit=unit, original_unit=unit)
+        for n, unit in enumerate(units)
+    ]
+    database.call(partial(store_as_before, of=accepted(id=stable_id(1)), rows=rows), changes=True)
+    before = told(database)
+    assert migrate(database) == "0005"
+    assert told(database) == before
+    settled: list[Any] = []
+    closing(Store(Session(database))).write([part(accepted(id=stable_id(2)), rows)], settled)
+    assert (settled[0].counts.unchanged, settled[0].counts.received) == (4, 4)
+    assert told(database) == before
+
+
+def told(database: Database) -> list[tuple[Any, ...]]:
+    """Return all columns of points but when they were written."""
+    c = [column for column in points.columns if column.name != "updated_at"]
+    return database.call(lambda connection: [tuple(row) for row in connection.execute(select(*c).order_by("time"))])
 
 
 def test_json_of_an_older_version_is_jsonb_afterwards(url: str, closing: Any) -> None:
@@ -277,7 +334,7 @@ def test_json_of_an_older_version_is_jsonb_afterwards(url: str, closing: Any) ->
     database = closing(Database.of(url))
     migrate(database, revision="0001")
     populate_first_version(database)
-    assert migrate(database) == "0004"
+    assert migrate(database) == "0005"
     [(fields,)] = database.call(
         lambda c: c.execute(select(points.c.fields).where(points.c.fields.is_not(None)).distinct()).all()
     )

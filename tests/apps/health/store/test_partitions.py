@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from penstock.apps.health import compact
 from penstock.apps.health.schema import PARTITIONED, points, routes
 from penstock.apps.health.store import partitions
 from penstock.apps.health.store.output import Store
@@ -25,7 +26,7 @@ def stored(postgis_database: str) -> Iterator[Stored]:
     opened.close()
 
 
-def held(stored: Stored, table: str = "health_points") -> dict[str, int]:
+def held(stored: Stored, table: str = "health_compact_points") -> dict[str, int]:
     """Return how many rows each partition has."""
     statement = text(f"SELECT tableoid::regclass::text, count(*) FROM {table} GROUP BY 1 ORDER BY 1")
     return dict(tuple(row) for row in stored.rows(statement))
@@ -39,17 +40,17 @@ def test_there_is_a_partition_for_any_month_that_comes(stored: Stored) -> None:
     times = [at(1900), at(1969, 12, 31), at(2026, 2, 28), at(2026, 3), at(2200, 12, 31)]
     stored.write(part(accepted(), [point(time=time) for time in times]))
     assert held(stored) == {
-        "health_points_1900_01": 1,
-        "health_points_1969_12": 1,
-        "health_points_2026_02": 1,
-        "health_points_2026_03": 1,
-        "health_points_2200_12": 1,
+        "health_compact_points_1900_01": 1,
+        "health_compact_points_1969_12": 1,
+        "health_compact_points_2026_02": 1,
+        "health_compact_points_2026_03": 1,
+        "health_compact_points_2200_12": 1,
     }
 
 
 def test_times_that_no_clock_shows_are_kept_in_the_default_partition(stored: Stored) -> None:
     stored.write(part(accepted(), [point(time=at(1899, 12, 31)), point(time=at(2201)), point(time=at(9999, 12, 31))]))
-    assert held(stored) == {"health_points_default": 3}
+    assert held(stored) == {"health_compact_points_default": 3}
 
 
 def test_series_and_routes_have_partitions_too(stored: Stored) -> None:
@@ -64,11 +65,15 @@ def test_rows_that_wait_in_the_default_partition_move_into_the_one_of_their_mont
     monkeypatch.setattr(partitions, "_MAX_PARTITIONS", 2)
     rows = [point(time=at(2020, month)) for month in range(1, 6)] + [point(time=at(2020, 1, 2))]
     stored.write(part(accepted(), rows))
-    assert held(stored) == {"health_points_2020_01": 2, "health_points_2020_02": 1, "health_points_default": 3}
+    assert held(stored) == {
+        "health_compact_points_2020_01": 2,
+        "health_compact_points_2020_02": 1,
+        "health_compact_points_default": 3,
+    }
     [again] = stored.write(part(accepted(), rows))
     assert again.counts.unchanged == 6
     stored.write(part(accepted(), rows))
-    assert held(stored) == {f"health_points_2020_0{month}": 2 if month == 1 else 1 for month in range(1, 6)}
+    assert held(stored) == {f"health_compact_points_2020_0{month}": 2 if month == 1 else 1 for month in range(1, 6)}
 
 
 def test_a_route_that_waited_keeps_its_position(stored: Stored, monkeypatch: Any) -> None:
@@ -85,11 +90,11 @@ def test_a_route_that_waited_keeps_its_position(stored: Stored, monkeypatch: Any
 def test_a_reader_of_the_default_partition_holds_nobody_up(stored: Stored, monkeypatch: Any) -> None:
     monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "100ms")
     with stored.database.pool.connect() as reader:
-        reader.execute(text("SELECT count(*) FROM health_points_default"))
+        reader.execute(text("SELECT count(*) FROM health_compact_points_default"))
         stored.write(part(accepted(), [point()]))
-        assert held(stored) == {"health_points_default": 1}
+        assert held(stored) == {"health_compact_points_default": 1}
     stored.write(part(accepted(), [point(1.0)]))
-    assert held(stored) == {"health_points_2026_02": 1}
+    assert held(stored) == {"health_compact_points_2026_02": 1}
 
 
 def test_replicas_make_the_same_partitions_at_once(stored: Stored, closing: Any) -> None:
@@ -109,7 +114,7 @@ def test_replicas_make_the_same_partitions_at_once(stored: Stored, closing: Any)
         thread.join()
     assert failures == []
     assert sum(held(stored).values()) == 9000
-    assert "health_points_default" not in held(stored)
+    assert "health_compact_points_default" not in held(stored)
 
 
 def test_each_partition_has_brin_on_time_its_unique_key_and_routes_have_gist(stored: Stored) -> None:
@@ -127,8 +132,8 @@ def test_months_are_found_by_columns() -> None:
     of = accepted()
     [batch] = many(of, 100, start=NOON, step=timedelta(days=1))
     found = partitions.months([batch.column("time").drop_null()])
-    assert [partitions.name_of(points, month) for month in sorted(found)] == [
-        f"health_points_2026_0{month}" for month in range(2, 6)
+    assert [partitions.name_of(compact.points, month) for month in sorted(found)] == [
+        f"health_compact_points_2026_0{month}" for month in range(2, 6)
     ]
     assert partitions.begin_of(found[0]) == at(2026, 3)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from penstock.apps.health.schema import TRACKED, history, metrics, points, quarantine, quarters, workouts
+from penstock.apps.health import compact
+from penstock.apps.health.schema import TRACKED, history, metrics, quarantine, quarters, workouts
 from penstock.apps.health.settings import Settings
 from penstock.apps.health.store import partitions, retention
 from penstock.platform.access.schema import audit
@@ -58,8 +59,8 @@ def test_postgres_drops_the_partitions(stored: Stored) -> None:
     filled(stored)
     retention.apply(stored.database, Settings(retention_months=3), NOW)
     if stored.database.is_postgres:
-        left = stored.database.call(lambda connection: partitions.existing(connection, points))
-        assert left == {"health_points_2025_11", "health_points_2025_12"}
+        left = stored.database.call(lambda connection: partitions.existing(connection, compact.points))
+        assert left == {"health_compact_points_2025_11", "health_compact_points_2025_12"}
     stored.write(part(accepted(), [point(3.0, OLD)]))
     assert retention.apply(stored.database, Settings(retention_months=3), NOW)["health_points"] == 1
 

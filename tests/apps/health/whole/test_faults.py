@@ -234,7 +234,7 @@ REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN IF NEW.value = 13 THEN RAISE EXCEPTION 'the disk of the table is full' USING ERRCODE = '{code}'; END IF;
 RETURN NEW; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON health_points FOR EACH ROW EXECUTE FUNCTION refuse()
+CREATE TRIGGER refuse BEFORE INSERT ON health_compact_points FOR EACH ROW EXECUTE FUNCTION refuse()
 """
 
 

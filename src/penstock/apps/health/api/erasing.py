@@ -17,8 +17,9 @@ from sqlalchemy import Connection, func, or_, select
 from ....errors import PenstockError
 from ....platform.web.answers import Answer
 from ....platform.web.errors import ApiError
+from .. import compact
 from ..acceptance import Accepted
-from ..schema import TRACKED, history, ingests, parts, points, quarantine
+from ..schema import TRACKED, history, ingests, of_user, parts, points, quarantine, stored
 from ..service import Health
 from ..store.doubt import AHEAD
 from ..store.recounting import recount_metric
@@ -97,9 +98,11 @@ def _erase(connection: Connection, accepted: Accepted) -> dict[str, int]:
     ingest, user, counted = accepted.id, accepted.user, {}
     lock(connection, [user])
     touched = _touched(connection, accepted)
-    for name, table in TRACKED.items():
-        gone = table.delete().where(table.c.user_id == user, table.c.ingest_id == ingest)
+    for name in TRACKED:
+        table = stored(name, postgres=connection.dialect.name == "postgresql")
+        gone = table.delete().where(of_user(table, user), table.c.ingest_id == ingest)
         counted[name] = connection.execute(gone).rowcount
+    compact.forget_unused(connection, user)
     past = or_(history.c.ingest_id == ingest, history.c.replaced_by == ingest)
     connection.execute(history.delete().where(history.c.user_id == user, past))
     for table, column in ((quarantine, "ingest_id"), (parts, "ingest_id"), (ingests, "id")):

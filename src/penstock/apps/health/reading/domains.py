@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from ....platform.web.paging import Window
+from ..compact import of_metric
 from ..export import catalogue
 from ..export.domains import DOMAINS
 from ..schema import points, workouts
@@ -52,6 +53,8 @@ class Asked:
         """Return the conditions for points of ``metrics``."""
         c = self.table.c
         conditions = [c.user_id == self.user, self.name.in_(metrics), *self.window.of(c.time)]
+        if self.table is points and len(metrics) == 1:
+            conditions[:2] = [of_metric(self.user, metrics[0])]
         if self.source is not None:
             conditions.append(took_part(c.source, self.source))
         if self.of_kind is not None and self.kind != WORKOUTS:

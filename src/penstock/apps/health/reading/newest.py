@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Float, RowMapping, Select, case, func, litera
 
 from .. import nights
 from ..aggregation import adds_up
+from ..compact import of_metric
 from ..priority import load
 from ..schema import DAYS, points, quarters
 from ..store import rollups
@@ -68,7 +69,7 @@ def _probe(user: int, name: str, time: datetime) -> Select[Any]:
     key = [column.desc() for column in (c.source, c.end_time, c.kind, c.ordinal)]
     counts = case((c.counted == 0, 1), else_=0)
     statement = select(c.metric, c.time, c.value, c.offset_minutes)
-    statement = statement.where(c.user_id == user, c.metric == name, c.time == time)
+    statement = statement.where(of_metric(user, name), c.time == time)
     return select(statement.order_by(counts, *key).limit(1).subquery())
 
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..compact import of_metric
 from ..export import catalogue
 from ..schema import characteristics, points
 
@@ -103,7 +104,7 @@ def forget(connection: Connection, user: int) -> bool:
 def resting_heart_rate(connection: Connection, user: int) -> float | None:
     """Return the newest resting heart rate."""
     c = points.c
-    statement = select(c.value).where(c.user_id == user, c.metric == "resting_heart_rate", c.value.is_not(None))
+    statement = select(c.value).where(of_metric(user, "resting_heart_rate"), c.value.is_not(None))
     return connection.scalar(statement.order_by(c.time.desc()).limit(1))
 
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, func, literal, select
 
 from ....platform.web.paging import Key, Question, Window
+from ..compact import of_metric
 from ..export import catalogue
 from ..schema import TRACKED, history, points, routes, series, workouts
 from ..store import rollups
@@ -55,6 +56,8 @@ class Metric(NamedTuple):
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
         """Its rows of the user."""
+        if self.table is points and self.stored is not None:
+            return [of_metric(self.user, self.stored)]
         mine = [self.table.c.user_id == self.user]
         return mine if self.stored is None else [*mine, self.table.c.metric == self.stored]
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Table, select, tuple_
+from sqlalchemy import Table
 
 from ....errors import PenstockError
 from ....platform.database import Database
+from ....platform.web.paging import Question, Window
 from ....platform.web.pieces import Pieces
 from ..raw import Raw
-from ..schema import ingests, metadata
+from ..schema import ingests, metadata, points
+from .points import every
 
 log = logging.getLogger("penstock.health")
 _PAGE_SIZE = 2000
@@ -35,7 +38,7 @@ def pack(database: Database, raw: Raw, user: int, now: datetime) -> Iterator[byt
             if "user_id" in table.c:
                 with archive.open(_entry(f"tables/{table.name}.jsonl", now), "w", force_zip64=True) as file:
                     for rows in _pages(database, table, user):
-                        file.write(b"".join(_encode(dict(row)) + b"\n" for row in rows))
+                        file.write(b"".join(_encode(row) + b"\n" for row in rows))
                         yield pipe.take()
         for rows in _pages(database, ingests, user):
             for row in rows:
@@ -43,7 +46,7 @@ def pack(database: Database, raw: Raw, user: int, now: datetime) -> Iterator[byt
     yield pipe.take()
 
 
-def _body(archive: zipfile.ZipFile, pipe: Pieces, raw: Raw, row: RowMapping, now: datetime) -> Iterator[bytes]:
+def _body(archive: zipfile.ZipFile, pipe: Pieces, raw: Raw, row: Mapping[str, Any], now: datetime) -> Iterator[bytes]:
     about = {name: row[name] for name in ("id", "received_at", "content_type", "content_encoding", "form", "sha256")}
     try:
         body = raw.open(row["raw"])
@@ -63,19 +66,23 @@ def _entry(name: str, now: datetime) -> zipfile.ZipInfo:
     return entry
 
 
-def _pages(database: Database, table: Table, user: int) -> Iterator[list[RowMapping]]:
+def _pages(database: Database, table: Table, user: int) -> Iterator[list[Mapping[str, Any]]]:
     """Yield the rows of a user in the order of their key, page by page."""
-    keys = [column for column in table.primary_key if column.name != "user_id"]
-    ordered = select(table).where(table.c.user_id == user).order_by(*keys).limit(_PAGE_SIZE)
-    following = ordered
+    if table is points:
+        for metric in database.call(lambda connection: every(connection, user)):
+            if metric.table is points:
+                yield from _pages_in_order(database, metric.question(Window()))
+        return
+    keys = [column.name for column in table.primary_key if column.name != "user_id"]
+    yield from _pages_in_order(database, Question(table, [table.c.user_id == user], keys))
+
+
+def _pages_in_order(database: Database, question: Question) -> Iterator[list[Mapping[str, Any]]]:
+    columns = list(question.table.c)
+    names, after = [column.name for column in columns], None
     while True:
-
-        def read(connection: Connection, statement: Any = following) -> list[RowMapping]:
-            return list(connection.execute(statement).mappings())
-
-        rows = database.call(read)
+        rows, after = database.call(partial(question.page, columns=columns, limit=_PAGE_SIZE, after=after))
         if rows:
-            yield rows
-        if len(rows) < _PAGE_SIZE or not keys:
+            yield [dict(zip(names, row, strict=False)) for row in rows]
+        if after is None:
             return
-        following = ordered.where(tuple_(*keys) > tuple_(*(rows[-1][key.name] for key in keys)))

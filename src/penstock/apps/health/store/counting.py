@@ -25,7 +25,16 @@ _QUARTER = 15 * MINUTE
 _DAY_REACH = timedelta(hours=27)
 """How far from a day bucket what belongs to it may be: a day of 25 hours, in a zone that has changed."""
 _SLEEP_REACH = timedelta(days=3)
-_EPOCH = "timestamptz 'epoch'"
+_WRITE = (
+    "UPDATE health_points SET counted = :share WHERE user_id = :user AND metric = :metric AND time = :t "
+    "AND end_time = :e AND source = :source AND kind = :kind AND ordinal = :ordinal"
+)
+_WRITE_COMPACT = (
+    "UPDATE health_compact_points p SET counted = :share FROM health_compact_metrics m, health_compact_identities i "
+    "WHERE m.user_id = :user AND m.metric = :metric AND i.metric_id = m.id AND i.source = :source AND i.kind = :kind "
+    "AND i.span = CAST(:e AS bigint) - CAST(:t AS bigint) AND i.ordinal = :ordinal AND p.metric_id = m.id "
+    "AND p.time = timestamptz 'epoch' + :t * interval '1 microsecond' AND p.identity_id = i.id"
+)
 
 
 class Class(NamedTuple):
@@ -193,15 +202,9 @@ class Counting:
         """Keep the shares."""
         if not changes:
             return
-        times = [f"{_EPOCH} + :{name} * interval '1 microsecond'" if self._postgres else f":{name}" for name in "te"]
-        sql = (
-            "UPDATE health_points SET counted = :share WHERE user_id = :user AND metric = :metric "  # noqa: S608
-            f"AND time = {times[0]} AND end_time = {times[1]} AND source = :source AND kind = :kind "
-            "AND ordinal = :ordinal"
-        )
         names = ("t", "e", "source", "kind", "ordinal")
         self._connection.execute(
-            text(sql),
+            text(_WRITE_COMPACT if self._postgres else _WRITE),
             [
                 {"share": share, "user": user, "metric": metric, **dict(zip(names, key, strict=True))}
                 for share, key in changes

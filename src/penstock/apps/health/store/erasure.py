@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Delete, Select, and_, delete, func, literal_column, select, tuple_
 
+from .. import compact
 from ..reading.points import Metric
-from ..schema import history, ingests, metadata, parts
+from ..schema import history, ingests, metadata, of_user, parts, points
 from .doubt import AHEAD
 from .recounting import recount_metric
 from .session import lock, take_time
@@ -39,7 +41,11 @@ def erase_points(
     first, last = connection.execute(select(func.min(table.c.time), func.max(table.c.time)).where(*chosen)).one()
     if first is None:
         return 0
-    gone = connection.execute(delete(table).where(and_(*chosen))).rowcount
+    if table is points and connection.dialect.name == "postgresql":
+        gone = connection.execute(_deletion(metric, low, high, *chosen[len(metric.conditions) :])).rowcount
+        compact.forget_unused(connection, metric.user)
+    else:
+        gone = connection.execute(delete(table).where(and_(*chosen))).rowcount
     if source is None and kind is None:
         connection.execute(delete(history).where(*past))
     recount(connection, metric.user, datetime.now(UTC) + AHEAD)
@@ -48,13 +54,25 @@ def erase_points(
     return gone
 
 
+def _deletion(metric: Metric, low: datetime, high: datetime, *chosen: ColumnElement[bool]) -> Delete:
+    """Delete points where PostgreSQL keeps them: by the numbers of those that the view has."""
+    c = compact.points.c
+    keys: list[ColumnElement[Any]] = [literal_column(name) for name in compact.KEY]
+    found: Select[Any] = select(*keys).select_from(points).where(*metric.conditions, *chosen)
+    within = (c.time >= low, c.time < high, compact.of_user(metric.user))
+    return delete(compact.points).where(*within, tuple_(*(c[name] for name in compact.KEY)).in_(found))
+
+
 def erase_user(connection: Connection, user: int) -> dict[str, int]:
     """Delete all rows of a person; return how many of which tables. Their keys are the platform's, and stay."""
     take_time(connection)
     lock(connection, [user])
     mine = select(ingests.c.id).where(ingests.c.user_id == user)
     counted = {parts.name: connection.execute(delete(parts).where(parts.c.ingest_id.in_(mine))).rowcount}
-    for table in reversed(metadata.sorted_tables):
-        if "user_id" in table.c:
-            counted[table.name] = connection.execute(delete(table).where(table.c.user_id == user)).rowcount
+    postgres = connection.dialect.name == "postgresql"
+    for told in reversed(metadata.sorted_tables):
+        table = compact.points if told is points and postgres else told
+        if "user_id" in told.c:
+            counted[told.name] = connection.execute(delete(table).where(of_user(table, user))).rowcount
+    compact.forget_unused(connection, user)
     return {name: count for name, count in counted.items() if count}

@@ -31,11 +31,11 @@ def merge_columns(columns: Sequence[str], old: str, new: str, *, postgres: bool)
     found = {name: f"{new}.{name}" for name in columns}
     for name in found.keys() & {*_NUMBERS, "offset_minutes"}:
         found[name] = f"coalesce({new}.{name}, {old}.{name})"
-    if "unit" in found:
+    for unit in found.keys() & {"unit", "unit_id"}:
         nothing = "(" + " AND ".join(f"{new}.{name} IS NULL" for name in _NUMBERS if name in found) + ")"
-        found["unit"] = f"CASE WHEN {nothing} THEN {old}.unit ELSE {new}.unit END"
+        found[unit] = f"CASE WHEN {nothing} THEN {old}.{unit} ELSE {new}.{unit} END"
         for name in found.keys() & set(_NUMBERS):  # A number of another unit says nothing beside those of this.
-            same = f"{nothing} OR {new}.unit = {old}.unit OR ({new}.unit IS NULL AND {old}.unit IS NULL)"
+            same = f"{nothing} OR {new}.{unit} = {old}.{unit} OR ({new}.{unit} IS NULL AND {old}.{unit} IS NULL)"
             found[name] = f"coalesce({new}.{name}, CASE WHEN {same} THEN {old}.{name} END)"
     if "fields" in found:
         found["fields"] = _merged_fields(f"{old}.fields", f"{new}.fields", postgres=postgres)

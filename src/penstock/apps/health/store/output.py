@@ -24,7 +24,7 @@ from ....runtime.threads import OwnThread
 from .. import metrics
 from ..acceptance import Counts, Outcome, outcomes_of
 from ..rows import QUARANTINED
-from ..schema import PARTITIONED, TRACKED
+from ..schema import PARTITIONED, TRACKED, stored
 from . import accounting, doubt, identity, partitions
 from .migrations import migrate
 from .recounting import count_older
@@ -154,7 +154,8 @@ class Store:
             metrics.part(tally.types, time.perf_counter() - started, tally.flagged)
 
     def _make_partitions(self, parts: Sequence[Part]) -> None:
-        for record, table in TRACKED.items():
+        for record in TRACKED:
+            table = stored(record, postgres=True)
             if table not in PARTITIONED:
                 continue
             times = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Table, delete, select, text
 
-from ..schema import TRACKED, history, ingests, metrics, quarantine, quarters
+from .. import compact
+from ..schema import TRACKED, history, ingests, metrics, of_user, quarantine, quarters, stored
 from . import accounting
 from .session import lock, take_time
 
@@ -18,10 +19,15 @@ def forget(connection: Connection, user: int | None = None) -> None:
     users = [user] if user is not None else list(connection.scalars(select(ingests.c.user_id).distinct()))
     lock(connection, users)
     take_time(connection)
-    tables: tuple[Table, ...] = (*TRACKED.values(), history, quarters, metrics, quarantine)
-    if user is None and connection.dialect.name == "postgresql":
-        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+    postgres = connection.dialect.name == "postgresql"
+    kept = [stored(record, postgres=postgres) for record in TRACKED]
+    tables: tuple[Table, ...] = (*kept, history, quarters, metrics, quarantine)
+    if user is None and postgres:
+        texts = compact.metadata.sorted_tables
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in {*tables, *texts})}"))
         tables = ()
     for table in tables:
-        connection.execute(delete(table).where(table.c.user_id == user) if user is not None else delete(table))
+        connection.execute(delete(table).where(of_user(table, user)) if user is not None else delete(table))
+    if user is not None:
+        compact.forget_unused(connection, user)
     accounting.forget(connection, user)

@@ -143,8 +143,9 @@ def _find_periods(
     changes: list[dict[str, Any]] = []
     for ingest, rows in lists.items():
         changes += _periods_of(rows, stated.get(ingest))
-    if changes:
-        connection.execute(_CHANGE, [{"user": user, "of": metric} | change for change in changes])
+    postgres = connection.dialect.name == "postgresql"
+    for statement in _CHANGE_COMPACT if changes and postgres else [_CHANGE] if changes else []:
+        connection.execute(statement, [{"user": user, "of": metric} | change for change in changes])
 
 
 def _periods_of(rows: Sequence[Any], period: int | None) -> list[dict[str, Any]]:
@@ -185,3 +186,22 @@ _CHANGE = (
     .values(end_time=bindparam("until"), period=bindparam("length"))
 )
 """Make a point a bucket; one that is there already stays."""
+_SPAN = "CAST(extract(epoch FROM CAST(:until AS timestamptz) - :at) * 1000000 AS bigint)"
+_CHANGE_COMPACT = (
+    text(
+        "INSERT INTO health_compact_identities (metric_id, source, kind, span, ordinal) "  # noqa: S608
+        f"SELECT m.id, :from_source, :of_kind, {_SPAN}, :number FROM health_compact_metrics m "
+        "WHERE m.user_id = :user AND m.metric = :of ON CONFLICT DO NOTHING"
+    ),
+    text(
+        "UPDATE health_compact_points p SET identity_id = after.id, period = :length FROM health_compact_metrics m, "  # noqa: S608
+        "health_compact_identities before, health_compact_identities after "
+        "WHERE m.user_id = :user AND m.metric = :of AND before.metric_id = m.id AND after.metric_id = m.id "
+        "AND before.source = :from_source AND before.kind = :of_kind AND before.ordinal = :number AND before.span = 0 "
+        "AND after.source = :from_source AND after.kind = :of_kind AND after.ordinal = :number "
+        f"AND after.span = {_SPAN} AND p.metric_id = m.id AND p.time = :at AND p.identity_id = before.id "
+        "AND NOT EXISTS (SELECT 1 FROM health_compact_points other WHERE other.metric_id = m.id "
+        "AND other.time = :at AND other.identity_id = after.id)"
+    ),
+)
+"""The same where PostgreSQL keeps it."""

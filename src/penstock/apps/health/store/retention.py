@@ -10,20 +10,22 @@ from sqlalchemy.sql.expression import TableClause
 
 from ....platform.access.audit import forget_audit
 from ....platform.database import Database
-from ..schema import PARTITIONED, history, metrics, quarantine, quarters, workouts
+from ..rows import POINT, ROUTE, SERIES
+from ..schema import TRACKED, history, metrics, quarantine, quarters, stored, workouts
 from ..settings import Settings
 from . import partitions
 from .doubt import AHEAD
 from .session import lock, take_time
 from .upkeep import recount
 
+_BY_MONTH = (POINT, SERIES, ROUTE)
 _DATED: dict[Table, str] = {
     workouts: "time",
     quarters: "time",
     history: "time",
     quarantine: "created_at",
 }
-"""The tables besides the partitioned ones in which old rows are, and the column that says how old."""
+"""The tables besides those of months in which old rows are, and the column that says how old."""
 _BATCH = 10_000
 """How many rows one transaction deletes, so that nobody waits long for it."""
 
@@ -41,13 +43,14 @@ def apply(database: Database, settings: Settings, now: datetime) -> dict[str, in
     cutoff = partitions.begin_of(month)
     gone: dict[str, int] = {}
     oldest = database.call(lambda connection: connection.scalar(select(func.min(metrics.c.first))))
-    for table in PARTITIONED if oldest is not None and oldest < cutoff else ():
+    for record in _BY_MONTH if oldest is not None and oldest < cutoff else ():
+        table, told = stored(record, postgres=database.is_postgres), TRACKED[record].name
         if database.is_postgres:
-            gone[table.name] = sum(database.call(_dropping(table, name)) for name in _old(database, table, month))
-        gone[table.name] = gone.get(table.name, 0) + _delete(database, table, "time", cutoff)
+            gone[told] = sum(database.call(_dropping(table, name)) for name in _old(database, table, month))
+        gone[told] = gone.get(told, 0) + _delete(database, table, "time", cutoff)
     for table, column in _DATED.items():
         gone[table.name] = _delete(database, table, column, cutoff)
-    if any(gone.get(table.name) for table in (*PARTITIONED, workouts)):
+    if any(gone.get(table.name) for table in TRACKED.values()):
         for user in database.call(lambda connection: list(connection.scalars(select(metrics.c.user_id).distinct()))):
             database.call(_recounting(user, now.astimezone(UTC)), changes=True)
     return {name: count for name, count in gone.items() if count}

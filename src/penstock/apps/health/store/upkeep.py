@@ -38,7 +38,8 @@ class Upkeep:
 
     def __init__(self, record: str, session: Session) -> None:
         self._record, self._session, self._postgres = record, session, session.is_postgres
-        self._stage, self._known = f"stage_{record}", f"known_{record}"
+        self._known = f"known_{record}"
+        self._stage = f"told_{record}" if record == POINT and self._postgres else f"stage_{record}"
         if record == POINT:
             self._make_touched()
 
@@ -102,9 +103,13 @@ class Upkeep:
         reduced = "count(t.counted) AS reduced" if in_part else "0 AS reduced"
         sums = f"{SUMS if in_part else WHOLE}, min(t.time) AS first, max(t.time) AS last, {reduced}"
         touched = f"SELECT DISTINCT metric, source, quarter FROM ({touched}) d WHERE quarter IS NOT NULL"  # noqa: S608
+        mine = "t.user_id = :user AND t.metric = q.metric"
+        if self._postgres:  # By the number of the metric, whose points an index has in order.
+            known = "SELECT d.*, m.id FROM ({touched}) d JOIN health_compact_metrics m ON m.user_id = :user"
+            touched = f"{known.format(touched=touched)} AND m.metric = d.metric"
+            mine = "t.metric_id = q.id"
         match = (
-            f"t.user_id = :user AND t.metric = q.metric AND t.source = q.source {f'AND {NARROW} ' if in_part else ''}"
-            "AND t.time >= q.quarter AND t.time <"
+            f"{mine} AND t.source = q.source {f'AND {NARROW} ' if in_part else ''}AND t.time >= q.quarter AND t.time <"
         )
         if self._postgres:
             end = "q.quarter + interval '15 minutes'"

@@ -9,14 +9,18 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import text
 
+from .. import compact
 from ..acceptance import Counts
 from ..rows import POINT
-from ..schema import PARTITIONED, TRACKED
+from ..schema import PARTITIONED, TRACKED, stored
+from .compacting import compacted
 from .counting import Counting
 from .merging import merge_columns
 from .session import Session, moment
 from .staging import CONFIRMED, NEWER, OLDER, SAME, Staged, counted_by_type, keys_of, staged, values_of
 from .upkeep import Upkeep
+
+_RECEIVED = ("original", "original_unit", "form_id", "sent")
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,11 @@ class Upsert:
 
     def __init__(self, record: str, session: Session) -> None:
         self._record, self._session = record, session
-        self._table = TRACKED[record]
+        self._table = stored(record, postgres=session.is_postgres)
+        self._compact = self._table is compact.points
         self._keys, self._values = keys_of(self._table), values_of(self._table)
         self._stage, self._known = f"stage_{record}", f"known_{record}"
+        self._told = f"told_{record}" if self._compact else self._stage
         self._used = False
         self._upkeep = Upkeep(record, session)
         self._counting = Counting(session.connection) if record == POINT else None
@@ -70,6 +76,9 @@ class Upsert:
         if self._session.is_postgres:
             run(f"CREATE TEMP TABLE {self._stage} ON COMMIT DELETE ROWS AS {source} WITH NO DATA")
             run(f"CREATE TEMP TABLE {self._known} (number integer, type text, verdict smallint) ON COMMIT DELETE ROWS")
+            if self._compact:
+                more = ", p.number, p.type, p.doubtful, p.quarter"
+                run(f"CREATE TEMP VIEW {self._told} AS {compact.select_points(self._stage, staged=True, more=more)}")
         else:
             run(f"CREATE TEMP TABLE {self._stage} AS {source} LIMIT 0")
             run(f"CREATE TEMP TABLE {self._known} (number INTEGER PRIMARY KEY, type TEXT, verdict INTEGER)")
@@ -82,7 +91,7 @@ class Upsert:
         """Write the rows, keep what they replace, and count."""
         stage = staged(self._record, rows, load.latest)
         bound = self._bound(stage, load)
-        self._load(stage.rows)
+        self._load(stage.rows, load)
         verdicts = self._classify(stage, load, bound, tally)
         self._keep_history(load, bound, verdicts)
         if OLDER in verdicts:
@@ -92,16 +101,17 @@ class Upsert:
         if verdicts - {SAME}:
             self._upkeep.update_metrics(bound, changed=verdicts != {None})
             if self._counting is not None:
-                in_part, recounted = self._counting.update(load.user, self._stage, stage.metrics, stage.void)
+                in_part, recounted = self._counting.update(load.user, self._told, stage.metrics, stage.void)
                 self._upkeep.update_quarters(bound, recounted, in_part=in_part, changed=verdicts != {None})
         if stage.replaced.num_rows:
             self._keep_replaced(stage.replaced, load, bound, tally)
 
-    def _load(self, rows: pa.RecordBatch) -> None:
+    def _load(self, rows: pa.RecordBatch, load: Load) -> None:
         if self._used:
             for table in (self._stage, self._known):
                 self._run(f"TRUNCATE {table}" if self._session.is_postgres else f"DELETE FROM {table}")  # noqa: S608
         self._used = True
+        rows = compacted(self._session.connection, load.user, rows) if self._compact else rows
         self._session.load(self._stage, rows)
 
     def _bound(self, stage: Staged, load: Load) -> dict[str, Any]:
@@ -125,18 +135,20 @@ class Upsert:
     @property
     def _match(self) -> str:
         """The condition that ``t``, the table, has the key of ``s``, the stage; the range names the partitions."""
-        same = "".join(f" AND t.{key} = s.{key}" for key in self._keys)
-        ranged = " AND t.time >= :low AND t.time <= :high" if self._table in PARTITIONED else ""
-        return f"t.user_id = :user{same}{ranged}"
+        same = [f"t.{key} = s.{key}" for key in self._keys]
+        mine = [] if self._compact else ["t.user_id = :user"]
+        ranged = ["t.time >= :low AND t.time <= :high"] if self._table in PARTITIONED else []
+        return " AND ".join([*mine, *same, *ranged])
 
     def _classify(self, stage: Staged, load: Load, bound: dict[str, Any], tally: Tally) -> set[int | None]:
         """Say of each row what becomes of it, and count."""
         alike = "IS NOT DISTINCT FROM" if self._session.is_postgres else "IS"
-        compared = ["original_unit"]
+        compared = [] if self._compact else ["original_unit"]
         if load.attempt > 1:  # It may be read better than the last time.
-            compared += [name for name in self._values if name not in ("original", "original_unit")]
+            compared += [name for name in self._values if name not in _RECEIVED]
         merged = self._merged("t", "s")
-        same = "t.original = s.original" + "".join(f" AND t.{name} {alike} {merged[name]}" for name in compared)
+        received = _same_forms(merged) if self._compact else "t.original = s.original"
+        same = received + "".join(f" AND t.{name} {alike} {merged[name]}" for name in compared)
         between = f"CASE WHEN t.ingest_id < :open THEN {CONFIRMED} ELSE {SAME} END" if load.open else str(SAME)
         self._run(
             f"INSERT INTO {self._known} SELECT s.number, s.type, (SELECT CASE WHEN {same} THEN {between} "  # noqa: S608
@@ -153,10 +165,12 @@ class Upsert:
 
     def _insert(self, bound: dict[str, Any], verdicts: set[int | None]) -> None:
         columns = [*self._keys, *self._values]
-        values = ", ".join(f"s.{name}" for name in columns)
+        values = {name: f"s.{name}" for name in columns} | {"ingest_id": self._uuid(":ingest")}
+        if not self._compact:
+            values |= {"user_id": ":user", "updated_at": ":now"}
         sql = (
-            f"INSERT INTO {self._table.name} (user_id, {', '.join(columns)}, ingest_id, updated_at) "  # noqa: S608
-            f"SELECT :user, {values}, {self._uuid(':ingest')}, :now FROM {self._stage} s"
+            f"INSERT INTO {self._table.name} ({', '.join(values)}) "  # noqa: S608
+            f"SELECT {', '.join(values.values())} FROM {self._stage} s"
         )
         if verdicts != {None}:
             sql += (
@@ -165,11 +179,12 @@ class Upsert:
             )
         if verdicts & {CONFIRMED, NEWER}:
             merged = self._merged(self._table.name, "excluded")
-            given = {name: f"excluded.{name}" for name in ("ingest_id", "updated_at")}
+            given = {name: f"excluded.{name}" for name in ("ingest_id", "updated_at") if name in values}
             changed = ", ".join(f"{name} = {value}" for name, value in (merged | given).items())
             if self._record == POINT:
                 changed += ", counted = NULL"
-            sql += f" ON CONFLICT (user_id, {', '.join(self._keys)}) DO UPDATE SET {changed}"
+            key = ", ".join(column.name for column in self._table.primary_key)
+            sql += f" ON CONFLICT ({key}) DO UPDATE SET {changed}"
         self._run(sql, bound)
 
     def _merged(self, old: str, new: str) -> dict[str, str]:
@@ -190,9 +205,10 @@ class Upsert:
 
     def _keep_history(self, load: Load, bound: dict[str, Any], verdicts: set[int | None]) -> None:
         """Keep what newer rows replace, and rows that come too late to be in the table."""
-        there = f"{self._stage} s JOIN {self._known} k ON k.number = s.number CROSS JOIN "
+        there = f"{self._told} s JOIN {self._known} k ON k.number = s.number CROSS JOIN "
         if self._session.is_postgres:  # One look into the index for each row, whatever it guesses of temporary tables.
-            there += f"LATERAL (SELECT * FROM {self._table.name} t WHERE {self._match} OFFSET 0) t WHERE true"  # noqa: S608
+            table = TRACKED[self._record].name
+            there += f"LATERAL (SELECT * FROM {table} t WHERE {self._match} OFFSET 0) t WHERE true"  # noqa: S608
         else:
             there += f"{self._table.name} t WHERE {self._match}"
         if NEWER in verdicts:
@@ -208,10 +224,10 @@ class Upsert:
         """Keep what a later row of the same load and the same key replaces: rare, since ordinals tell such apart."""
         for type, count in counted_by_type(rows).items():
             tally.add(type, updated=count)
-        self._load(rows)
+        self._load(rows, load)
         ingest = self._uuid(":ingest")
         known = self._is_known(load, "s.original", ingest)
-        self._remember("s", ingest, ingest, f"{self._stage} s WHERE NOT {known}", bound)
+        self._remember("s", ingest, ingest, f"{self._told} s WHERE NOT {known}", bound)
 
     def _remember(self, old: str, ingest: str, replaced_by: str, rows: str, bound: dict[str, Any]) -> None:
         value = "NULL, NULL" if self._record == "route" else f"{old}.value, {old}.unit"
@@ -247,5 +263,21 @@ class Upsert:
     @property
     def _key(self) -> str:
         """The other columns of the key, as JSON."""
-        pairs = ", ".join(f"'{key}', s.{key}" for key in self._keys if key not in ("metric", "time"))
+        keys = keys_of(TRACKED[self._record])
+        pairs = ", ".join(f"'{key}', s.{key}" for key in keys if key not in ("metric", "time"))
         return f"CAST(jsonb_build_object({pairs}) AS text)" if self._session.is_postgres else f"json_object({pairs})"
+
+
+def _same_forms(merged: dict[str, str]) -> str:
+    """Return the condition that the same was received: the same text, or the same form with the same numbers."""
+    numbers = [("coalesce(t.sent, t.value)", f"coalesce(s.sent, {merged['value']})")]
+    numbers += [(f"t.{name}", merged[name]) for name in ("minimum", "maximum")]
+    alike = " AND ".join(f"{old} IS NOT DISTINCT FROM {new}" for old, new in numbers)
+    received = f"t.original = s.original OR (t.original IS NULL AND s.original IS NULL AND {alike})"
+    told = (f"(SELECT ROW(w.original, w.original_unit) FROM ({query}) w)" for query in _told_rows())  # noqa: S608
+    return f"CASE WHEN t.form_id = s.form_id THEN {received} ELSE {' IS NOT DISTINCT FROM '.join(told)} END"
+
+
+def _told_rows() -> tuple[str, str]:
+    """The row of the table and that of the stage as points: an older version may have chosen another form."""
+    return compact.select_points("(SELECT t.*)"), compact.select_points("(SELECT s.*)", staged=True)
