@@ -111,9 +111,11 @@ def find(connection: Connection, search: Search, limit: int, before_id: int | No
     )
     for condition in _conditions(search):
         statement = statement.where(condition)
+    # By the index's own order SQLite stops at the last line of the page; by the table's it would sort all it found.
+    id = lines.c.id if is_postgres or not search.terms else _INDEX.c.rowid
     if before_id is not None:
-        statement = statement.where(lines.c.id < before_id)
-    rows = connection.execute(statement.order_by(lines.c.id.desc()).limit(limit))
+        statement = statement.where(id < before_id)
+    rows = connection.execute(statement.order_by(id.desc()).limit(limit))
     pieces = partial(_around, search.terms) if is_postgres else _pieces
     return [
         Hit(row.id, row.session, row.project, row.title, row.kind, row.type, row.uuid, row.at, pieces(row.snippet))
