@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    conversations,
     file_jobs,
     generated,
     health,
@@ -27,5 +28,6 @@ _MODULES = (
     write_ahead_log,
     start_up,
     health,
+    conversations,
 )
 CASES: dict[str, Case] = {case.name: case for module in _MODULES for case in module.CASES}
