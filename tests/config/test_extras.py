@@ -19,6 +19,8 @@ PACKAGES = {
     "http": ["uvicorn", "httptools", "aiohttp"],
     "object-store": ["obstore"],
     "avro": ["fastavro"],
+    "msgpack": ["msgpack"],
+    "cbor": ["cbor2"],
     "vrl": ["vrl_python"],
     "protobuf": ["google", "grpc_tools"],
     "kafka": ["confluent_kafka"],
