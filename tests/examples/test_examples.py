@@ -24,7 +24,8 @@ import pytest
 from penstock.testing.servers import free_port
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.yaml")}
+TESTS = sorted(path.name for path in (ROOT / "examples").glob("*.test.yaml"))
+EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.yaml") if path.name not in TESTS}
 
 
 class Examples:
@@ -116,6 +117,16 @@ def _query(path: Path, sql: str) -> list[Any]:
 
 def test_quick_start(examples: Examples) -> None:
     assert examples.run("quick_start") == [{"sensor": "temp_1", "total": 100}] * 3
+
+
+def test_routing(examples: Examples) -> None:
+    alarms = examples.run("routing_example")
+    assert alarms == [{"sensor": "a", "tags": tag, "celsius": 100} for tag in ("kettle", "kitchen")]
+    kept = (examples.folder / "data" / "alarms.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == alarms
+    (rest,) = (examples.folder / "data" / "readings.jsonl").read_text().splitlines()
+    found = json.loads(rest)
+    assert (found["sensor"], found["celsius"], found.get("tags")) == ("b", 10, None)
 
 
 def test_generate(examples: Examples) -> None:

@@ -123,6 +123,25 @@ def validate(file: File) -> None:
         typer.echo(line)
 
 
+@app.command("test")
+def run_tests(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Configurations, or their tests: NAME.test.yaml.")
+    ],
+) -> None:
+    """Run the tests that stand beside a configuration: rows in, and the rows and errors that are to come out.
+
+    The tests of `pipeline.yaml` are in `pipeline.test.yaml`. The input and the outputs of the stream are left out, its
+    buffer and processors run as they are; time begins where the test says and jumps when all wait. Shows a diff of
+    what differs, and exits with 1 if any test fails.
+
+    Example: `penstock test examples/quick_start.yaml`
+    """
+    from .testing import run_tests
+
+    raise typer.Exit(run_tests(files))
+
+
 @app.command()
 def doctor(file: File) -> None:
     """Open every component of a file once; say what fails, and why.
