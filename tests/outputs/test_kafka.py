@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datafusion  # noqa: F401 - it reads files when it is imported, which is not for the event loop
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError

@@ -13,7 +13,7 @@ from ...clients.kafka import Connection
 from ...component import Output, Writer
 from ...context import Context
 from ...duration import Duration
-from ...runtime.threads import OwnThread
+from ...runtime.threads import Workers
 from ...sql.expression import Expr
 
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
@@ -142,17 +142,23 @@ class Kafka(Connection, Output, type="kafka"):
             own["message.timeout.ms"] = min(timeout, int(self.delivery_timeout * 1000))
         return self.connection_settings(own)
 
+    @property
+    def call_timeout(self) -> float:
+        """Seconds after which a call of the library hangs: it has limits of its own, but does not keep to all."""
+        return self.delivery_timeout + 4 * self.request_timeout
+
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Writer]:
         """Connect, and look for the topic where it is the same for all rows."""
         from .transactions import TransactionalKafkaWriter
         from .writer import KafkaWriter
 
+        workers = Workers("kafka", self.call_timeout)
         make = TransactionalKafkaWriter if self.exactly_once else KafkaWriter
-        async with OwnThread("kafka") as thread:
-            writer = make(self, context, thread)
-            try:
-                await writer.connect()
-                yield writer
-            finally:
-                writer.abandon()
+        writer = make(self, context, workers)
+        try:
+            await writer.connect()
+            yield writer
+        finally:
+            await writer.close()
+            workers.close()

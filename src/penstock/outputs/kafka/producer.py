@@ -59,6 +59,7 @@ class MessageProducer:
         """Drop what was not acknowledged, and the connection."""
         self.producer.purge(in_queue=True, in_flight=True, blocking=False)
         self.producer.poll(0)
+        del self.producer  # here, since its end takes a while
 
     def connect(self, topic: str | None) -> None:
         """Look for the servers; raises ConnectionLost if they do not answer, or if ``topic`` is not there."""

@@ -47,7 +47,7 @@ class TransactionalKafkaWriter(KafkaWriter):
 
     async def load(self, key: str) -> Position | None:
         """Return None, since the group of the input has the positions, once what a crash left open is settled."""
-        await self._thread.run(self._prepare)
+        await self._call_in_thread(self._prepare)
         return None
 
     async def save(self, positions: Mapping[str, Position]) -> None:
@@ -57,7 +57,11 @@ class TransactionalKafkaWriter(KafkaWriter):
     async def write_and_save(self, batches: Sequence[Batch], positions: Mapping[str, Position]) -> None:
         """Send all rows and commit the positions, or neither."""
         places = [_place(key, position) for key, position in positions.items()]
-        await self._thread.run(self._write_and_save, batches, places)
+        await self._call_in_thread(lambda: self._write_and_save(batches, places))
+
+    def _hanging(self, message: str) -> PenstockError:
+        """The stream starts anew, from what is committed: sending positions may hang for ever after a lost answer."""
+        return PenstockError(message)
 
     def _write(self, batches: Sequence[Batch]) -> None:
         self._write_and_save(batches, [])
@@ -113,7 +117,7 @@ class TransactionalKafkaWriter(KafkaWriter):
 
     def _repeat(self, what: str, call: Callable[[], None], *, is_final: bool = False) -> None:
         """Call until it succeeds or cannot; raises PenstockError if nobody knows whether a final one did."""
-        deadline = time.monotonic() + self._config.transaction_timeout
+        deadline = time.monotonic() + 2 * self._config.request_timeout
         while True:
             try:
                 call()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
@@ -11,7 +13,7 @@ from ...clients.kafka import classify_error, describe_error
 from ...context import Context
 from ...delivery import Batch
 from ...errors import ConnectionLost, PenstockError, RowsRejected, TransientError
-from ...runtime.threads import OwnThread
+from ...runtime.threads import Workers
 from .._memory import ArrivalMemory
 from .producer import MessageProducer, is_of_row
 from .rows import Messages, Row
@@ -20,11 +22,15 @@ if TYPE_CHECKING:
     from . import Kafka
 
 
+CLOSE_TIMEOUT = 2.0
+"""Seconds that dropping what was not acknowledged may take."""
+
+
 class KafkaWriter:
     """Sends rows, each of which is acknowledged when a write returns."""
 
-    def __init__(self, config: Kafka, context: Context, thread: OwnThread) -> None:
-        self._config, self._context, self._thread = config, context, thread
+    def __init__(self, config: Kafka, context: Context, workers: Workers) -> None:
+        self._config, self._context, self._workers = config, context, workers
         self._producer = self._make()
         self._memory: ArrivalMemory[Row] = ArrivalMemory()
 
@@ -36,16 +42,28 @@ class KafkaWriter:
 
     async def connect(self) -> None:
         """Look for the servers and the topic; raises ConnectionLost."""
-        await self._thread.run(self._producer.connect, self._config.topic.constant)
+        await self._call_in_thread(lambda: self._producer.connect(self._config.topic.constant))
 
-    def abandon(self) -> None:
+    async def close(self) -> None:
         """Give up what is under way."""
         self._producer.close()
-        self._thread.start(self._producer.end)
+        with suppress(TimeoutError, PenstockError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._workers.call(self._producer.end)
 
     async def write(self, batches: Sequence[Batch]) -> None:
         """Send all rows; returns once each is acknowledged."""
-        await self._thread.run(self._write, batches)
+        await self._call_in_thread(lambda: self._write(batches))
+
+    async def _call_in_thread(self, work: Callable[[], None]) -> None:
+        try:
+            await self._workers.call(work)
+        except TimeoutError as error:
+            self._producer.close()
+            raise self._hanging(f"kafka: no answer within {self._config.call_timeout:g} s") from error
+
+    def _hanging(self, message: str) -> PenstockError:
+        return ConnectionLost(message)
 
     def _write(self, batches: Sequence[Batch]) -> None:
         messages = self._messages(batches)
