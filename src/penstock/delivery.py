@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import pyarrow as pa
 
@@ -27,6 +28,17 @@ class Learning(Protocol):
     def apart(self, destination: Hashable) -> Decoder:
         """Return the decoder for one destination, which learns nothing from the rows of others."""
         ...
+
+
+def learns(decoder: Decoder) -> TypeGuard[Learning]:
+    """Tell whether it is a Learning decoder; asked for each batch, where isinstance takes as long as a small query."""
+    kind: type = type(decoder)
+    return _is_learning(kind)
+
+
+@lru_cache(maxsize=64)
+def _is_learning(kind: type) -> bool:
+    return issubclass(kind, Learning)
 
 
 class Tracker(Protocol):

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from ..component import Codec, Process, Processor
 from ..context import Context
-from ..delivery import Batch, Decoder, Learning
+from ..delivery import Batch, Decoder, learns
+from ..framing import offsets
 from ..metadata import EXT, VALUE
 from ..runtime.decoding import destinations
 from ._payloads import replace_payloads, take_payloads
@@ -43,7 +44,7 @@ class JsonToArrow(Processor, type="json_to_arrow"):
         decoder = Codec.find("json")().decoder(self._columns(context.columns))
 
         def process(batch: Batch) -> Sequence[Batch]:
-            if not isinstance(decoder, Learning) or EXT not in batch.schema.names:
+            if EXT not in batch.schema.names or not learns(decoder):
                 return [self._decoded(batch, decoder)]
             return [self._decoded(part, decoder.apart(destination)) for destination, part in destinations(batch)]
 
@@ -86,9 +87,9 @@ def _select(rows: Batch, names: Sequence[str]) -> Batch:
 
 def _rows_each(payloads: pa.BinaryArray, rows: int, decoder: Decoder) -> list[int] | None:
     """How many rows come from each payload; None where it is one from each."""
-    objects = pc.equal(pc.binary_slice(payloads, 0, 1), pa.scalar(b"{")).to_numpy(zero_copy_only=False)
-    if rows == len(payloads) and objects.all():
+    if rows == len(payloads) and _are_objects(payloads):
         return None
+    objects = pc.equal(pc.binary_slice(payloads, 0, 1), pa.scalar(b"{")).to_numpy(zero_copy_only=False)
     # What starts as an object holds at least one row, so if the others account for all the rest it holds just one.
     counts = objects.astype(int)
     others = np.flatnonzero(~objects)
@@ -96,3 +97,11 @@ def _rows_each(payloads: pa.BinaryArray, rows: int, decoder: Decoder) -> list[in
     if counts.sum() != rows:
         counts = np.array([decoder(payloads.slice(index, 1)).num_rows for index in range(len(payloads))])
     return None if (counts == 1).all() else counts.tolist()
+
+
+def _are_objects(payloads: pa.BinaryArray) -> bool:
+    """Tell whether every payload surely begins as an object does."""
+    starts = offsets(payloads)
+    if payloads.null_count or not (starts[1:] > starts[:-1]).all():
+        return False
+    return bool((np.frombuffer(payloads.buffers()[2], np.uint8)[starts[:-1]] == ord("{")).all())

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..delivery import Batch, Decoder, Learning
+from ..delivery import Batch, Decoder, learns
 from ..metadata import EXT, PREFIX, VALUE, keep_metadata
 
 
@@ -16,7 +16,7 @@ def decode(raw: Batch, decoder: Decoder) -> list[Batch]:
     """Decode the payloads of ``raw``, in order; neighbours of one destination come in one batch."""
     if raw.column(VALUE).null_count:
         return _decode_around_nulls(raw, decoder)
-    if not isinstance(decoder, Learning) or EXT not in raw.schema.names:
+    if EXT not in raw.schema.names or not learns(decoder):
         return [_decode(raw, decoder)]
     return [_decode(part, decoder.apart(destination)) for destination, part in destinations(raw)]
 

@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from ...absence import mark, shapes_of, without
 from ...component import Codec, Process, Processor
 from ...context import Context
-from ...delivery import Batch, Decoder, Learning
+from ...delivery import Batch, Decoder, learns
 from ...errors import ConfigError, PermanentError
 from ...metadata import ABSENT, EXT, PREFIX
 from ...runtime.decoding import destinations
@@ -81,7 +81,7 @@ class Vrl(Processor, type="vrl"):
         decoder = Codec.find("json")().decoder()
 
         def process(batch: Batch) -> Sequence[Batch]:
-            if not isinstance(decoder, Learning) or EXT not in batch.schema.names:
+            if EXT not in batch.schema.names or not learns(decoder):
                 return self._remapped(batch, decoder)
             parts = destinations(batch)
             return [made for to, part in parts for made in self._remapped(part, decoder.apart(to))]
