@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -101,17 +100,15 @@ def column_names(header: bytes, delimiter: str, quote: str = '"') -> list[str]:
         record = next(csv.reader(text, delimiter=delimiter, quotechar=quote), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise PermanentError(f"the header cannot be read: {error}") from error
-    names: list[str] = []
+    names: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for number, name in enumerate(record, 1):
-        names.append(_unused(name.strip() or f"column_{number}", names))
-    return names
-
-
-def _unused(name: str, taken: Sequence[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    return candidate
+        candidate = name = name.strip() or f"column_{number}"
+        while candidate in names:
+            numbers[name] = numbers.get(name, 1) + 1
+            candidate = f"{name}_{numbers[name]}"
+        names[candidate] = None
+    return list(names)
 
 
 def _likely_delimiter(record: bytes) -> str:

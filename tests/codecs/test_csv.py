@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from penstock.codecs.csv import Csv
 from penstock.component import Codec
 from penstock.errors import PermanentError
+from penstock.records import column_names
 from penstock.testing.suites.codecs import CodecSuite
 
 
@@ -206,3 +207,22 @@ def test_any_text_survives(rows: list[tuple[str, str]], delimiter: str) -> None:
     batch = pa.record_batch({"a": [left for left, _ in marked], "b": [right for _, right in marked]})
     for codec in (Csv(columns=["a", "b"], delimiter=delimiter), Csv(delimiter=delimiter)):
         assert codec.decode(codec.encode(batch)) == batch
+
+
+@pytest.mark.parametrize("name", ["c{}", "a"])
+def test_a_header_of_very_many_columns_is_read_in_no_time(name: str) -> None:
+    names = column_names(",".join(name.format(number) for number in range(100_000)).encode(), ",")  # else an hour
+    assert len(set(names)) == 100_000
+    assert names[:2] == (["a", "a_2"] if name == "a" else ["c0", "c1"])
+
+
+def test_names_that_are_numbered_stay_apart_from_those_that_are_given() -> None:
+    assert column_names(b"a,a_2,a,a,,a_2,column_5", ",") == [
+        "a",
+        "a_2",
+        "a_3",
+        "a_4",
+        "column_5",
+        "a_2_2",
+        "column_5_2",
+    ]

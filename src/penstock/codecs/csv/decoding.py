@@ -71,14 +71,10 @@ class Decoding:
             learned |= dict.fromkeys(parts[-1])
         tables = [pa.table(part) for part in parts]
         table = pa.concat_tables(tables, promote_options="default").combine_chunks()
-        rows = table.num_rows
+        found_columns = dict(zip(table.column_names, table.columns, strict=True)) if table.num_rows else {}
+        absent = pa.nulls(table.num_rows, pa.string())
         return self._typed(
-            {
-                name: table.column(name).chunk(0)
-                if name in table.column_names and rows
-                else pa.nulls(rows, pa.string())
-                for name in learned
-            }
+            {name: found_columns[name].chunk(0) if name in found_columns else absent for name in learned}
         )
 
     def _cut_header(self, payload: bytes) -> tuple[tuple[str, tuple[str, ...]], bytes]:
@@ -116,7 +112,7 @@ class Decoding:
             raise PermanentError(f"{error}"[: 2 * _EXCERPT]) from error
         if one_each and table.num_rows < len(payloads):
             raise PermanentError(f"records run into one another: {_excerpt(_first(payloads))}")
-        return {name: table.column(name).combine_chunks() for name in kept}
+        return {name: column.combine_chunks() for name, column in zip(kept, table.columns, strict=True)}
 
     def _check_quotes(self, payloads: pa.BinaryArray, data: bytes, delimiter: str) -> None:
         """Raise PermanentError if a quote is not closed within its payload."""
