@@ -28,7 +28,6 @@ PACKAGES = {
     "duckdb": ["duckdb"],
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
     "nats": ["nats"],
-    "mqtt": ["paho"],
     "redis": ["redis"],
     "tracing": ["opentelemetry"],
 }

@@ -20,7 +20,7 @@ ROWS = 6000
 
 @pytest.mark.parametrize("kind", BROKERS, ids=lambda kind: kind.__name__.lower())
 def test_no_row_of_a_broker_is_lost(tmp_path: Path, kind: type[Broker]) -> None:
-    with kind.serve() as server:
+    with kind.serve(undisturbed=True) as server:
         broker = kind(server)
         asyncio.run(broker.prepare())
         asyncio.run(broker.produce(range(ROWS)))
@@ -45,6 +45,7 @@ def test_no_row_of_a_broker_is_lost(tmp_path: Path, kind: type[Broker]) -> None:
             code, seconds = process.terminate()
             assert code == 0, process.tail()
             assert seconds < 30
+        broker.close()
     doubled = sum(count - 1 for count in found.values())
     print(f"{kind.__name__}: {process.kills} kills, {produced} rows, 0 lost, {doubled} doubled")
     assert set(found) == set(range(produced))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 import nats
+import paho.mqtt.client as mqtt
 from nats.js.api import ConsumerConfig, StreamConfig
 from redis.asyncio import Redis
 
-from penstock.testing.servers import NatsServer, RedisServer
+from penstock.testing.servers import MosquittoServer, NatsServer, RedisServer
 from penstock.testing.servers.server import Server
 
 COMMON = {"codec": "json", "batch_size": 50, "timeout": "2s"}
@@ -27,18 +30,23 @@ class Broker:
 
     make: ClassVar[type[Server]]
     settings: ClassVar[dict[str, Any]] = {}
+    undisturbed: ClassVar[dict[str, Any]] = {}
+    """Settings of a server that is not killed itself."""
 
     def __init__(self, server: Any) -> None:
         self.server = server
         self.port: int = server.port
 
     @classmethod
-    def serve(cls) -> Server:
-        """Return a server that keeps what it has confirmed, also over a crash."""
-        return cls.make(**cls.settings)
+    def serve(cls, *, undisturbed: bool = False) -> Server:
+        """Return a server that keeps what it has confirmed, also over a crash, unless it is ``undisturbed``."""
+        return cls.make(**{**cls.settings, **(cls.undisturbed if undisturbed else {})})
 
     async def prepare(self) -> None:
         """Make the places."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
     def input(self, port: int) -> dict[str, Any]:
         """The options of an input that reaches it at ``port``."""
@@ -152,4 +160,75 @@ class RedisList(RedisStream):
             return [json.loads(each)["n"] for each in await client.lrange("out", 0, -1)]
 
 
-BROKERS: Sequence[type[Broker]] = [Nats, RedisStream, RedisList]
+class Mqtt(Broker):
+    make = MosquittoServer
+    settings = {"autosave_interval": 1}
+    undisturbed = {"autosave_interval": 1800, "autosave_on_changes": "false"}
+
+    def _options(self, port: int) -> dict[str, Any]:
+        credentials = {"username": self.server.user, "password": self.server.password}
+        return {"type": "mqtt", "host": "127.0.0.1", "port": port, **credentials, "timeout": "2s", "keep_alive": 1}
+
+    async def prepare(self) -> None:
+        self.heard: list[int] = []
+        await asyncio.to_thread(self._subscribe)
+        await asyncio.to_thread(self._open_session)
+
+    def _client(self, name: str) -> Any:
+        version = mqtt.CallbackAPIVersion.VERSION2
+        client = mqtt.Client(version, client_id=name, protocol=mqtt.MQTTv311, clean_session=False)
+        client.username_pw_set(self.server.user, self.server.password)
+        return client
+
+    def _subscribe(self) -> None:
+        """Listen to what the output writes."""
+        client = self.listener = self._client("listener")
+        subscribed = threading.Event()
+        client.on_connect = lambda *_: client.subscribe("out/#", qos=1)
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.on_message = lambda *got: self.heard.append(json.loads(got[-1].payload)["n"])
+        client.reconnect_delay_set(0.05, 0.2)
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        assert subscribed.wait(60)
+
+    def _open_session(self) -> None:
+        """Let the broker keep what comes before the stream has begun."""
+        client = self._client("penstock-tests")
+        subscribed = threading.Event()
+        client.on_connect = lambda *_: client.subscribe("in/#", qos=1)
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        assert subscribed.wait(60)
+        client.disconnect()
+        client.loop_stop()
+
+    def close(self) -> None:
+        self.listener.disconnect()
+        self.listener.loop_stop()
+
+    def input(self, port: int) -> dict[str, Any]:
+        session = {"client_id": "penstock-tests", "topics": ["in/#"], "qos": 1}
+        return {**COMMON, **self._options(port), **session}
+
+    def output(self, port: int) -> dict[str, Any]:
+        return {**self._options(port), "topic": "out/rows"}
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        await asyncio.to_thread(self._publish, list(numbers))
+
+    def _publish(self, numbers: Sequence[int]) -> None:
+        client = self._client(f"producer-{uuid.uuid4().hex}")
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        for info in [client.publish("in/rows", body(number), qos=1) for number in numbers]:
+            info.wait_for_publish(60)
+        client.disconnect()
+        client.loop_stop()
+
+    async def written(self) -> list[int]:
+        return list(self.heard)
+
+
+BROKERS: Sequence[type[Broker]] = [Nats, RedisStream, RedisList, Mqtt]

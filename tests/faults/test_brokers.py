@@ -32,6 +32,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         made = request.param(server)
         await made.prepare()
         yield made
+        made.close()
 
 
 @asynccontextmanager

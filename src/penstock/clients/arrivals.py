@@ -81,6 +81,8 @@ class Receipts(Generic[T]):
     def __init__(self) -> None:
         self._lent = 0
         self._pending: deque[tuple[int, list[T]]] = deque()
+        self.told: dict[int, T] = {}
+        """What the broker was told and has not said that it knows, where it says so, by its packet id."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Receipts[T]:
@@ -108,6 +110,12 @@ class Receipts(Generic[T]):
         """Drop the receipts of all deliveries up to ``number``: the broker has been told."""
         while self._pending and self._pending[0][0] <= number:
             self._pending.popleft()
+
+    def drop(self, receipt: T) -> None:
+        """Drop one receipt: what it stood for is no more."""
+        for _, receipts in self._pending:
+            if receipt in receipts:
+                receipts.remove(receipt)
 
     def clear(self) -> None:
         """Drop all receipts: the broker knows nothing of them any more, and delivers again."""

@@ -214,7 +214,8 @@ class FaultProxy:
                 directions.create_task(self._pass_on(reader, target_writer))
                 directions.create_task(self._pass_on(target_reader, writer))
         except (OSError, asyncio.CancelledError):
-            writer.transport.abort()
+            for each in writers:
+                each.transport.abort()
         finally:
             del self._connections[task]
 
