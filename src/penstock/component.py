@@ -307,6 +307,8 @@ class Branch(NamedTuple):
     """The output; None where such a row is refused."""
     when: str | None = None
     """The SQL condition on which a row goes there; None for all rows."""
+    label: str = ""
+    """The condition as people read it."""
 
 
 class Output(Component, package="outputs"):

@@ -123,6 +123,21 @@ def validate(file: File) -> None:
         typer.echo(line)
 
 
+@app.command()
+def plan(file: File) -> None:
+    """Describe what the streams of a file will do, without running them.
+
+    Shows the stages of each, the columns that they read, where rows and refused rows go, what is guaranteed, and the
+    bounds.
+
+    Example: `penstock plan examples/routing_example.yaml`
+    """
+    from .planning import plan
+
+    for line in plan(file):
+        typer.echo(line)
+
+
 @app.command("test")
 def run_tests(
     files: Annotated[

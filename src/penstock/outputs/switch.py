@@ -77,7 +77,8 @@ class Switch(Output, type="switch"):
         found = []
         for at, case in enumerate(self.cases):
             is_met = self.match == "all" and case.when is not None
-            found.append(Branch(case.output, conditions[at] if is_met else f"{chosen} = {at}"))
+            label = case.when or "no other case takes them"
+            found.append(Branch(case.output, conditions[at] if is_met else f"{chosen} = {at}", label))
         if self.cases[-1].when is not None:
             found.insert(0, Branch(None, f"{chosen} = {len(conditions)}"))
         return found

@@ -31,6 +31,8 @@ class Leaf(NamedTuple):
     output: Output
     conditions: Sequence[str]
     """What a row has to meet to go there, all of it."""
+    labels: Sequence[str] = ()
+    """The same as people read it."""
 
 
 class _Refusal(NamedTuple):
@@ -39,22 +41,23 @@ class _Refusal(NamedTuple):
 
 def find_leaves(output: Output) -> list[Leaf]:
     """Return the outputs that write; itself for one that stands for no others."""
-    return [leaf for leaf in _walk("output", output, ()) if isinstance(leaf, Leaf)]
+    return [leaf for leaf in _walk("output", output, (), ()) if isinstance(leaf, Leaf)]
 
 
-def _walk(name: str, output: Output, conditions: Sequence[str]) -> Iterator[Leaf | _Refusal]:
+def _walk(name: str, output: Output, conditions: Sequence[str], labels: Sequence[str]) -> Iterator[Leaf | _Refusal]:
     branches = output.branches()
     if not branches:
-        yield Leaf(name, output, conditions)
+        yield Leaf(name, output, conditions, labels)
     names: Counter[str] = Counter()
     for branch in branches:
         met = conditions if branch.when is None else (*conditions, branch.when)
         if branch.output is None:
             yield _Refusal(met)
             continue
+        said = (*labels, branch.label) if branch.label else labels
         own = branch.output.name or branch.output.type_name
         names[own] += 1
-        yield from _walk(f"{name}.{own if names[own] == 1 else f'{own}-{names[own]}'}", branch.output, met)
+        yield from _walk(f"{name}.{own if names[own] == 1 else f'{own}-{names[own]}'}", branch.output, met, said)
 
 
 def routing(output: Output) -> Callable[[Batch], Sequence[Batch]] | None:
@@ -62,7 +65,7 @@ def routing(output: Output) -> Callable[[Batch], Sequence[Batch]] | None:
 
     It raises RowsRejected for rows that no case takes.
     """
-    ends = list(_walk("output", output, ()))
+    ends = list(_walk("output", output, (), ()))
     if not any(end.conditions for end in ends):
         return None
     if len(ends) > MAX_LEAVES:
