@@ -393,6 +393,10 @@ class Buffer(Component, package="buffers"):
         """Return the columns it adds to all that it releases, in place of others of the same name."""
         return frozenset()
 
+    def tables_read(self) -> frozenset[str] | None:
+        """Return the names of the inputs that it joins; None if it does not."""
+        return None
+
     def columns_needed(self, behind: frozenset[str] | None) -> frozenset[str] | None:
         """Return the only columns of what is put that matter, given those that matter of what it releases.
 

@@ -76,6 +76,8 @@ class Context:
     """The streams of this process, for services that show them or pause them."""
     lookups: Mapping[str, Any] = field(default_factory=dict)
     """The temporary tables of the stream, by name; each is a ``component.Lookup``."""
+    sources: Sequence[str] = ()
+    """The inputs of the stream, by the names under which their positions are kept, where it has several."""
     is_stopping: Callable[[], bool] = lambda: False
     """Tells, at the end of what is read, whether that is a stop after which the stream goes on."""
     note_gap: Callable[[str], None] = lambda reason: None

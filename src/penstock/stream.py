@@ -132,6 +132,7 @@ class Stream(Options):
                         f"{processor.type_name!r} looks rows up in {name!r}, which `temporary` does not name; "
                         f"expected one of {', '.join(names) or 'none, as there is no `temporary`'}"
                     )
+        self._check_join()
         held = self.buffer.most_held() if self.buffer else 0
         if held is not None and held > MAX_HELD:
             raise ValueError(
@@ -139,6 +140,21 @@ class Stream(Options):
                 f"a checkpoint follows {MAX_HELD} at most, so it would wait for ever"
             )
         return self
+
+    def _check_join(self) -> None:
+        """Raise ValueError unless a join reads the inputs of the stream by their names."""
+        read = self.buffer.tables_read() if self.buffer is not None else None
+        if read is None:
+            return
+        names = {child.name for child in self.input.children().values()}
+        if not names:
+            raise ValueError("a `join` needs an input of type `multiple_inputs`, whose inputs have a `name` each")
+        if None in names:
+            raise ValueError("a `join` needs a `name` for each input: that of its table")
+        if unknown := sorted(read - names):
+            raise ValueError(f"the `join` reads the table {unknown[0]!r}, which no input is called")
+        if left := sorted(str(name) for name in names - read):
+            raise ValueError(f"the `join` does not read the input {left[0]!r}, whose rows would be lost")
 
     def components(self) -> list[tuple[str, Component]]:
         """Return all components with the path of each."""

@@ -497,7 +497,7 @@ def test_a_watermark_never_falls() -> None:
         ({"interval": "1s", "late": "route"}, "`late` needs `time: event`"),
         ({"interval": "0s"}, "greater than 0"),
         ({"interval": 10}, "10ms"),
-        ({"interval": "1s", "join": {}}, "unknown key"),
+        ({"interval": "1s", "join": {}}, "Field required"),
         ({"interval": "10ns", "time": "event", "timestamp_field": "at"}, "less than 1us"),
         (
             {"interval": "1s", "time": "event", "timestamp_field": "at", "late": "drop", "late_event_policy": "drop"},
@@ -598,3 +598,16 @@ async def test_rows_so_far_go_out_on_a_period_and_again_with_their_window(tmp_pa
         (last,) = await take_all(queue)
         assert times(last) == [1000, 2000, 3000]
         assert settled + more == [None] * 3
+
+
+def test_an_input_that_was_not_heard_yet_is_waited_for_until_it_is_idle() -> None:
+    watermark = Watermark(0, 60.0, None, ["stream/input/a", "stream/input/b"], now=0.0)
+    watermark.observe("stream/input/a/0", 100, now=1.0)
+    assert watermark.value is None
+    assert watermark.idle_at(1.0) == 60.0
+    watermark.observe("stream/input/b", 50, now=2.0)
+    assert watermark.value == 50
+    watermark = Watermark(0, 60.0, None, ["stream/input/a", "stream/input/b"], now=0.0)
+    watermark.observe("stream/input/a", 100, now=1.0)
+    watermark.follow(60.5)
+    assert watermark.value == 100

@@ -87,4 +87,53 @@ def test_results_are_those_of_a_batch_computation(tmp_path: Path, kind: str, che
         assert len(written) == len(set(written))
 
 
+def test_a_join_of_two_files_is_that_of_a_batch_computation(tmp_path: Path) -> None:
+    chance = random.Random(14)
+    rows: dict[str, list[tuple[int, int, int]]] = {"orders": [], "payments": []}
+    for name, found in rows.items():
+        for n in range(1500):
+            found.append((n * 2000 + chance.randrange(2000), chance.randrange(8), n))
+        with (tmp_path / f"{name}.jsonl").open("w") as file:
+            file.writelines(json.dumps({"at": START * 1000 + at, "k": k, name: n}) + "\n" for at, k, n in found)
+    windows: dict[str, dict[tuple[int, int], list[int]]] = {name: defaultdict(list) for name in rows}
+    for name, found in rows.items():
+        for at, k, n in found:
+            windows[name][(START * 1000 + at) // 10_000 * 10_000, k].append(n)
+    keys = {*windows["orders"], *windows["payments"]}
+    expected = {
+        (start, order, payment)
+        for start, k in keys
+        for order in windows["orders"].get((start, k), [None])  # type: ignore[list-item]
+        for payment in windows["payments"].get((start, k), [None])  # type: ignore[list-item]
+    }
+    inputs = [
+        {"type": "file", "name": name, "path": str(tmp_path / f"{name}.jsonl"), "chunk_size": 1500} for name in rows
+    ]
+    stream = {
+        "id": "joined",
+        "input": {"type": "multiple_inputs", "inputs": inputs},
+        "buffer": {
+            "type": "tumbling_window",
+            "size": "10s",
+            "time": "event",
+            "timestamp_field": "at",
+            "out_of_orderness": "3s",
+            "idle_timeout": "1h",
+            "join": {"query": "SELECT orders, payments FROM orders FULL JOIN payments ON orders.k = payments.k"},
+        },
+        "pipeline": [SLOW],
+        "output": database(tmp_path),
+        "checkpoint": "output",
+        "max_in_flight": 2,
+    }
+    with running(tmp_path, stream) as process:
+        kill_repeatedly(process, KILLS, random.Random(15), longest=0.4)
+        process.start()
+        assert process.wait() == 0, process.tail()
+    start = "CAST(round(julianday(window_start) * 86400000 - 210866760000000) AS INTEGER)"
+    written = query(tmp_path / "out.db", f"SELECT {start}, orders, payments FROM rows")
+    assert set(written) == expected
+    assert len(written) == len(expected)
+
+
 BOUNDS = ("window_start", "window_end")

@@ -205,6 +205,13 @@ def test_multiple_inputs(examples: Examples) -> None:
     assert {source for source, _ in counts} == {"pulse", "readings"}
 
 
+def test_join(examples: Examples) -> None:
+    assert examples.run("join_example") == [
+        {"order_id": 1, "amount": 30, "name": "Ada"},
+        {"order_id": 2, "amount": 12},  # null, which stdout leaves out
+    ]
+
+
 def test_http_durable(examples: Examples) -> None:
     process = examples.start("http_durable_example")
     orders = '[{"id": 1, "amount": 9.5}, {"id": 2, "amount": 3}]'

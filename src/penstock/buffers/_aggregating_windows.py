@@ -94,7 +94,8 @@ class AggregatingWindows:
         self._emit_at = self._clock.monotonic() + emit_every if emit_every is not None else None
         lag = windowing.out_of_orderness + (0 if windowing.late == "update" else windowing.lateness)
         watermark = self._load()
-        self._watermark = Watermark(lag, windowing.idle_timeout, watermark)
+        now = self._clock.monotonic()
+        self._watermark = Watermark(lag, windowing.idle_timeout, watermark, windowing.sources, now)
         self._ready: deque[Delivery] = deque()
         self._changed, self._room, self._one_at_a_time = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._ended = self._flushed = self._waiting = False

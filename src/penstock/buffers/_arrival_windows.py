@@ -10,14 +10,14 @@ from ..clock import Clock
 from ..delivery import Delivery
 from ..errors import EndOfInput
 from ._grouping import wait_until
-from ._merging import merged
+from ._merging import Merge, merged
 
 
 class ArrivalWindows:
     """A queue of windows of ``size`` s, one every ``step`` s; each holds what arrived in it."""
 
-    def __init__(self, size: float, step: float, max_rows: int, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, size: float, step: float, max_rows: int, clock: Clock, merge: Merge = merged) -> None:
+        self._clock, self._merge = clock, merge
         self._size, self._step, self._max_rows = size, step, max_rows
         self._began = clock.monotonic()
         self._windows: deque[tuple[float, list[Delivery]]] = deque()
@@ -71,7 +71,7 @@ class ArrivalWindows:
                     self._changed.clear()
                     await wait_until(self._clock, self._changed, self._windows[0][0] if self._windows else None)
                     continue
-            self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
+            self._out.extend(await self._merge(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
         delivery = self._out.popleft()
         self._room.set()

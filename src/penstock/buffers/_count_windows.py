@@ -7,14 +7,14 @@ from collections import deque
 
 from ..delivery import Delivery
 from ..errors import EndOfInput
-from ._merging import merged
+from ._merging import Merge, merged
 
 
 class CountWindows:
     """A queue of windows of ``size`` deliveries, one every ``step`` deliveries; at the end the last may be shorter."""
 
-    def __init__(self, size: int, step: int) -> None:
-        self._size, self._step = size, step
+    def __init__(self, size: int, step: int, merge: Merge = merged) -> None:
+        self._size, self._step, self._merge = size, step, merge
         self._held: deque[Delivery] = deque()
         self._new = 0
         """How many of those that are held were in no window yet."""
@@ -48,7 +48,7 @@ class CountWindows:
                         await self._held.popleft().ack()
                     raise EndOfInput
                 self._merging = self._window()
-            self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
+            self._out.extend(await self._merge(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
         self._room.set()
         return self._out.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -122,13 +123,26 @@ class Watermark:
     that has nothing to send would hold it for ever, the newest row of all.
     """
 
-    def __init__(self, lag: int, idle_timeout: float | None = None, value: int | None = None) -> None:
+    def __init__(
+        self,
+        lag: int,
+        idle_timeout: float | None = None,
+        value: int | None = None,
+        expected: Sequence[str] = (),
+        now: float = 0.0,
+    ) -> None:
+        """``expected`` are inputs from which nothing came yet at ``now``: they are waited for like any source."""
         self._lag, self._idle_timeout = lag, idle_timeout
         self.value = value
+        self._expected = dict.fromkeys(expected, now)
+        """Inputs of which no source was heard, each with the time from which it is silent."""
         self._sources: dict[str | None, _Source] = {}
 
     def observe(self, source: str | None, newest: int, now: float) -> None:
         """Note that a row of time ``newest`` came from ``source``."""
+        if self._expected and source is not None:
+            for name in [name for name in self._expected if source == name or source.startswith(f"{name}/")]:
+                del self._expected[name]
         known = self._sources.get(source)
         if known is None:
             self._sources[source] = _Source(newest, now)
@@ -140,6 +154,8 @@ class Watermark:
         """Move on as far as the sources allow that are not idle."""
         if self._idle_timeout is None:
             reached = max((source.newest for source in self._sources.values()), default=None)
+        elif self._awaited(now):
+            return
         else:
             reached = min((source.newest for source in self._active(now)), default=None)
         if reached is not None:
@@ -153,18 +169,26 @@ class Watermark:
         timeout = self._idle_timeout
         return [source for source in self._sources.values() if timeout is None or now < source.heard + timeout]
 
+    def _awaited(self, now: float) -> list[float]:
+        """Return since when inputs are silent that are waited for and have not sent anything yet."""
+        timeout = self._idle_timeout
+        return [since for since in self._expected.values() if timeout is not None and now < since + timeout]
+
     def is_idle(self, now: float) -> bool:
         """Tell whether no source has sent anything for the idle timeout."""
-        return self._idle_timeout is not None and bool(self._sources) and not self._active(now)
+        is_silent = not self._active(now) and not self._awaited(now)
+        return self._idle_timeout is not None and bool(self._sources) and is_silent
 
     def idle_at(self, now: float) -> float | None:
         """Return when the next source becomes idle if none sends anything; None without an idle timeout."""
         timeout = self._idle_timeout
         if timeout is None:
             return None
-        return min((source.heard + timeout for source in self._active(now)), default=now)
+        heard = [*(source.heard for source in self._active(now)), *self._awaited(now)]
+        return min((since + timeout for since in heard), default=now)
 
     def excuse(self, waited: float) -> None:
         """Do not count a time in which nobody listened as silence of the sources."""
         for source in self._sources.values():
             source.heard += waited
+        self._expected = {name: since + waited for name, since in self._expected.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Annotated, Literal
@@ -21,7 +21,9 @@ from ._aggregation import Aggregation
 from ._assigner import WindowAssigner
 from ._event_time import Unit
 from ._event_windows import EventWindows
+from ._join import Join, JoinOptions
 from ._kept import Kept
+from ._merging import Merge, merged
 from ._replay import Fired, Replay
 from ._sorting import Late, Windowing
 from ._spans import Spans
@@ -56,6 +58,8 @@ class EventTimeBuffer(Buffer):
     """How long after the watermark has passed a window still takes rows."""
     late: Late = "drop"
     """What becomes of rows whose window has closed."""
+    join: JoinOptions | None = None
+    """Join the rows that several inputs have in a window."""
     query: str | None = None
     """An SQL query over the rows of each window, which it sees as the table `flow`: its result is released."""
     key: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = []
@@ -74,7 +78,7 @@ class EventTimeBuffer(Buffer):
 
     @model_validator(mode="after")
     def _fits_the_time(self) -> EventTimeBuffer:
-        of_events = set(EventTimeBuffer.model_fields) - set(Buffer.model_fields) - {"time", "max_rows"}
+        of_events = set(EventTimeBuffer.model_fields) - set(Buffer.model_fields) - {"time", "max_rows", "join"}
         given = sorted(self.model_fields_set & of_events)
         if self.time == "processing" and given:
             raise ValueError(f"{', '.join(f'`{key}`' for key in given)} needs `time: event`")
@@ -96,6 +100,8 @@ class EventTimeBuffer(Buffer):
         return self
 
     def _check_query(self) -> None:
+        if self.join is not None and self.query is not None:
+            raise ValueError("`join` has a query of its own: leave out `query`")
         try:
             grouped = self._aggregation.keys if self._aggregation is not None else ()
             _ = self._prepared
@@ -141,7 +147,7 @@ class EventTimeBuffer(Buffer):
         """Return the spans by which partial results of event-time windows are kept."""
         raise NotImplementedError
 
-    def by_the_clock(self, clock: Clock) -> Queue:
+    def by_the_clock(self, clock: Clock, merge: Merge) -> Queue:
         """Return an empty queue of windows over the time of arrival."""
         raise NotImplementedError
 
@@ -149,11 +155,11 @@ class EventTimeBuffer(Buffer):
     async def open(self, context: Context) -> AsyncIterator[Queue]:
         """Yield an empty queue; event-time windows go on from what is known to be written."""
         if self.timestamp_field is None or self.time == "processing":
-            yield self.by_the_clock(context.clock)
+            yield self.by_the_clock(context.clock, self._merge())
             return
         if self._aggregation is not None:
             yield AggregatingWindows(
-                self._windowing(self.timestamp_field),
+                self._windowing(self.timestamp_field, context.sources),
                 self._aggregation,
                 self.spans(),
                 await context.checkpoint("aggregates"),
@@ -167,14 +173,18 @@ class EventTimeBuffer(Buffer):
         if (position := checkpoint.position_as(Fired)) is not None:
             await replay.resume(position)
         yield EventWindows(
-            self._windowing(self.timestamp_field),
+            self._windowing(self.timestamp_field, context.sources),
             checkpoint,
             replay,
             context.log,
             context.clock,
             query=self._prepared,
             emit_every=self.emit_every,
+            merge=self._merge(),
         )
+
+    def _merge(self) -> Merge:
+        return Join(self.join) if self.join is not None else merged
 
     def _of_watermark(self, name: str) -> int | None:
         return getattr(self.watermark, name) if self.watermark is not None else None
@@ -183,7 +193,7 @@ class EventTimeBuffer(Buffer):
         """Return what becomes of rows whose window has closed, however it was written."""
         return self.late_event_policy or self.late
 
-    def _windowing(self, column: str) -> Windowing:
+    def _windowing(self, column: str, sources: Sequence[str]) -> Windowing:
         disorder, idle = self._of_watermark("out_of_orderness_ms"), self._of_watermark("idle_timeout_ms")
         lateness = self.allowed_lateness_ms
         return Windowing(
@@ -196,14 +206,25 @@ class EventTimeBuffer(Buffer):
             lateness=to_micros(self.allowed_lateness) if lateness is None else lateness * 1_000,
             late=self.late_rows(),
             max_rows=self.max_rows,
+            sources=sources,
         )
 
     def columns_read(self) -> frozenset[str]:
         """Return the column with the time."""
         return frozenset({self.timestamp_field}) if self.timestamp_field else frozenset()
 
+    def tables_read(self) -> frozenset[str] | None:
+        """Return the names of the inputs that a join reads."""
+        return frozenset(self.join.tables) if self.join is not None else None
+
+    def reads_metadata(self) -> bool:
+        """Tell whether it joins, by the input that rows came from, or its options name such a column."""
+        return self.join is not None or super().reads_metadata()
+
     def columns_needed(self, behind: frozenset[str] | None) -> frozenset[str] | None:
         """Return the columns that the query reads, where there is one: what is behind it reads its result."""
+        if self.join is not None:
+            return None
         if self._prepared is None:
             return super().columns_needed(behind)
         needed = self._prepared.columns_read()

@@ -17,7 +17,7 @@ from ..errors import EndOfInput, PenstockError, PermanentError
 from ..sql.query import PreparedQuery
 from ._event_time import Watermark
 from ._grouping import wait_until
-from ._merging import merged
+from ._merging import Merge, merged
 from ._open_windows import OpenWindows, Window
 from ._replay import Replay
 from ._sorting import BOUND, Sorted, Sorter, Windowing
@@ -56,17 +56,20 @@ class EventWindows:
         *,
         query: PreparedQuery | None = None,
         emit_every: float | None = None,
+        merge: Merge = merged,
     ) -> None:
         """``query`` is run over the rows of each window that fires; ``emit_every`` is in seconds."""
         self._clock = clock
-        self._query, self._emit_every = query, emit_every
+        self._query, self._emit_every, self._merge = query, emit_every, merge
         self._emit_at = clock.monotonic() + emit_every if emit_every is not None else None
         self._is_new = False
         """Whether rows came since open windows were last released early."""
         self._windowing, self._checkpoint, self._replay, self._log = windowing, checkpoint, replay, log
         lag = windowing.out_of_orderness + (0 if windowing.late == "update" else windowing.lateness)
         position: dict[str, Any] = checkpoint.position or {}
-        self._watermark = Watermark(lag, windowing.idle_timeout, position.get("watermark"))
+        self._watermark = Watermark(
+            lag, windowing.idle_timeout, position.get("watermark"), windowing.sources, clock.monotonic()
+        )
         self._closed: int | None = position.get("closed")
         """The end of the last window that takes no more rows."""
         self._windows = OpenWindows(merging=windowing.assigner.merges)
@@ -223,7 +226,7 @@ class EventWindows:
             prepared = [self._with_loan(ready, self._saved)]
         else:
             # Cancelled here, the next call prepares it again; without a suspension after it, nothing is half done.
-            prepared = [self._bounded(delivery, ready) for delivery in await merged(ready.deliveries)]
+            prepared = [self._bounded(delivery, ready) for delivery in await self._merge(ready.deliveries)]
             if self._query is not None:
                 prepared = await self._queried(self._query, prepared, ready)
             last = prepared[-1]
@@ -257,6 +260,8 @@ class EventWindows:
         return [self._bounded(Delivery(batch, delivery.loans), firing)]
 
     def _bounded(self, delivery: Delivery, firing: _Firing) -> Delivery:
+        if delivery.error is not None:
+            return delivery
         batch = delivery.batch
         for name, value in (("window_start", firing.start), ("window_end", firing.end)):
             column = pa.repeat(pa.scalar(value, BOUND), batch.num_rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..clock import Clock
 from ..delivery import Delivery
 from ..errors import EndOfInput
-from ._merging import merged
+from ._merging import Merge, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ class Grouping:
         *,
         timed: bool = False,
         extended: bool = False,
+        merge: Merge = merged,
     ) -> None:
-        self._clock = clock
+        self._clock, self._merge = clock, merge
         self._limits, self._deadline, self._timed, self._extended = limits, deadline, timed, extended
         self._group: list[Delivery] = []
         self._rows = self._bytes = 0
@@ -114,7 +115,7 @@ class Grouping:
                     self._changed.clear()
                     await wait_until(self._clock, self._changed, self._until)
                     continue
-            self._out.extend(await merged(self._merging))  # cancelled here, the next call merges them again
+            self._out.extend(await self._merge(self._merging))  # cancelled here, the next call merges them again
             self._merging = []
         delivery = self._out.popleft()
         self._room.set()

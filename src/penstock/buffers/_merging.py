@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from ..absence import mark_all
 from ..delivery import Batch, Delivery, merge
 
+Merge: TypeAlias = Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]]
+"""Makes of the deliveries of a group what is handed out, which settles them."""
 _IN_A_THREAD = 8 << 20
 """Bytes from which copying is left to a thread, so that the event loop goes on meanwhile."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -38,6 +39,8 @@ class Windowing:
     lateness: int
     late: Late
     max_rows: int
+    sources: Sequence[str] = ()
+    """The inputs of the stream, by the names under which their positions are kept, where it has several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ._assigner import Part, Rows, WindowAssigner, grouped
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
 from ._grouping import Grouping, Limits
+from ._merging import Merge
 from ._spans import SessionSpans, Spans
 
 
@@ -37,6 +38,10 @@ class SessionWindow(EventTimeBuffer, type="session_window"):
 
     A `query` and `emit_every` are as with [`tumbling_window`](tumbling_window.md). With a `query` that is computed as
     rows come, `key` gives each value of its columns sessions of its own; without `key` the rows of all make them.
+
+    **With a `join`** the rows of each input of `multiple_inputs` are a table of its name, and the result of the query
+    over them goes on. An input that has no rows in a window gives null (`missing: outer`), or sends the rows of the
+    others to the error output (`missing: route`). A payload that cannot be decoded is refused by itself.
 
     Nothing is acked before its session is written. At the end, open sessions fire with what they hold.
 
@@ -70,9 +75,11 @@ class SessionWindow(EventTimeBuffer, type="session_window"):
         """Return sessions of each key."""
         return SessionSpans(to_micros(self.gap), self.key)
 
-    def by_the_clock(self, clock: Clock) -> Queue:
+    def by_the_clock(self, clock: Clock, merge: Merge) -> Queue:
         """Return an empty queue that is released when nothing has come for `gap`."""
-        return Grouping(Limits(rows=self.max_rows), lambda now: now + self.gap, clock, timed=True, extended=True)
+        return Grouping(
+            Limits(rows=self.max_rows), lambda now: now + self.gap, clock, timed=True, extended=True, merge=merge
+        )
 
 
 class Sessions(WindowAssigner):

@@ -17,6 +17,7 @@ from ._assigner import Part, Rows, WindowAssigner, grouped
 from ._count_windows import CountWindows
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
+from ._merging import Merge
 from ._spans import Panes, Spans
 
 MAX_OVERLAP = 1_000
@@ -34,8 +35,8 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
     does is as with [`tumbling_window`](tumbling_window.md): a row can be late for one of its windows and on time for
     the next ones.
 
-    A `query` and `emit_every` are as with [`tumbling_window`](tumbling_window.md): what a query needs is kept once for
-    each part of time that lies in the same windows, however much they overlap.
+    A `join`, a `query` and `emit_every` are as with [`tumbling_window`](tumbling_window.md): what a query needs is kept
+    once for each part of time that lies in the same windows, however much they overlap.
 
     **Batches** (`window_size` and `slide_size` instead): every `slide_size` batches it releases the last `window_size`
     ones. At the end, those that were in no window go out in a shorter one.
@@ -111,12 +112,12 @@ class SlidingWindow(EventTimeBuffer, type="sliding_window"):
         length, step = self._bounds
         return Panes(to_micros(length), to_micros(step))
 
-    def by_the_clock(self, clock: Clock) -> Queue:
+    def by_the_clock(self, clock: Clock, merge: Merge) -> Queue:
         """Return an empty queue that is released every `slide`."""
         length, step = self._bounds
         if self.is_counted:
-            return CountWindows(int(length), int(step))
-        return ArrivalWindows(length, step, self.max_rows, clock)
+            return CountWindows(int(length), int(step), merge)
+        return ArrivalWindows(length, step, self.max_rows, clock, merge)
 
 
 class Sliding(WindowAssigner):

@@ -16,6 +16,7 @@ from ._assigner import Part, Rows, WindowAssigner, grouped
 from ._event_time import Micros
 from ._event_time_buffer import EventTimeBuffer, to_micros
 from ._grouping import Grouping, Limits
+from ._merging import Merge
 from ._spans import Panes, Spans
 
 
@@ -34,6 +35,7 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
 
     - A source that falls silent leaves its last window open. With `idle_timeout` it closes after that time, and the
       watermark follows the slowest of the sources (partitions) that are not idle.
+      An input of `multiple_inputs` that has not sent anything yet is waited for as long; a `join` needs that.
     - A row without a readable time goes to the error output.
     - A row is late when its window has closed. `late: drop` counts and warns; `late: route` sends it to the error
       output. Either way a window waits `allowed_lateness` longer before it fires, once. `late: update` fires at once,
@@ -54,6 +56,10 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
     leaves windows open. Such a row is late once all its windows have closed. Any other query, and one that uses
     `LIMIT` or `DISTINCT`, is run over the rows of a window when it fires. A result that cannot be computed refuses the
     window. `emit_every` releases open windows before they end, as they are so far: write them by key.
+
+    **With a `join`** the rows of each input of `multiple_inputs` are a table of its name, and the result of the query
+    over them goes on. An input that has no rows in a window gives null (`missing: outer`), or sends the rows of the
+    others to the error output (`missing: route`). A payload that cannot be decoded is refused by itself.
 
     When the stream ends or is stopped, open windows fire with what they hold. Rows of such a window that come after
     a restart fire as another batch of the same window.
@@ -99,14 +105,14 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
         """Return windows of one length."""
         return Panes(to_micros(self.length), to_micros(self.length))
 
-    def by_the_clock(self, clock: Clock) -> Queue:
+    def by_the_clock(self, clock: Clock, merge: Merge) -> Queue:
         """Return an empty queue that is released every `interval`."""
         began = clock.monotonic()
 
         def deadline(now: float) -> float:
             return now + self.length - (now - began) % self.length
 
-        return Grouping(Limits(rows=self.max_rows), deadline, clock, timed=True)
+        return Grouping(Limits(rows=self.max_rows), deadline, clock, timed=True, merge=merge)
 
 
 class Tumbling(WindowAssigner):

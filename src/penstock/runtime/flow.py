@@ -192,6 +192,11 @@ class Flow:
         """Whether the position of the log is not known before the output is there."""
         return self._accepts_first and self._stream.checkpoint == "output"
 
+    @property
+    def _wal_is_off(self) -> bool:
+        durability = self._stream.durability
+        return durability is None or not durability.enabled
+
     def _regroups(self) -> bool:
         """Whether anything between the log and the output may keep a position of its own."""
         buffers = [self._stream.buffer, *(regroups(one) for one in self._stream.pipeline.processors)]
@@ -213,6 +218,8 @@ class Flow:
             is_stopping=self._stop.is_set,
             note_gap=self._metrics.gap,
         )
+        if self._wal_is_off:
+            context = replace(context, sources=[one.lend(context).kept_as for one in branches(stream.input) if one.key])
         if stream.checkpoint == "state":
             return context
 
