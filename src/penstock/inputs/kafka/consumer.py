@@ -33,6 +33,8 @@ BUSY_INTERVAL = 0.05
 """The same while messages came lately, so that what is settled of them is soon committed."""
 BUSY_TIME = 5.0
 """Seconds that count as lately."""
+PAUSE_AFTER = 2.0
+"""Seconds without room after which fetching pauses, which drops what was fetched ahead."""
 PROBE_TIMEOUT = 1.0
 """Seconds that servers have to answer before they are asked again."""
 LOOP_TIMEOUT = 60.0
@@ -228,16 +230,17 @@ class ConsumerThread:
 
     def _hand_over(self, messages: list[Message]) -> None:
         """Wait for room, and serve the group meanwhile: who does not poll for minutes is thrown out of it."""
+        pause_at = time.monotonic() + PAUSE_AFTER
         while not self._room.acquire(blocking=False):
             if self._closing.is_set():
                 return
-            if self._serve(BUSY_INTERVAL):
+            self._measure()
+            if self._serve(BUSY_INTERVAL) or time.monotonic() < pause_at:
                 continue
             if not self._is_paused:
                 self._is_paused = True
                 self._consumer.pause(self._consumer.assignment())
             event = self._consumer.poll(0)
-            self._measure()
             if event is not None and (error := event.error()) is not None:
                 self._note_event(error, event)
             elif event is not None:  # fetched before the pause took effect
