@@ -37,16 +37,21 @@ class File(NamedTuple):
     etag: bytes
 
 
+TOKENS = f"{__package__}.tokens"
+"""The package of what the pages of all applications share."""
+
+
 class StaticPages:
     """Serve the files of ``package`` at ``prefix`` and beneath it; ``policy`` is their Content-Security-Policy.
 
+    ``tokens.css`` is beside them: the colours and fonts of all pages, for their stylesheets to import.
     Reads all files when it is made, so make it in a thread.
     """
 
     def __init__(self, package: str, prefix: str, policy: str = POLICY) -> None:
         self._prefix = prefix
         self._headers = ((b"content-security-policy", policy.encode()), *_PAGE_HEADERS)
-        self._files = _read(package)
+        self._files = {**_read(TOKENS), **_read(package)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request beneath ``root_path``; what is not in the table is 404, whatever its path looks like."""

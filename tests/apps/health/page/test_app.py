@@ -56,6 +56,7 @@ async def test_the_page_is_at_its_address(page: StaticPages, root: str) -> None:
     ("name", "type"),
     [
         ("page.css", "text/css; charset=utf-8"),
+        ("tokens.css", "text/css; charset=utf-8"),
         ("main.js", "text/javascript; charset=utf-8"),
         ("icon.svg", "image/svg+xml"),
     ],

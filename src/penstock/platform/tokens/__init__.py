@@ -1,0 +1,1 @@
+"""The colours and fonts that the pages of all applications share."""
