@@ -169,6 +169,7 @@ async def test_an_export_needs_its_scope(reader: Reader) -> None:
     assert answer.status_code == 403
 
 
+@pytest.mark.slow
 async def test_a_long_export_is_whole_and_takes_bounded_memory(settings: Settings) -> None:
     count = 100_000
     async with reading(settings) as reader:
