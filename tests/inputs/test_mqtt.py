@@ -9,6 +9,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+import uvloop
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from pydantic import ValidationError
@@ -258,6 +259,18 @@ async def test_a_broker_that_knows_the_old_protocol_only_is_spoken_to_in_that(tm
     async with lend_context(tmp_path) as context, component.open(context) as reader:
         assert rows_of((await reader.read()).batch) == [{"__value__": b"hey"}]
     server.close()
+
+
+def test_it_runs_on_uvloop(mosquitto_server, tmp_path):
+    component = reading(mosquitto_server)
+
+    async def run() -> None:
+        await subscribed(component, tmp_path)
+        await asyncio.to_thread(publish, mosquitto_server, ("a/b", "1"))
+        assert len(await read_some(component, tmp_path, 1)) == 1
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize(
