@@ -71,6 +71,8 @@ def _expand_several(text: bytes, payload: bytes, error: msgspec.DecodeError) -> 
 
 
 def _explained(error: msgspec.DecodeError, text: bytes) -> str:
+    if str(error).startswith("Invalid UTF-8"):  # as msgspec 0.23 says where earlier ones raise UnicodeDecodeError
+        return "the payload is not UTF-8"
     half = find_unpaired(text)
     if half is None or not _is_json(mask_unpaired(text)):
         return str(error)
