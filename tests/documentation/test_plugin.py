@@ -39,6 +39,7 @@ print(Input.find("countdown").__module__, Processor.parse({"type": "redact", "co
     assert run(sys.executable, "-c", program, path=installed) == "penstock_example.countdown ***\n"
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(PLUGIN / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PLUGIN / "pyproject.toml", tmp_path)

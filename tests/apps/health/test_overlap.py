@@ -150,6 +150,7 @@ def samples(segments: list[tuple[int, int, int, int]], first: int, last: int) ->
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(segment, max_size=12),

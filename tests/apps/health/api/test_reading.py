@@ -613,6 +613,7 @@ async def test_the_quality_of_the_data_is_told(reader: Reader) -> None:
     assert found == {"time": "2026-02-03T06:15:00Z", "score": 97.5, "findings": [{"finding": "gap"}]}
 
 
+@pytest.mark.slow
 async def test_a_year_of_minutes_is_aggregated_at_once(reader: Reader) -> None:
     """The bound is loose, for slow machines; the benchmark has the real one."""
     quarters = 4 * 24 * 366

@@ -158,6 +158,7 @@ def test_what_cannot_be_answered_is_said(stored: Stored) -> None:
             aggregate(stored, timezone=name)
 
 
+@pytest.mark.slow
 def test_a_year_of_minutes_by_day_is_read_at_once(stored: Stored) -> None:
     minutes = 365 * 24 * 60
     batches = many(accepted(), minutes, start=datetime(2025, 1, 1, tzinfo=UTC))

@@ -97,6 +97,7 @@ def test_a_year_sent_again_and_again_has_the_totals_of_the_truth(stored: Stored)
 _EDGES = [edge + n * _DAY for trip in TRIPS for edge in (trip.first, trip.last) for n in range(-4, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

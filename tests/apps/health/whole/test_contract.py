@@ -28,6 +28,7 @@ PHASES = {
 """What is tried is bounded: a few random requests of all routes, and every border of the parameters of some."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("database", PHASES)
 def test_every_answer_is_as_documented_and_none_is_an_error_of_the_server(
