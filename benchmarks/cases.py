@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    brokers,
     conversations,
     file_jobs,
     generated,
@@ -26,6 +27,7 @@ _MODULES = (
     sql_output,
     sql_batches,
     messages,
+    brokers,
     kafka,
     write_ahead_log,
     start_up,

@@ -1,0 +1,213 @@
+"""From NATS, Redis and MQTT into PostgreSQL and files, beside bare clients that read and ack the same messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from .case import Case, Sample, Span, Unavailable, measured, rate
+
+_MESSAGES = 100_000
+_QUERY = "SELECT id, sensor, value FROM flow WHERE value > 0"  # keeps all
+
+
+def _payload(number: int) -> bytes:
+    return json.dumps({"id": number, "sensor": f"sensor-{number % 100:03}", "value": 20.5, "note": "x" * 60}).encode()
+
+
+async def _run(stream: dict[str, Any], folder: Path) -> Span:
+    from penstock import Configuration, Engine
+    from penstock.testing.waiting import until
+
+    configuration = {"streams": [stream], "data": folder / "data", "health_check": {"enabled": False}}
+    engine = Engine.of(Configuration.model_validate(configuration))
+    stop = asyncio.Event()
+
+    def is_done() -> bool:
+        return bool(engine.supervised) and engine.supervised[0].metrics.rows_out >= _MESSAGES
+
+    with measured() as span:
+        running = asyncio.ensure_future(engine.run(stop))
+        await until(lambda: is_done() or running.done())
+    stop.set()
+    await running
+    return span
+
+
+async def _fill_nats(server: Any) -> None:
+    import nats
+    from nats.js.api import StreamConfig
+
+    from penstock.testing.waiting import until
+
+    connection = await nats.connect(server.url)
+    await connection.jetstream().add_stream(StreamConfig("in", subjects=["in.>"]))
+    for number in range(_MESSAGES):
+        await connection.publish("in.rows", _payload(number))
+        if number % 1000 == 0:
+            await connection.flush()
+    await connection.flush()
+
+    async def are_kept() -> Any:
+        return (await connection.jetstream().stream_info("in")).state.messages == _MESSAGES
+
+    await until(are_kept)
+    await connection.close()
+
+
+async def _nats(folder: Path, stack: ExitStack) -> Span:
+    from penstock.testing.servers import NatsServer, PostgresServer
+
+    server, database = stack.enter_context(NatsServer()), stack.enter_context(PostgresServer())
+    await _fill_nats(server)
+    mode = {"type": "jet_stream", "stream": "in", "consumer_name": "copy"}
+    stream = {
+        "id": "copy",
+        "input": {"type": "nats", "url": server.url, "mode": mode, "codec": "json"},
+        "pipeline": {"processors": [{"type": "sql", "query": _QUERY}]},
+        "output": {"type": "sql", "url": database.url, "table_name": "rows"},
+    }
+    return await _run(stream, folder)
+
+
+async def _bare_nats(folder: Path, stack: ExitStack) -> Span:
+    import nats
+    from nats.aio.msg import Msg
+
+    from penstock.testing.servers import NatsServer
+
+    server = stack.enter_context(NatsServer())
+    await _fill_nats(server)
+    connection = await nats.connect(server.url)
+    await connection.jetstream().add_consumer("in", durable_name="bare", max_ack_pending=_MESSAGES)
+    done, seen = asyncio.Event(), 0
+
+    async def ack(message: Msg) -> None:
+        nonlocal seen
+        await connection.publish(message.reply)
+        seen += 1
+        if seen == _MESSAGES:
+            done.set()
+
+    inbox = connection.new_inbox()
+    await connection.subscribe(inbox, cb=ack, pending_msgs_limit=0, pending_bytes_limit=0)
+    with measured() as span:
+        await connection.publish("$JS.API.CONSUMER.MSG.NEXT.in.bare", b'{"batch": %d}' % _MESSAGES, inbox)
+        await done.wait()
+        await connection.flush()
+    await connection.close()
+    return span
+
+
+async def _fill_redis(server: Any) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(server.url) as client:
+        for start in range(0, _MESSAGES, 10_000):
+            pipeline = client.pipeline(transaction=False)
+            for number in range(start, start + 10_000):
+                pipeline.xadd("in", {"value": _payload(number)})
+            await pipeline.execute()
+
+
+async def _redis(folder: Path, stack: ExitStack) -> Span:
+    from penstock.testing.servers import RedisServer
+
+    server = stack.enter_context(RedisServer())
+    await _fill_redis(server)
+    kind = {"type": "stream", "streams": ["in"], "field": "value"}
+    mode = {"type": "single", "url": server.url}
+    stream = {
+        "id": "copy",
+        "input": {"type": "redis", "mode": mode, "redis_type": kind, "codec": "json"},
+        "output": {"type": "file", "path": str(folder / "out.jsonl")},
+    }
+    return await _run(stream, folder)
+
+
+async def _bare_redis(folder: Path, stack: ExitStack) -> Span:
+    from redis.asyncio import Redis
+
+    from penstock.testing.servers import RedisServer
+
+    server = stack.enter_context(RedisServer())
+    await _fill_redis(server)
+    async with Redis.from_url(server.url) as client:
+        await client.xgroup_create("in", "bare", "0")
+        seen = 0
+        with measured() as span:
+            while seen < _MESSAGES:
+                answer: Any = await client.xreadgroup("bare", "one", {"in": ">"}, count=8192)
+                ((_, entries),) = answer
+                await client.xack("in", "bare", *[entry for entry, _ in entries])
+                seen += len(entries)
+    return span
+
+
+async def _mqtt(folder: Path, stack: ExitStack) -> Span:
+    from penstock.inputs.mqtt import Mqtt
+    from penstock.outputs.mqtt import Mqtt as Publisher
+    from penstock.testing.contexts import lend_context
+    from penstock.testing.servers import MosquittoServer
+
+    server = stack.enter_context(MosquittoServer(autosave_on_changes="false", autosave_interval=1800))
+    connection = {"host": "127.0.0.1", "port": server.port, "username": server.user, "password": server.password}
+    session = {**connection, "client_id": "bench", "topics": ["in/#"]}
+    async with lend_context(folder) as context:
+        async with Mqtt.model_validate(session).open(context):
+            pass
+        async with Publisher.model_validate({**connection, "topic": "in/rows"}).open(context) as writer:
+            from penstock.metadata import payloads
+
+            for start in range(0, _MESSAGES, 10_000):
+                await writer.write([payloads([_payload(number) for number in range(start, start + 10_000)])])
+    stream = {
+        "id": "copy",
+        "input": {"type": "mqtt", **session, "codec": "json"},
+        "output": {"type": "file", "path": str(folder / "out.jsonl")},
+    }
+    return await _run(stream, folder)
+
+
+def _measuring(work: Callable[[Path, ExitStack], Any]) -> Callable[[Path], Sample]:
+    def measure(folder: Path) -> Sample:
+        import uvloop
+
+        with ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return rate(_MESSAGES, runner.run(work(folder, stack)))
+
+    return measure
+
+
+def _find() -> None:
+    from penstock.testing.servers import (
+        ServerMissing,
+        mosquitto_program,
+        nats_program,
+        postgres_binaries,
+        redis_program,
+    )
+
+    try:
+        for find in (nats_program, postgres_binaries, redis_program, mosquitto_program):
+            find()
+    except ServerMissing as missing:
+        raise Unavailable(str(missing)) from missing
+
+
+def _case(name: str, what: str, work: Callable[[Path, ExitStack], Any], reach: float | None = None) -> Case:
+    role: Any = "penstock" if reach is not None else "ceiling"
+    return Case(name, "brokers", what, "messages/s", _measuring(work), reach=reach, role=role, runs=3, warm=_find)
+
+
+CASES = [
+    _case("nats-sql-postgres", "NATS JetStream -> SQL -> PostgreSQL, JSON of 120 bytes", _nats, 50_000),
+    _case("nats-bare", "nats-py alone, reading and acking", _bare_nats),
+    _case("redis-file", "Redis stream -> file, JSON of 120 bytes", _redis, 60_000),
+    _case("redis-bare", "redis-py alone, reading and acking", _bare_redis),
+    _case("mqtt-file", "MQTT QoS 1 -> file, JSON of 120 bytes", _mqtt, 15_000),
+]
