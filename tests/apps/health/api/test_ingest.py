@@ -17,6 +17,7 @@ from penstock.apps.health.api import accepted as handing_over
 from penstock.apps.health.api import ingest as module
 from penstock.apps.health.application import _hand_over
 from penstock.errors import TransientError
+from penstock.platform.access.audit import Entry
 from penstock.platform.archive import reception
 from penstock.platform.archive.folder import Folder
 
@@ -329,8 +330,8 @@ async def test_a_full_disk_is_507(served: Any, export: Any, tmp_path: Path, monk
 async def test_an_ingest_is_audited(served: Any, export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
 
-    async def begin(action: str, *_: Any, **details: Any) -> Any:
-        rows.append((action, details["resource"], details["caller"].user))
+    async def begin(row: Entry) -> Any:
+        rows.append((row.action, row.resource, row.user_id))
         return asyncio.sleep(0)
 
     monkeypatch.setattr(served.health.gate.audit, "begin", begin)
