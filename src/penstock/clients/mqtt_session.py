@@ -17,6 +17,8 @@ from . import mqtt
 from .tls import Tls
 
 RECEIVE_MAXIMUM = 65_535
+MAX_IN_FLIGHT = 16_384
+"""Messages that the broker may send before they are acked: some give out packet ids anew that are still in use."""
 CLOSE_TIMEOUT = 2.0
 _UNKNOWN_VERSION = (1, 0x84)
 _REFUSED = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})
@@ -282,7 +284,7 @@ async def _greet(
             username=server.username,
             password=password,
             session_expiry=min(int(session_expiry), 0xFFFFFFFF),
-            receive_maximum=RECEIVE_MAXIMUM,
+            receive_maximum=MAX_IN_FLIGHT,
             most=server.max_packet_size,
         )
     )
