@@ -171,7 +171,7 @@ def test_the_components_are_listed_by_kind(penstock) -> None:
     assert penstock("components", "list", "-k", "outputs").stdout == outputs
     wrong = penstock("components", "list", "-k", "sink")
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert "expected one of input, buffer, processor, output, codec" in wrong.stderr
+    assert "expected one of input, buffer, processor, temporary, output, codec" in wrong.stderr
 
 
 def test_a_component_is_shown_as_text_and_as_json(penstock) -> None:

@@ -15,7 +15,8 @@ from penstock.config.schema import json_schema
 from penstock.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*(ROOT / "examples").glob("*.yaml"), ROOT / "src/penstock/cli/up.yaml"])
+EXAMPLES = [file for file in (ROOT / "examples").glob("*.yaml") if not file.name.endswith(".test.yaml")]
+FILES = sorted([*EXAMPLES, ROOT / "src/penstock/cli/up.yaml"])
 
 
 @pytest.fixture(scope="module")
@@ -80,5 +81,5 @@ def test_what_the_parser_takes_fits(validator: jsonschema.Draft202012Validator, 
 
 
 def test_the_shipped_applications_have_valid_streams() -> None:
-    streams = loads(shipped(), environment={}).all_streams()
-    assert [stream.id for stream in streams] == ["platform-audit", "ingest", "inbox", "health"]
+    streams = loads(shipped(), environment={"CLAUDE_DIR": "/agents"}).all_streams()
+    assert [stream.id for stream in streams] == ["platform-audit", "ingest", "inbox", "health", "conversations-agents"]
