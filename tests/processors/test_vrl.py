@@ -211,3 +211,19 @@ def test_values_go_through_a_program_as_they_are(data: st.DataObject) -> None:
                 copied = found[f"copy_{name}"].to_pylist()
                 for value, sent in zip(copied, batch[name].to_pylist(), strict=True):
                     assert value == (pytest.approx(sent, rel=4e-16, abs=0) if isinstance(sent, float) else sent)
+
+
+@pytest.mark.parametrize(
+    ("statement", "multiplies"),
+    [
+        (".a = 1", False),
+        (". = [., .]", True),
+        (".a = 1\n.=[.]", True),
+        ("., err = parse_json(.text)", True),
+        ("if .a == 1 { .b = . }", False),
+        ('. |= {"a": 1}', False),
+        (".c = .a.b == 1", False),
+    ],
+)
+def test_only_a_program_that_assigns_the_event_may_make_several_rows_of_one(statement: str, multiplies: bool) -> None:
+    assert Vrl(statement=statement).multiplies() is multiplies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -26,6 +27,8 @@ from .program import Aborted, Program, compile_program
 _INTEGERS = range(-(2**63), 2**63)
 _LAST_DIGIT = 4e-16
 _MISSING = object()
+_ASSIGNS_ROOT = re.compile(r"(?<![\w\])}\"])\.\s*(?:,\s*\w+\s*)?=(?![=~])")
+"""An assignment to the event itself, by which alone it can become an array."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -95,6 +98,10 @@ class Vrl(Processor, type="vrl"):
     def row_wise(self) -> bool:
         """Tell that a batch may be halved to find the row that the program fails at."""
         return True
+
+    def multiplies(self) -> bool:
+        """Tell whether the program may make an array of a row."""
+        return _ASSIGNS_ROOT.search(self.statement) is not None
 
     def columns_read(self) -> frozenset[str] | None:
         """Return None: what the program does not name is kept."""
