@@ -72,6 +72,15 @@ def event_loop_is_never_blocked() -> Iterator[BlockBuster]:
         yield buster
 
 
+@pytest.fixture(autouse=True)
+def rows_of_other_tests_are_gone() -> Iterator[None]:
+    """Forget what was written to memory: tests use the same keys."""
+    yield
+    if memory := sys.modules.get("penstock.outputs.memory"):
+        memory.kept.clear()
+        memory.positions.clear()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def metrics_of_other_files_are_gone() -> Iterator[None]:
     """Forget the series of thousands of streams: each look at `/metrics` writes all that this process ever had."""

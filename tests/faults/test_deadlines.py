@@ -104,12 +104,16 @@ def rows(kind: str, url: str) -> list[int]:
         return [n for (n,) in connection.execute("SELECT n FROM t ORDER BY n").fetchall()]
 
 
+WITH_TRIGGERS = pytest.mark.parametrize(
+    "kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.server)], indirect=True
+)
+
+
+@WITH_TRIGGERS
 @pytest.mark.parametrize("checkpoint", ["state", "output"])
 async def test_a_write_that_takes_too_long_is_interrupted_and_tried_again(
     checkpoint: str, kind: str, url: str, tmp_path: Path
 ) -> None:
-    if kind == "duckdb":
-        pytest.skip("DuckDB has no triggers")
     trap(kind, url)
     source = lines(tmp_path / "in.json", [{"n": n} for n in range(5)], codec="json")
     output = {"type": "sql", "url": url, "table_name": "t", "timeout": "200ms"}
@@ -125,9 +129,8 @@ async def test_a_write_that_takes_too_long_is_interrupted_and_tried_again(
     assert letters() == []
 
 
+@WITH_TRIGGERS
 async def test_a_stop_interrupts_a_write_in_time(kind: str, url: str, tmp_path: Path) -> None:
-    if kind == "duckdb":
-        pytest.skip("DuckDB has no triggers")
     trap(kind, url)
     source = lines(tmp_path / "in.json", [{"n": 3}], codec="json")
     output = {"type": "sql", "url": url, "table_name": "t"}

@@ -43,7 +43,7 @@ class TestAggregate(ProcessorSuite):
         ({"query": "DROP TABLE flow"}, "expected a query"),
         ({"query": "SELECT a FROM other"}, "other' not found"),
         ({"query": "SELECT 1", "table_name": "a; b"}, "table_name"),
-        ({"query": "SELECT 1", "temporary_list": []}, "unknown key"),
+        ({"query": "SELECT 1", "temporary": []}, "unknown key"),
         ({}, "query"),
     ],
 )

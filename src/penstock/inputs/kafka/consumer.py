@@ -33,7 +33,7 @@ BUSY_INTERVAL = 0.05
 """The same while messages came lately, so that what is settled of them is soon committed."""
 BUSY_TIME = 5.0
 """Seconds that count as lately."""
-PAUSE_AFTER = 2.0
+ROOM_TIMEOUT = 2.0
 """Seconds without room after which fetching pauses, which drops what was fetched ahead."""
 PROBE_TIMEOUT = 1.0
 """Seconds that servers have to answer before they are asked again."""
@@ -230,7 +230,7 @@ class ConsumerThread:
 
     def _hand_over(self, messages: list[Message]) -> None:
         """Wait for room, and serve the group meanwhile: who does not poll for minutes is thrown out of it."""
-        pause_at = time.monotonic() + PAUSE_AFTER
+        pause_at = time.monotonic() + ROOM_TIMEOUT
         while not self._room.acquire(blocking=False):
             if self._closing.is_set():
                 return
