@@ -110,6 +110,7 @@ def test_what_an_agent_writes_shows_by_itself_and_a_line_has_its_own_address(pag
     expect(entries.last).to_contain_text("And the okapi?")
     here = entries.last.get_by_role("link").get_attribute("href")
     page.goto(f"{page.url}{here}")
+    expect(page.locator(".entry.prompt").last).to_be_focused()
     expect(page.locator(".entry.prompt").last).to_be_in_viewport()
     page.keyboard.press("p")
     expect(page.locator(".entry.prompt").first).to_be_focused()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OTHERS = 0o077
@@ -22,9 +22,14 @@ def keep_private(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (folder, *folder.glob("*.db*")):
-            found = path.stat()
-            if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
-                path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+            with suppress(FileNotFoundError):  # who reads a SQLite file makes files beside it, and takes them away
+                _close(path)
         yield
     finally:
         os.umask(before)
+
+
+def _close(path: Path) -> None:
+    found = path.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)

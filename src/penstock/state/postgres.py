@@ -176,7 +176,8 @@ class PostgresStore:
     @staticmethod
     async def _create(connection: psycopg.AsyncConnection, statement: LiteralString) -> None:
         # Another process may make it at the same moment.
-        with contextlib.suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+        exists = (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject)
+        with contextlib.suppress(*exists):
             async with connection.transaction():
                 await connection.execute(statement)
 

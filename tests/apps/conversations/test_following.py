@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.testing.forks import Fork
 from penstock.testing.servers import free_port
 from penstock.testing.waiting import until
 
@@ -72,20 +71,28 @@ class Process:
     """``penstock up`` that follows a folder of logs."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._log = folder, folder / "up.log"
         self.database = folder / "data" / "penstock-conversations.db"
-        self._config = folder / "up.yaml"
-        self._config.write_text(
-            f"data: {folder}/data\nhealth_check: {{address: '127.0.0.1:{free_port()}'}}\n"
-            f"applications:\n  - {{type: conversations, roots: ['{folder}/logs']}}\n"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "penstock", "up", "--config", str(self._config)]
-        with (self._folder / "up.log").open("ab") as log:
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        config = self._folder / "up.yaml"
+        config.write_text(
+            f"data: {self._folder}/data\nhealth_check: {{address: '127.0.0.1:{free_port()}'}}\n"
+            f"applications:\n  - {{type: conversations, roots: ['{self._folder}/logs']}}\n"
+        )
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        self._process = Fork(("-m", "penstock"), ("up", "--config", str(config)), log=self._log, env=environment)
+
+    def check(self) -> None:
+        """Raise unless it runs."""
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()[-2000:]
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        if self._process is not None:
+            self._process.kill()
 
     def end(self, number: signal.Signals) -> int:
         assert self._process is not None
@@ -111,13 +118,20 @@ def _joined(lines: list[bytes]) -> bytes:
     return b"".join(one + b"\n" for one in lines)
 
 
-async def test_no_line_is_lost_or_doubled_though_the_process_is_killed_twenty_times(tmp_path: Path) -> None:
+async def test_no_line_is_lost_or_doubled_though_the_process_is_killed_twenty_times(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     await asyncio.to_thread((tmp_path / "logs").mkdir)
     agent, process = Agent(tmp_path / "logs"), Process(tmp_path)
 
     async def soon(has_come: Callable[[], bool]) -> None:
-        await until(lambda: asyncio.to_thread(has_come))
+        def look() -> bool:
+            process.check()
+            return has_come()
 
+        await until(lambda: asyncio.to_thread(look))
+
+    request.addfinalizer(process.close)
     for number in range(KILLS):
         await asyncio.to_thread(process.start)
         if number % 4 == 3:  # what was compacted away before it was read is nobody's

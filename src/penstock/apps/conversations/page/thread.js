@@ -22,7 +22,9 @@ export async function thread(view, id, at, isCurrent) {
     const found = (await get(`${path}/thread`)).data;
     if (!isCurrent()) return;
     head.replaceChildren(h("h2", {}, clean(session.title ?? id)), facts(session));
+    const focused = document.activeElement?.closest?.(".entry")?.id;
     list.replaceChildren(...entries(found.entries, found.agents));
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     shown = session.lines;
   };
   await update(about);
