@@ -24,7 +24,7 @@ def make_topic(brokers: str, partitions: int = 1, name: str = "", **config: str)
 
 def send(brokers: str, topic: str, values: Iterable[bytes | None], **options: Any) -> None:
     """Send messages, and return once they are there."""
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 1, **QUIET})
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 1, "enable.idempotence": True, **QUIET})
     failures: list[Any] = []
     for value in values:
         while True:

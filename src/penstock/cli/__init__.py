@@ -125,10 +125,10 @@ def validate(file: File) -> None:
 
 @app.command()
 def plan(file: File) -> None:
-    """Describe what the streams of a file will do, without running them.
+    """Describe what the streams of a file will do.
 
-    Shows the stages of each, the columns that they read, where rows and refused rows go, what is guaranteed, and the
-    bounds.
+    Nothing runs. Shows the stages of each, the columns that they read, where rows and refused rows go, what is
+    guaranteed, and the bounds.
 
     Example: `penstock plan examples/routing_example.yaml`
     """
@@ -144,9 +144,10 @@ def run_tests(
         list[Path], typer.Argument(metavar="FILE...", help="Configurations, or their tests: NAME.test.yaml.")
     ],
 ) -> None:
-    """Run the tests that stand beside a configuration: rows in, and the rows and errors that are to come out.
+    """Run the tests that stand beside a configuration.
 
-    The tests of `pipeline.yaml` are in `pipeline.test.yaml`. The input and the outputs of the stream are left out, its
+    Rows go in, and rows and errors are to come out. The tests of `pipeline.yaml` are in `pipeline.test.yaml`. The
+    input and the outputs of the stream are left out, its
     buffer and processors run as they are; time begins where the test says and jumps when all wait. Shows a diff of
     what differs, and exits with 1 if any test fails.
 

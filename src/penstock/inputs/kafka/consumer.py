@@ -37,6 +37,8 @@ ROOM_TIMEOUT = 2.0
 """Seconds without room after which fetching pauses, which drops what was fetched ahead."""
 PROBE_TIMEOUT = 1.0
 """Seconds that servers have to answer before they are asked again."""
+STANDSTILL_INTERVAL = 5.0
+"""Seconds without messages until servers are asked whether there are any; after as long again it reconnects."""
 LOOP_TIMEOUT = 60.0
 """Seconds that the event loop has to do its part of a rebalance."""
 LAG_INTERVAL = 0.5
@@ -89,6 +91,8 @@ class ConsumerThread:
         self._is_paused = False
         self._message_size = 1  # on average, lately
         self._busy_until = self._measured_at = 0.0
+        self._idle_since = time.monotonic()
+        self._stands_still = False
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
 
@@ -212,7 +216,9 @@ class ConsumerThread:
         self._measure()
         if first is None:
             self._probe()
+            self._check_progress(now)
             return []
+        self._idle_since, self._stands_still = now, False
         if (error := first.error()) is not None:
             self._note_event(error, first)
             return []
@@ -278,6 +284,28 @@ class ConsumerThread:
         except KafkaException:
             return
         self.trouble = None
+
+    def _check_progress(self, now: float) -> None:
+        """Raise ConnectionLost if the library fetches nothing though messages wait.
+
+        It may stand still for ever when a server is killed amid its first answer.
+        """
+        if now - self._idle_since < STANDSTILL_INTERVAL:
+            return
+        self._idle_since = now
+        try:
+            waiting = [place for place in self._consumer.position(self._consumer.assignment()) if self._has_more(place)]
+        except KafkaException:  # the servers are away, which is told elsewhere
+            return
+        if waiting and self._stands_still:
+            names = ", ".join(f"{one.topic}/{one.partition}" for one in waiting)
+            raise ConnectionLost(f"kafka: nothing of {names} is fetched, though there are messages")
+        self._stands_still = bool(waiting)
+
+    def _has_more(self, place: TopicPartition) -> bool:
+        oldest, end = self._consumer.get_watermark_offsets(place, timeout=PROBE_TIMEOUT)
+        begun = place.offset if place.offset >= 0 else oldest
+        return bool(end > max(begun, self.reached.get((place.topic, place.partition), 0)))
 
     def _note_error(self, error: KafkaError) -> None:
         if error.fatal():
