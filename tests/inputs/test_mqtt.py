@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -245,7 +245,10 @@ async def test_tls_is_verified(tmp_path):
 
 
 async def test_a_broker_that_knows_the_old_protocol_only_is_spoken_to_in_that(tmp_path):
+    serving = []
+
     async def serve(received: asyncio.StreamReader, sent: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         data = await received.read(1000)
         sent.write(b"\x20\x02\x00\x00" if data[8] == 4 else b"\x20\x02\x00\x01")
         if data[8] == 4:
@@ -253,11 +256,14 @@ async def test_a_broker_that_knows_the_old_protocol_only_is_spoken_to_in_that(tm
             sent.write(b"\x90\x03\x00\x01\x01" + b"\x30\x06\x00\x01ahey")
             await received.read(1000)
         sent.close()
+        with suppress(ConnectionError):
+            await sent.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     component = Mqtt(host="127.0.0.1", port=server.sockets[0].getsockname()[1], topics=["a"])
     async with lend_context(tmp_path) as context, component.open(context) as reader:
         assert rows_of((await reader.read()).batch) == [{"__value__": b"hey"}]
+    await asyncio.gather(*serving)
     server.close()
 
 
