@@ -95,7 +95,7 @@ def search_lines(
         typer.echo(f"{hit.at:%Y-%m-%d %H:%M}  {hit.project}  {printable(hit.title or hit.session or '')}")
         typer.echo(f"    {hit.kind}: {printable(snippet)}")
     if not found:
-        typer.echo("nothing was found", err=True)
+        typer.echo("nothing was found")
 
 
 @app.command("sessions")
