@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -267,8 +267,9 @@ def test_a_slow_output_does_not_fill_the_memory(tmp_path: Path) -> None:
     try:
         process.start()
         while not process.has_ended():
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            most = max([most, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))])
+            with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended meanwhile
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                most = max([most, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))])
             time.sleep(0.02)
         assert process.wait() == 0, process.tail()
     finally:
