@@ -129,6 +129,8 @@ class SupervisedStream(Supervised):
     async def run(self) -> None:
         """Run to the end, the stop, or the last failure, with the pauses asked for; never raises an Exception."""
         while True:
+            if self._is_paused and await self._is_stopped_while_paused():  # also before it has begun
+                return
             self._halt = Stop()
             following = asyncio.ensure_future(self._follow_stop(self._halt))
             try:
@@ -137,8 +139,6 @@ class SupervisedStream(Supervised):
                 following.cancel()
             self.metrics.down()
             if self._stop.is_set() or not self._halt.is_set() or self.state == "finished":
-                return
-            if self._is_paused and await self._is_stopped_while_paused():
                 return
 
     def pause(self) -> None:
