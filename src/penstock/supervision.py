@@ -123,6 +123,7 @@ class SupervisedStream(Supervised):
         self.stream = stream
         self.metrics = StreamMetrics(stream.id, stream.stall_timeout, context.clock)
         self.flow: Flow | None = None
+        self._halt = Stop()  # its own from the start: a pause before it begins is no stop of all
         self._is_paused = False
         self._resumed = asyncio.Event()
 
