@@ -41,6 +41,12 @@ class Installation:
     """What a key may be good for in all applications that run here, as `Scope` of `platform/access`."""
 
     @property
+    def sign_in(self) -> str:
+        """The command that prints a link by which a person signs in here, as `Application.greeting` writes commands."""
+        elsewhere = "" if self.address == Installation().address else f" --address {self.address}"
+        return f"{{penstock}} sign-in{{data}}{elsewhere}"
+
+    @property
     def rows_url(self) -> str:
         """The URL of the database for rows."""
         return self.database or f"sqlite:///{quote(str(self.data / 'penstock.db'))}"

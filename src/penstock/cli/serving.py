@@ -128,7 +128,7 @@ def _greeting(wanted: Configuration) -> str:
     needed = [one for one in wanted.all_applications() if one not in wanted.applications]
     lines = [line for one in (*wanted.applications, *needed) for line in one.greeting(where).items()]
     return f"Penstock is up at http://{where.address} and keeps rows in {rows}. Ctrl-C stops it.\n" + "".join(
-        f"  {word:12} {line.replace('{penstock}', _command()).replace('{data}', data)}\n" for word, line in lines
+        f"  {word:13} {line.replace('{penstock}', _command()).replace('{data}', data)}\n" for word, line in lines
     )
 
 

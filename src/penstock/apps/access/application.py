@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ...platform.api.service import PlatformService
 
 
-DEFAULT_ADDRESS = Installation().address
 ROOT = "/api/platform/v1"
 """The path below which the API is."""
 PAGE = ("/keys", "/keys/*")
@@ -71,8 +70,7 @@ class Access(Application, type="access"):
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where keys are looked after, and how a person signs in there."""
-        elsewhere = "" if installation.address == DEFAULT_ADDRESS else f" --address {installation.address}"
-        return {"keys": f"http://{installation.address}/keys, by the link of: {{penstock}} sign-in{{data}}{elsewhere}"}
+        return {"keys": f"http://{installation.address}/keys, by the link of: {installation.sign_in}"}
 
     def spaces(self, installation: Installation) -> Sequence[str]:
         """Return the file or the schema of its tables."""

@@ -141,7 +141,7 @@ class Conversations(Application, type="conversations"):
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where conversations are read."""
         page = f"http://{installation.address}/conversations"
-        return {"conversations": f"{page}, by the link of: {{penstock}} sign-in{{data}}"}
+        return {"conversations": f"{page}, by the link of: {installation.sign_in}"}
 
     def commands(self) -> Any:
         """Return the commands below `penstock conversations`."""
