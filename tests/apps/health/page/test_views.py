@@ -642,3 +642,7 @@ async def test_a_day_is_a_total_a_night_counts_once_and_an_impossible_date_hides
     await page.get_by_role("button", name="All", exact=True).click()
     await page.get_by_text("The values as a table").click()
     await expect(data_row(page.get_by_role("table").first, "2 May 2025")).to_contain_text("360")
+    await page.get_by_role("button", name="Year", exact=True).click()
+    await expect(page.get_by_role("button", name="Year", exact=True)).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator(".shown")).to_have_attribute("aria-busy", "false")
+    await expect(page.locator(".shown > details"), "the table stays open").to_have_attribute("open", "")

@@ -6,11 +6,17 @@ import { duration } from "./format.js";
 /** Show what `action` returns (a node or several) in `place`; meanwhile that it loads, and a problem if there is one. */
 export async function load(place, action, signal) {
   place.setAttribute("aria-busy", "true");
-  const waiting = setTimeout(() => !signal?.aborted && place.replaceChildren(note("Loading …")), place.childElementCount ? 400 : 0);
+  const opened = new Set();  // What a person has opened stays open when the same is shown of other days.
+  const replace = (nodes) => {
+    for (const summary of place.querySelectorAll(":scope > details[open] > summary")) opened.add(summary.textContent);
+    place.replaceChildren(...nodes);
+    for (const summary of place.querySelectorAll(":scope > details > summary")) if (opened.has(summary.textContent)) summary.parentElement.open = true;
+  };
+  const waiting = setTimeout(() => !signal?.aborted && replace([note("Loading …")]), place.childElementCount ? 400 : 0);
   try {
     const nodes = await action();
     clearTimeout(waiting);
-    if (!signal?.aborted) place.replaceChildren(...[nodes].flat());
+    if (!signal?.aborted) replace([nodes].flat());
   } catch (error) {
     clearTimeout(waiting);
     if (signal?.aborted || error.name === "AbortError") return;
