@@ -33,7 +33,7 @@ pytest_plugins = ["penstock.testing.pytest_plugin"]
 
 MAY_BLOCK = [
     ("penstock/__init__.py", "__getattr__"),  # imports the module of a public name when it is first used
-    ("penstock/component.py", "find"),  # imports a component when it is first named
+    ("penstock/registry.py", "find"),  # imports a component when it is first named
     ("penstock/config/document.py", "parse_document"),  # a configuration is read before anything flows
     ("penstock/sql/expression.py", "_prepared"),  # imports DataFusion when an expression is first parsed
     ("penstock/processors/python.py", "reads_metadata"),  # looks into a source file once, before anything flows

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..application import Application
-from ..component import Buffer, Codec, Component, Input, Output, Processor, Temporary, entry_points
+from ..component import Buffer, Codec, Component, Input, Output, Processor, Temporary
+from ..registry import entry_points
 from .configuration import Configuration
 
 KINDS: tuple[type[Component], ...] = (Input, Buffer, Processor, Temporary, Output, Codec, Application)
