@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,24 +11,25 @@ from itertools import pairwise
 from ..backoff import Stopped
 from ..branch import branches
 from ..checkpoint import Checkpoint, CheckpointStore, Ledger
-from ..component import Buffer, Component, Progress, TransactionalWriter
+from ..component import Progress, TransactionalWriter
 from ..context import Context
 from ..delivery import Delivery
 from ..errors import ConfigError, PenstockError
 from ..observe.metrics import StreamMetrics
 from ..statelog import StateLog
 from ..stream import MAX_HELD, Stream, regroups
-from .branches import find_leaves, routing
+from .branches import find_leaves
 from .deadline import end_in_time
 from .durable import DurableInput
 from .intake import Intake
+from .layout import Layout
 from .logfolder import own_log
 from .lookup import OpenLookup
 from .round import Round
-from .section import Section, Stateful
+from .section import Section
 from .sink import Sink
 from .threads import Threads
-from .transform import Stage, Transformation
+from .transform import Transformation
 from .wal import Wal, open_wal
 from .writer import KeptPositions, ReconnectingWriter
 
@@ -258,55 +258,7 @@ class Flow:
 
     async def _open_sections(self, stack: AsyncExitStack, context: Context, threads: Threads) -> None:
         stream = self._stream
-        codec = stream.input.payload_codec()
-        decoder = codec.decoder(context.columns) if codec is not None else None
-        stages: list[Stage] = []
-        buffer, metadata = None, self._reads_metadata
-        stateful: Stateful | None = None
-        names: Counter[str] = Counter()
-
-        def lend(component: Component) -> Context:
-            name = component.name or component.type_name
-            names[name] += 1
-            name = name if names[name] == 1 else f"{name}-{names[name]}"
-            return replace(context, states=context.states.log.component(name))
-
-        async def end_section(following: Buffer | Stateful | None) -> None:
-            nonlocal stages, buffer, decoder, metadata, stateful
-            queue = None
-            if buffer is not None:
-                is_first = all(section.queue is None for section in self._sections)
-                lent = replace(lend(buffer), name=stream.id if is_first else f"{stream.id}/buffer")
-                queue = await stack.enter_async_context(buffer.open(lent))
-            transformation = Transformation(stages, threads, decoder=decoder, metadata=metadata)
-            section = Section(stream, queue, transformation, self._stop, self._metrics, context.clock, stateful)
-            self._sections.append(section)
-            stages, decoder, metadata = [], None, False
-            buffer, stateful = (None, following) if isinstance(following, Stateful) else (following, None)
-
-        if stream.buffer is not None:
-            await end_section(stream.buffer)
-        for index, processor in enumerate(stream.pipeline.processors):
-            regrouping = regroups(processor)
-            if regrouping is not None:
-                await end_section(regrouping)
-                continue
-            following = stream.pipeline.processors[index + 1 : index + 2]
-            lent = replace(lend(processor), columns=following[0].columns_read() if following else None)
-            process = await stack.enter_async_context(processor.open(lent))
-            stage = Stage(
-                f"{index}.{processor.name or processor.type_name}",
-                process,
-                processor.row_wise(),
-                processor.multiplies(),
-            )
-            if lent.states.opened:
-                await end_section(Stateful(stage, lent.states, threads))
-            else:
-                stages.append(stage)
-        if (route := routing(stream.output)) is not None:
-            stages.append(Stage("output", route, row_wise=True))
-        await end_section(None)
+        self._sections = await Layout(stream, context, threads, self._stop, self._metrics, stack).open()
         if self._wal is not None:
             metadata = self._reads_metadata or stream.error_output is not None
             decoding = Transformation([], threads, decoder=None, metadata=metadata)
