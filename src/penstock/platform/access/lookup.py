@@ -162,7 +162,7 @@ class _Channel:
     def _select(self, prefixes: Sequence[str]) -> list[tuple[Any, ...]]:
         if self._database.is_postgres:
             if self._connection is None:
-                self._connection = self._database.open("SET statement_timeout = '2s'")
+                self._connection = self._database.open(f"SET statement_timeout = {READ_TIMEOUT * 1000:.0f}")
                 self._connection.autocommit = True
                 self._connection.prepare_threshold = 0
             return cast(list[tuple[Any, ...]], self._connection.execute(_POSTGRES, [list(prefixes)]).fetchall())
