@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -10,6 +11,8 @@ def main() -> None:
     """Run the command line, or say which extra brings the packages that it needs."""
     # What is imported stays, so that looking for garbage in between finds none: a tenth of each start.
     gc.set_threshold(50_000, 20, 100)
+    # Arrow imports NumPy, whose algebra would start a thread for each processor; streams are parallel by themselves.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from .cli import main as run
     except ModuleNotFoundError as missing:
