@@ -29,6 +29,7 @@ PACKAGES = {
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
     "nats": ["nats"],
     "redis": ["redis"],
+    "mongodb": ["pymongo"],
     "tracing": ["opentelemetry"],
 }
 """What is imported of each extra."""
@@ -100,6 +101,7 @@ NEEDING = {
         pieces(output="{type: sql, output_type: {type: postgres, uri: 'postgresql://a:b@h/x'}, table_name: t}"),
         pieces(rest=f'{NO_PAGES}\nstate: "postgresql://a:b@127.0.0.1:1/x"'),
     ],
+    "mongodb": [pieces(output="{type: mongodb, uri: 'mongodb://127.0.0.1', database: d, collection: c}")],
     "nats": [
         pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
         pieces(output='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),

@@ -16,6 +16,7 @@ import pytest
 from .faults import FaultProxy
 from .servers import (
     KafkaServer,
+    MongodbServer,
     MosquittoServer,
     NatsServer,
     PostgresServer,
@@ -121,6 +122,18 @@ def shared_mosquitto_server() -> Iterator[MosquittoServer]:
 def mosquitto_server() -> Iterator[MosquittoServer]:
     """Yield an MQTT broker for this test alone, which it may stop, kill, pause and start again."""
     yield from _serve(MosquittoServer)
+
+
+@pytest.fixture(scope="session")
+def shared_mongodb_server() -> Iterator[MongodbServer]:
+    """Yield one server of MongoDB's protocol for the whole session; tests must not stop it."""
+    yield from _serve(MongodbServer)
+
+
+@pytest.fixture
+def mongodb_server() -> Iterator[MongodbServer]:
+    """Yield a server of MongoDB's protocol for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(MongodbServer)
 
 
 @pytest.fixture

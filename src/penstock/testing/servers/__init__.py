@@ -6,6 +6,7 @@ from .browsers import browser_program
 from .certificates import Certificate, make_certificate
 from .debian import install
 from .kafka_server import KafkaServer, kafka_folder
+from .mongodb_server import MongodbServer, mongodb_program
 from .mosquitto_server import MosquittoServer, mosquitto_program
 from .nats_server import NatsServer, nats_program
 from .object_store import s3
@@ -18,6 +19,7 @@ from .registry_server import RegistryServer, registry_folder
 __all__ = [
     "Certificate",
     "KafkaServer",
+    "MongodbServer",
     "MosquittoServer",
     "NatsServer",
     "PostgresServer",
@@ -30,6 +32,7 @@ __all__ = [
     "install",
     "kafka_folder",
     "make_certificate",
+    "mongodb_program",
     "mosquitto_program",
     "nats_program",
     "postgres",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .browsers import browser_program
 from .kafka_server import fetch_kafka, kafka_folder
 from .maven import java_program, maven_program
+from .mongodb_server import build_mongodb, mongodb_program
 from .mosquitto_server import mosquitto_program
 from .nats_server import build_nats, nats_program
 from .postgresql import postgis_control, postgres_binaries, postgres_version
@@ -41,6 +42,7 @@ PROGRAMS = (
     Program("PostGIS", postgis_control, lambda: f"postgresql-{postgres_version()}-postgis-3"),
     Program("Redis", redis_program, lambda: "redis-server"),
     Program("NATS", nats_program, lambda: "nats-server", build_nats),
+    Program("FerretDB", mongodb_program, lambda: "", build_mongodb),
     Program("Mosquitto", mosquitto_program, lambda: "mosquitto"),
     Program("Java", java_program, lambda: "default-jre-headless"),
     Program("Maven", maven_program, lambda: "maven"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from .programs import INSTALL, ServerMissing
@@ -33,23 +35,42 @@ def find_built(what: str, module: str, version: str) -> Path:
     return program
 
 
-def build(module: str, version: str) -> None:
-    """Build the program of ``module``; raises ServerMissing with the reason if that cannot be done."""
+def build(module: str, version: str, *, package: str = "", files: Mapping[str, str] | None = None) -> None:
+    """Build the program of ``module``, or of a ``package`` in it; raises ServerMissing if that cannot be done.
+
+    ``files`` are written into the source first: what the module's own tools would have generated.
+    """
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise ServerMissing(f"there is no Go here to build {module} with: see https://go.dev/doc/install")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:  # so that nobody finds half a program
-        environment = {**os.environ, "GOBIN": temporary, "GOFLAGS": "-mod=mod"}
-        command = [go, "install", f"{module}@{version}"]
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, timeout=BUILD_TIMEOUT, check=False)
-        except subprocess.TimeoutExpired:
-            raise ServerMissing(f"{module} was not built within {BUILD_TIMEOUT:g} s") from None
-        if done.returncode != 0:
-            raise ServerMissing(f"{module} could not be built: {done.stderr.decode(errors='replace').strip()[-500:]}")
-        os.replace(Path(temporary) / _name(module), built(module, version))
+        program = Path(temporary) / _name(module)
+        if files is None:
+            _run([go, "install", f"{module}@{version}"], module, GOBIN=temporary, GOFLAGS="-mod=mod")
+        else:
+            source = Path(temporary) / "source"
+            found = json.loads(_run([go, "mod", "download", "-json", f"{module}@{version}"], module))
+            shutil.copytree(found["Dir"], source, copy_function=shutil.copy)
+            for path in (source, *source.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            for name, text in files.items():
+                (source / name).write_text(text)
+            _run([go, "build", "-C", str(source), "-o", str(program), f"./{package}"], module, GOFLAGS="-mod=mod")
+        os.replace(program, built(module, version))
+
+
+def _run(command: list[str], module: str, **environment: str) -> bytes:
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, timeout=BUILD_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ServerMissing(f"{module} was not built within {BUILD_TIMEOUT:g} s") from None
+    if done.returncode != 0:
+        raise ServerMissing(f"{module} could not be built: {done.stderr.decode(errors='replace').strip()[-500:]}")
+    return done.stdout
 
 
 def _name(module: str) -> str:
