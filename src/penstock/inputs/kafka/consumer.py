@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ...clients.kafka import Group, classify_error, describe_error
-from ...clients.kafka.errors import AUTHORIZATION, UNKNOWN_TOPIC
+from ...clients.kafka.errors import UNKNOWN_TOPIC
 from ...clients.kafka.options import Log
 from ...errors import ConnectionLost, PenstockError
 from .messages import parts
+from .watch import PROBE_TIMEOUT, Watch
 
 if TYPE_CHECKING:
     from . import Kafka
@@ -35,15 +36,8 @@ BUSY_TIME = 5.0
 """Seconds that count as lately."""
 ROOM_TIMEOUT = 2.0
 """Seconds without room after which fetching pauses, which drops what was fetched ahead."""
-PROBE_TIMEOUT = 1.0
-"""Seconds that servers have to answer before they are asked again."""
-STANDSTILL_INTERVAL = 5.0
-"""Seconds without messages until servers are asked whether there are any; after as long again it reconnects."""
 LOOP_TIMEOUT = 60.0
 """Seconds that the event loop has to do its part of a rebalance."""
-LAG_INTERVAL = 0.5
-"""Seconds for which the ends of partitions are believed."""
-_TELLS_TROUBLE = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._SSL, KafkaError._RESOLVE, *AUTHORIZATION})
 
 
 class Member(Protocol):
@@ -75,24 +69,17 @@ class ConsumerThread:
 
     def __init__(self, config: Kafka, member: Member) -> None:
         self._config, self._member, self._loop = config, member, asyncio.get_running_loop()
-        self._consumer = Consumer({**config.settings(), "error_cb": self._note_error}, logger=Log())
+        self.watch = Watch()
+        """How far it is, and what stands in the way."""
+        self._consumer = Consumer({**config.settings(), "error_cb": self.watch.note_error}, logger=Log())
         self.group = Group(config.consumer_group)
-        self.ends: dict[tuple[str, int], int] = {}
-        """The offset at which each partition ends."""
-        self.reached: dict[tuple[str, int], int] = {}
-        """Where each partition ended when all of it had been fetched: behind marks that are no messages."""
-        self.trouble: str | None = None
-        """What stands in the way; None once messages or answers come again."""
-        self._last_error = ""
         self.is_ended = asyncio.Event()
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(MAX_WAITING)
         self._closing, self._subscribes = threading.Event(), False
         self._is_paused = False
         self._message_size = 1  # on average, lately
-        self._busy_until = self._measured_at = 0.0
-        self._idle_since = time.monotonic()
-        self._stands_still = False
+        self._busy_until = 0.0
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
 
@@ -173,7 +160,7 @@ class ConsumerThread:
             except KafkaException as error:
                 self._consumer.poll(0)  # what went wrong is told by a callback
                 if self._closing.is_set() or time.monotonic() > deadline:
-                    raise ConnectionLost(self.trouble or str(classify_error(error, "connecting"))) from error
+                    raise ConnectionLost(self.watch.trouble or str(classify_error(error, "connecting"))) from error
 
     def _follow(self) -> None:
         config = self._config
@@ -215,10 +202,10 @@ class ConsumerThread:
         first = self._consumer.poll(BUSY_INTERVAL if now < self._busy_until else IDLE_INTERVAL)
         self._measure()
         if first is None:
-            self._probe()
-            self._check_progress(now)
+            self.watch.probe(self._consumer, self._config.topics[0])
+            self.watch.check_progress(self._consumer, now)
             return []
-        self._idle_since, self._stands_still = now, False
+        self.watch.note_arrival(now)
         if (error := first.error()) is not None:
             self._note_event(error, first)
             return []
@@ -231,7 +218,7 @@ class ConsumerThread:
                 self._note_event(error, message)
         self._message_size = max(1, sum(map(len, found)) // len(found))
         self._busy_until = time.monotonic() + BUSY_TIME
-        self.trouble = None
+        self.watch.trouble = None
         return found
 
     def _hand_over(self, messages: list[Message]) -> None:
@@ -262,73 +249,19 @@ class ConsumerThread:
         self.group.metadata = self._consumer.consumer_group_metadata()
 
     def _measure(self) -> None:
-        """Note now and then where the partitions end, as the last answers of the servers said."""
-        now = time.monotonic()
-        if now - self._measured_at < LAG_INTERVAL:
-            return
-        self._measured_at = now
-        ends = {}
-        for one in self._consumer.assignment():
-            newest = self._consumer.get_watermark_offsets(one, cached=True)[1]
-            ends[one.topic, one.partition] = newest
-        self.ends = ends
-        if ends:
+        if self.watch.measure(self._consumer):
             self._note_membership()
-
-    def _probe(self) -> None:
-        """Ask servers that were away whether they are back."""
-        if self.trouble is None:
-            return
-        try:
-            self._consumer.list_topics(self._config.topics[0], timeout=PROBE_TIMEOUT)
-        except KafkaException:
-            return
-        self.trouble = None
-
-    def _check_progress(self, now: float) -> None:
-        """Raise ConnectionLost if the library fetches nothing though messages wait.
-
-        It may stand still for ever when a server is killed amid its first answer.
-        """
-        if now - self._idle_since < STANDSTILL_INTERVAL:
-            return
-        self._idle_since = now
-        try:
-            waiting = [place for place in self._consumer.position(self._consumer.assignment()) if self._has_more(place)]
-        except KafkaException:  # the servers are away, which is told elsewhere
-            return
-        if waiting and self._stands_still:
-            names = ", ".join(f"{one.topic}/{one.partition}" for one in waiting)
-            raise ConnectionLost(f"kafka: nothing of {names} is fetched, though there are messages")
-        self._stands_still = bool(waiting)
-
-    def _has_more(self, place: TopicPartition) -> bool:
-        oldest, end = self._consumer.get_watermark_offsets(place, timeout=PROBE_TIMEOUT)
-        begun = place.offset if place.offset >= 0 else oldest
-        return bool(end > max(begun, self.reached.get((place.topic, place.partition), 0)))
-
-    def _note_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise KafkaException(error)
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._last_error:
-            self.trouble = f"kafka: {error.str()}: {self._last_error}"
-        elif error.code() in _TELLS_TROUBLE:
-            self.trouble = f"kafka: {describe_error(error)}"
-        self._last_error = describe_error(error)
 
     def _note_event(self, error: KafkaError, message: Message) -> None:
         topic, partition = message.topic(), message.partition()
         if error.code() == KafkaError._PARTITION_EOF and topic is not None and partition is not None:
-            self.reached[topic, partition] = message.offset() or 0
-            self.trouble = None
+            self.watch.note_end(topic, partition, message.offset() or 0)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None and partition is not None:
             self._begin_anew(TopicPartition(topic, partition))
         elif error.code() in UNKNOWN_TOPIC:
             raise ConnectionLost(f"kafka: topic {topic!r} is gone: {describe_error(error)}")
-        elif error.fatal():
-            raise KafkaException(error)
-        elif error.code() in _TELLS_TROUBLE:
-            self.trouble = f"kafka: {describe_error(error)}"
+        else:
+            self.watch.note_trouble(error)
 
     def _begin_anew(self, partition: TopicPartition) -> None:
         """Go on with the oldest message there is, since the position is not there: deleted, or of another topic."""
@@ -378,7 +311,7 @@ class ConsumerThread:
         if not self._closing.is_set():
             self._on_loop_wait(self._member.give_up(keys, is_lost=is_lost))
         for key in keys:
-            self.reached.pop(key, None)
+            self.watch.reached.pop(key, None)
         consumer.incremental_unassign(partitions)
 
     def _on_loop(self, call: Callable[[T], None], value: T) -> None:

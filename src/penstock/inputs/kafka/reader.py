@@ -143,11 +143,11 @@ class KafkaReader:
     def progress(self) -> Progress:
         """Return how many messages were read and are left, as of the last answers of the servers."""
         lag = {one.name: self._left(one) for one in self._owned.values() if one.is_owned}
-        return Progress(self._read, self._read + sum(lag.values()), "messages", lag, self._thread.trouble)
+        return Progress(self._read, self._read + sum(lag.values()), "messages", lag, self._thread.watch.trouble)
 
     def _left(self, partition: Partition) -> int:
         key = (partition.topic, partition.number)
-        end, reached = self._thread.ends.get(key, 0), self._thread.reached.get(key, 0)
+        end, reached = self._thread.watch.ends.get(key, 0), self._thread.watch.reached.get(key, 0)
         return max(0, end - max(partition.position or 0, reached))
 
     # What follows is called by the thread, on the event loop.
