@@ -24,6 +24,32 @@ Routes: TypeAlias = Mapping[str, Asgi]
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A page for people: a view of the console, or a document of its own."""
+
+    path: str
+    """Where it is: below `/#` for a view of the console, else the path of its document."""
+    title: str
+    module: str = ""
+    """The path of the ES module that shows it in the console; empty for a document of its own."""
+    group: str = ""
+    """The heading below which it is listed."""
+    scope: str = ""
+    """The scope without which it is not listed; empty for everybody who has signed in."""
+    icon: str = ""
+    """The name of its picture, among those of the console."""
+    search: str = ""
+    """The path of an API that lists what the search of the console finds besides the page; see docs/console.md."""
+    listed: bool = True
+    """Whether it is in the navigation; others are reached by links alone."""
+
+    @property
+    def address(self) -> str:
+        """The path and fragment by which a browser gets there."""
+        return f"/#{self.path}" if self.module else self.path
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Where one installation keeps its data and listens: what applications are built from."""
 
@@ -33,8 +59,8 @@ class Installation:
     """Host and port of the routes."""
     database: str = field(default="", repr=False)
     """The URL of the database for rows, which may hold a password; empty for SQLite in the data folder."""
-    pages: Mapping[str, str] = field(default_factory=dict)
-    """The title of each page that an application serves, by its path."""
+    pages: Sequence[Page] = ()
+    """The pages of all applications that run here."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     """The variables from which applications may take options."""
     scopes: Sequence[Any] = ()
@@ -105,7 +131,7 @@ class Application(Component, package="applications"):
         """Return its streams; raises ConfigError."""
         return ()
 
-    def paths(self) -> Sequence[str]:
+    def paths(self, installation: Installation) -> Sequence[str]:
         """Return the paths that ``open`` serves: those below its root, and those that older clients use."""
         return ()
 
@@ -113,9 +139,9 @@ class Application(Component, package="applications"):
         """Return the schemas and files of ``Output.spaces`` that it alone may write."""
         return ()
 
-    def pages(self) -> Mapping[str, str]:
-        """Return the title of each page for people, by its path."""
-        return {}
+    def pages(self) -> Sequence[Page]:
+        """Return its pages for people, in the order in which they are listed."""
+        return ()
 
     def jobs(self, platform: Platform) -> Sequence[Job]:
         """Return what is done again and again while it is open."""

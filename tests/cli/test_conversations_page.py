@@ -66,7 +66,7 @@ def page(up: Any, chromium: str, log: Path, tmp_path: Path, request: pytest.Fixt
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
         page.goto(made.stdout.strip())
-        expect(page.locator("#user")).to_have_text("me")
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
         page.goto(f"{running.url}/conversations")
         yield page
         browser.close()

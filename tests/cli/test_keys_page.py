@@ -40,7 +40,7 @@ def link(up: Any, tmp_path: Path) -> Any:
     address = running.url.removeprefix("http://")
 
     def make() -> str:
-        return _penstock(tmp_path, "sign-in", "--address", address)
+        return _penstock(tmp_path, "sign-in", "--address", address).replace("/#", "/keys#")
 
     make.url = running.url  # type: ignore[attr-defined]
     make.running = running  # type: ignore[attr-defined]

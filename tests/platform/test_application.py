@@ -39,7 +39,7 @@ def _greeter() -> list[str]:
         word: str = "hello"
         """What is said."""
 
-        def paths(self) -> Sequence[str]:
+        def paths(self, installation: Installation) -> Sequence[str]:
             return [f"{self.root}/say", "/old/say"]
 
         def streams(self, installation: Installation) -> Sequence[Stream]:
@@ -58,7 +58,7 @@ def _greeter() -> list[str]:
             async def say(scope, receive, send) -> None:
                 await answer(send, 200, {"said": self.word})
 
-            yield dict.fromkeys(self.paths(), say)
+            yield dict.fromkeys(self.paths(platform.installation), say)
 
     return done
 
@@ -96,7 +96,7 @@ def test_two_that_serve_one_path_are_refused_with_both_names() -> None:
     class Other(Application, type="other"):
         """Serve the same."""
 
-        def paths(self) -> Sequence[str]:
+        def paths(self, installation: Installation) -> Sequence[str]:
             return ["/old/{word}", "/old/say"]
 
     with pytest.raises(ConfigError, match="'greeter' and the application 'other' both serve /old/say"):

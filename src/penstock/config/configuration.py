@@ -139,7 +139,7 @@ class Configuration(Options):
     def installation(self) -> Installation:
         """Where the applications keep their data and listen."""
         listed = [*self.applications, *self._needed]
-        pages = {path: title for application in listed for path, title in application.pages().items()}
+        pages = [page for application in listed for page in application.pages()]
         database = self.database.get_secret_value() if self.database is not None else ""
         scopes = [scope for application in self.all_applications() for scope in application.scopes()]
         return Installation(self.data, self.health_check.address, database, pages, self._environment, scopes)
@@ -190,7 +190,7 @@ class Configuration(Options):
                     stream.written_at(stream.source._replace(application=application.type_name))
             except ConfigError as error:
                 raise ValueError(f"{owner}: {error}") from error
-            yield owner, streams, [(self.health_check.address, path) for path in application.paths()]
+            yield owner, streams, [(self.health_check.address, path) for path in application.paths(self.installation)]
 
 
 _LOOPBACK = {"localhost": "127.0.0.1"}

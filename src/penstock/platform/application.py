@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..application import Application, Installation, Job, Migrations, Routes
+from ..application import Application, Installation, Job, Migrations, Page, Routes
 from ..clock import Clock
 from ..config.configuration import Configuration
 from ..context import Context
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .archive import Archive, Receipt
     from .database import Database
 
-__all__ = ["Application", "ApplicationService", "Installation", "Job", "Migrations", "Platform", "Routes"]
+__all__ = ["Application", "ApplicationService", "Installation", "Job", "Migrations", "Page", "Platform", "Routes"]
 
 R = TypeVar("R", bound="Receipt")
 
@@ -91,7 +91,7 @@ class ApplicationService:
 
     def served(self) -> Sequence[tuple[str, str]]:
         """Return the addresses and paths that it serves."""
-        return [(self._installation.address, path) for path in self._application.paths()]
+        return [(self._installation.address, path) for path in self._application.paths(self._installation)]
 
     async def serve(self, context: Context, stop: asyncio.Event) -> None:
         """Serve the routes and do the jobs until ``stop`` is set."""

@@ -112,7 +112,7 @@ def sign_in(
         str, typer.Option("--address", metavar="HOST:PORT", envvar="PENSTOCK_ADDRESS", help="Where `up` listens.")
     ] = "127.0.0.1:8080",
 ) -> None:
-    """Print a link that signs a person in at `/keys`.
+    """Print a link that signs a person in at the console.
 
     It is good once, for ten minutes. Whoever opens it may do everything in this installation, as may whoever can run
     this command.

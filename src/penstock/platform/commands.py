@@ -94,7 +94,7 @@ def revoke_key(database: Database, key: str, *, as_json: bool = False) -> str:
 
 
 def create_link(database: Database, scopes: Iterable[str], address: str, *, user: str = "me") -> str:
-    """Return a link with which a person signs in, once, to the page of keys at ``address``, with all ``scopes``.
+    """Return a link with which a person signs in, once, at ``address``, with all ``scopes``.
 
     The token stands behind the `#`, which browsers send to nobody.
     """
@@ -109,7 +109,7 @@ def create_link(database: Database, scopes: Iterable[str], address: str, *, user
         return token
 
     token = database.call(make, changes=True)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/keys#sign-in={token}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/#sign-in={token}"
 
 
 def _format(made: keys.Made, as_json: bool) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from ..serving.asgi import Receive, Scope, Send
@@ -42,10 +43,10 @@ TOKENS = f"{__package__}.tokens"
 
 
 class StaticPages:
-    """Serve the files of ``package`` at ``prefix`` and beneath it; ``policy`` is their Content-Security-Policy.
+    """Serve the files of ``package`` and its folders at ``prefix`` and beneath it.
 
-    ``tokens.css`` is beside them: the colours and fonts of all pages, for their stylesheets to import.
-    Reads all files when it is made, so make it in a thread.
+    ``policy`` is their Content-Security-Policy. ``tokens.css`` is beside them: the colours and fonts of all pages, for
+    their stylesheets to import. Reads all files when it is made, so make it in a thread.
     """
 
     def __init__(self, package: str, prefix: str, policy: str = POLICY) -> None:
@@ -85,14 +86,25 @@ class StaticPages:
 
 
 def _read(package: str) -> dict[str, File]:
-    table = {}
-    for entry in files(package).iterdir():
-        suffix = entry.name[entry.name.rfind(".") :]
-        if suffix in TYPES:
-            content = entry.read_bytes()
-            etag = b'"%s"' % hashlib.sha256(content).hexdigest()[:32].encode()
-            table[entry.name] = File(content, TYPES[suffix], etag)
-    return table
+    return {name: _file(entry) for name, entry in _walk(files(package)) if _suffix(name) in TYPES}
+
+
+def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :]
+
+
+def _file(entry: Traversable) -> File:
+    content = entry.read_bytes()
+    etag = b'"%s"' % hashlib.sha256(content).hexdigest()[:32].encode()
+    return File(content, TYPES[_suffix(entry.name)], etag)
 
 
 def _known(scope: Scope, etag: bytes) -> bool:

@@ -65,7 +65,7 @@ class Notes(Application, type="notes"):
         variables["SCHEMA"] = database_of(installation, self.type_name).schema or ""  # SQLite has none
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 
-    def paths(self) -> Sequence[str]:
+    def paths(self, installation: Installation) -> Sequence[str]:
         """Return the path of the page."""
         return [f"{self.root}/"]
 
@@ -86,7 +86,7 @@ class Notes(Application, type="notes"):
         """Make the table, and yield the page; the engine tries again while the database is away."""
         await platform.database.create(notes.metadata)
         async with check_keys(platform, ADD):
-            yield dict.fromkeys(self.paths(), Page(platform).respond)
+            yield dict.fromkeys(self.paths(platform.installation), Page(platform).respond)
 
     async def _prune(self, platform: Platform) -> None:
         older = notes.delete().where(notes.c.id.not_in(select(notes.c.id).order_by(notes.c.id.desc()).limit(self.keep)))

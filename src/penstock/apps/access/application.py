@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import Field
 
-from ...application import Application, Installation, Routes
+from ...application import Application, Installation, Page, Routes
 from ...config.configuration import loads
 from ...duration import Duration
 from ...platform.access.legacy import prepare
@@ -60,13 +60,13 @@ class Access(Application, type="access"):
         variables = {"DATABASE": url_of(installation, OWNER), "SCHEMA": schema}
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 
-    def paths(self) -> Sequence[str]:
+    def paths(self, installation: Installation) -> Sequence[str]:
         """Return the paths of the API and of the page of keys."""
         return [f"{ROOT}/*", *PAGE]
 
-    def pages(self) -> Mapping[str, str]:
+    def pages(self) -> Sequence[Page]:
         """Return the page of keys."""
-        return {"/keys": "Keys, sessions and the audit"}
+        return [Page("/keys", "Keys and audit", group="Installation", icon="key")]
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where keys are looked after, and how a person signs in there."""

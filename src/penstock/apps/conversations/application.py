@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from ...application import Application, Installation, Migrations, Routes
+from ...application import Application, Installation, Migrations, Page, Routes
 from ...clients.database import Postgres
 from ...config.configuration import loads
 from ...duration import Duration
@@ -114,13 +114,13 @@ class Conversations(Application, type="conversations"):
         other = Path("~/.config/claude/projects").expanduser()
         return [usual, other] if other.is_dir() else [usual]
 
-    def paths(self) -> Sequence[str]:
+    def paths(self, installation: Installation) -> Sequence[str]:
         """Return the paths of the API and of the page."""
         return [*PATHS, *PAGE]
 
-    def pages(self) -> Mapping[str, str]:
+    def pages(self) -> Sequence[Page]:
         """Return the page."""
-        return {"/conversations": "Conversations"}
+        return [Page("/conversations", "Conversations", group="Applications", scope=READ.name, icon="chat")]
 
     def spaces(self, installation: Installation) -> Sequence[str]:
         """Return the file or the schema of its tables."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, ClassVar, cast
 
-from ...application import Application, Installation, Job, Migrations, Routes
+from ...application import Application, Installation, Job, Migrations, Page, Routes
 from ...clients.database import Postgres, Sqlite
 from ...config.configuration import loads
 from ...inputs.feed import feed
@@ -74,7 +74,7 @@ class Health(Application, Settings, type="health"):
         }
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 
-    def paths(self) -> Sequence[str]:
+    def paths(self, installation: Installation) -> Sequence[str]:
         """Return the paths of the API and of the page: those that today's phones use."""
         return [*PATHS, *PAGE]
 
@@ -94,9 +94,12 @@ class Health(Application, Settings, type="health"):
         finally:
             database.close()
 
-    def pages(self) -> Mapping[str, str]:
+    def pages(self) -> Sequence[Page]:
         """Return the page and the documentation of the API."""
-        return {"/health-data": "Health data", "/api/v1/docs": "The health API"}
+        return [
+            Page("/health-data", "Health data", group="Applications", scope=f"{self.type_name}.read", icon="heart"),
+            Page("/api/v1/docs", "The health API", listed=False),
+        ]
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where the page is and how a key is made."""

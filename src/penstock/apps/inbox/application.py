@@ -10,7 +10,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...application import Application, Installation, Routes
+from ...application import Application, Installation, Page, Routes
 from ...clients.database import Postgres, Sqlite
 from ...clients.view import Tables, tables
 from ...config.configuration import loads
@@ -67,9 +67,9 @@ class Inbox(Application, type="inbox"):
         }
         return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
 
-    def paths(self) -> Sequence[str]:
-        """Return the path of the index."""
-        return ["/"]
+    def paths(self, installation: Installation) -> Sequence[str]:
+        """Return the path of the index, unless the console is there."""
+        return [] if _has_console(installation) else ["/"]
 
     def prepare(self, installation: Installation) -> None:
         """Make the folder; raises PenstockError."""
@@ -92,7 +92,8 @@ class Inbox(Application, type="inbox"):
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
         """Yield the index: what there is, and how to use it."""
-        routes: Routes = {"/": Index(platform.installation).answer}
+        index = Index(platform.installation).answer
+        routes: Routes = dict.fromkeys(self.paths(platform.installation), index)
         if not _may_have_keys(platform.installation):
             yield routes
             return
@@ -100,6 +101,11 @@ class Inbox(Application, type="inbox"):
 
         async with check_keys(platform, declared()[0]):
             yield routes
+
+
+def _has_console(installation: Installation) -> bool:
+    """Tell whether there is a better page at `/`."""
+    return any(page.address == "/#/" for page in installation.pages)
 
 
 def _may_have_keys(installation: Installation) -> bool:
@@ -133,13 +139,13 @@ class Index:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def _page(host: str, found: Tables, links: Mapping[str, str]) -> str:
+def _page(host: str, found: Tables, links: Sequence[Page]) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(table)}</td><td>{html.escape(', '.join(columns))}</td></tr>"
         for table, columns in found.items()
     )
     listing = f"<table><tr><th>table</th><th>columns</th></tr>{rows}</table>" if found else "<p>No tables yet.</p>"
-    others = "".join(f'<p><a href="{html.escape(path)}">{html.escape(text)}</a></p>' for path, text in links.items())
+    others = "".join(f'<p><a href="{html.escape(one.path)}">{html.escape(one.title)}</a></p>' for one in links)
     return _PAGE.replace("{links}", others).replace("{host}", html.escape(host)).replace("{tables}", listing)
 
 

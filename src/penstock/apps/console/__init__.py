@@ -1,0 +1,1 @@
+"""The console: one page over everything that runs here."""

@@ -1,0 +1,98 @@
+"""The console as an application: the page at `/`, its files, and what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from ...application import Application, Installation, Page, Routes
+from ...platform.access.schema import OWNER
+from ...platform.access.scopes import OPERATOR
+from ...platform.application import Platform
+from ...platform.pages import StaticPages
+from ...platform.web.deferred import Deferred
+from ...serving.asgi import Asgi, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from ...platform.access.gate import Gate
+
+API = "/api/console"
+"""The path below which its API is."""
+FILES = "/console"
+"""The path below which its files are, for the modules of other applications too."""
+
+
+class Console(Application, type="console"):
+    """Show everything that runs here on one page: streams, tables, and the pages of all applications.
+
+    The page is at `/`. People sign in with the link that `penstock up` and `penstock sign-in` print, or with a key.
+    Applications list their pages in its navigation, and show them inside of it where they like.
+
+    Example::
+
+        type: console
+    """
+
+    extra: ClassVar[str] = "health"
+
+    def needs(self, installation: Installation) -> Sequence[str]:
+        """Return the application that keeps users and keys."""
+        return ["access"]
+
+    def paths(self, installation: Installation) -> Sequence[str]:
+        """Return the paths of the page, of its files and of its API."""
+        return ["/", FILES, f"{FILES}/*", f"{API}/*"]
+
+    def pages(self) -> Sequence[Page]:
+        """Return the views that the console brings along."""
+        views = f"{FILES}/views"
+        return [
+            Page("/", "Overview", f"{views}/overview.js", icon="home"),
+            Page(
+                "/streams",
+                "Streams",
+                f"{views}/streams.js",
+                group="Engine",
+                scope=OPERATOR.name,
+                icon="stream",
+                search=f"{API}/search/streams",
+            ),
+        ]
+
+    def greeting(self, installation: Installation) -> Mapping[str, str]:
+        """Return where the page is, and how a person signs in."""
+        return {"look": f"http://{installation.address}/, by the link of: {installation.sign_in}"}
+
+    @asynccontextmanager
+    async def open(self, platform: Platform) -> AsyncIterator[Routes]:
+        """Yield the page, its files and its API."""
+        from ...platform.access.gate import Gate  # Commands need none of this.
+        from ...platform.access.options import AccessOptions
+        from ...platform.access.scopes import Scopes
+
+        installation = platform.installation
+        options = AccessOptions.of(installation.environment)
+        scopes = Scopes(installation.scopes)
+        files = await asyncio.to_thread(StaticPages, f"{__package__}.page", FILES)
+        async with Gate(options, scopes, platform.tables_of(OWNER), clock=platform.clock).open() as gate:
+            api = Deferred(partial(_build, platform, gate))
+            yield {"/": _index(files), FILES: files, f"{FILES}/*": files, f"{API}/*": api}
+
+
+def _index(files: StaticPages) -> Asgi:
+    """Answer at `/` with the page, whose files are below ``FILES``."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await files({**scope, "path": FILES, "root_path": FILES}, receive, send)
+
+    return serve
+
+
+def _build(platform: Platform, gate: Gate) -> Asgi:
+    """Make the API: importing what it needs takes a while."""
+    from .api import build
+
+    return cast(Asgi, build(platform, gate))

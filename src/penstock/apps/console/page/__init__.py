@@ -1,0 +1,1 @@
+"""The files of the console, served as they are."""

@@ -1,0 +1,89 @@
+// The bar that every page has: the navigation, the search, the theme, and who has signed in.
+
+import { html, useEffect, useRef, useState } from "./html.js";
+import { Icon } from "./icons.js";
+import { Search } from "./search.js";
+
+const THEMES = { system: ["dark", "system", "As the system"], dark: ["light", "moon", "Dark"], light: ["system", "sun", "Light"] };
+
+/** Return the pages that are listed, by their headings in the order in which they come. */
+function grouped(pages) {
+  const groups = new Map();
+  for (const page of pages.filter((one) => one.listed)) groups.set(page.group, [...(groups.get(page.group) ?? []), page]);
+  return [...groups];
+}
+
+/** Return where a page is, from wherever this is. */
+export const hrefOf = (page) => (page.module ? `./#${page.path}` : page.path.replace(/^\//, ""));
+
+export function Frame({ session, current, leave }) {
+  const [isOpen, setOpen] = useState(false);
+  const [isSearching, setSearching] = useState(false);
+  const opener = useRef(null);
+  useEffect(() => {
+    const pressed = (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        setSearching(true);
+      } else if (event.key === "/" && !event.target.closest?.("input, textarea, select, [contenteditable]")) {
+        event.preventDefault();
+        setSearching(true);
+      } else if (event.key === "Escape" && isOpen) {
+        setOpen(false);
+        opener.current?.focus();
+      }
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [isOpen]);
+  useEffect(() => {
+    const moved = () => setOpen(false);
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  const skip = (event) => {
+    event.preventDefault(); // the fragment of the address says which view is shown
+    document.getElementById("content")?.focus();
+  };
+  return html`
+    <a class="skip" href="#content" onClick=${skip}>Skip to the content</a>
+    <header class="frame" data-open=${isOpen ? "" : undefined}>
+      <div class="frame-top">
+        <a class="brand" href="./#/"><img src="console/icon.svg" alt="" width="26" height="26" />Penstock</a>
+        <button type="button" class="plain narrow-only" aria-label="Search" onClick=${() => setSearching(true)}><${Icon} name="search" /></button>
+        <button type="button" class="plain narrow-only" ref=${opener} aria-label="Menu" aria-expanded=${isOpen} aria-controls="frame-body" onClick=${() => setOpen(!isOpen)}><${Icon} name=${isOpen ? "close" : "menu"} /></button>
+      </div>
+      <div class="frame-body" id="frame-body">
+        <button type="button" class="search-opener wide-only" onClick=${() => setSearching(true)}><${Icon} name="search" /><span>Search</span><kbd>Ctrl K</kbd></button>
+        <nav aria-label="Pages">
+          ${grouped(session.pages).map(([group, pages]) => html`<div class="group">
+            ${group && html`<h2>${group}</h2>`}
+            <ul>${pages.map((page) => html`<li><a href=${hrefOf(page)} aria-current=${page.path === current ? "page" : undefined}><${Icon} name=${page.icon} />${page.title}</a></li>`)}</ul>
+          </div>`)}
+        </nav>
+        <div class="frame-foot">
+          <span class="who" title=${session.user_name}>${session.user_name}</span>
+          <${Theme} />
+          ${leave && html`<button type="button" class="plain" title="Sign out" aria-label="Sign out" onClick=${leave}><${Icon} name="leave" /></button>`}
+        </div>
+      </div>
+    </header>
+    ${isSearching && html`<${Search} session=${session} close=${() => setSearching(false)} />`}`;
+}
+
+function Theme() {
+  const [theme, setTheme] = useState(document.documentElement.dataset.theme ?? "system");
+  const [next, icon, name] = THEMES[theme] ?? THEMES.system;
+  const change = () => {
+    if (next === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = next;
+    try {
+      localStorage.setItem("penstock-theme", next);
+    } catch {
+      // Without storage the choice lasts as long as the page.
+    }
+    setTheme(next);
+    dispatchEvent(new CustomEvent("theme"));
+  };
+  return html`<button type="button" class="plain" title=${`Theme: ${name}`} aria-label=${`Theme: ${name}. Change it`} onClick=${change}><${Icon} name=${icon} /></button>`;
+}
