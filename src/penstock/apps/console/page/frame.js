@@ -46,28 +46,28 @@ export function Frame({ session, current, leave }) {
     document.getElementById("content")?.focus();
   };
   return html`
-    <a class="skip" href="#content" onClick=${skip}>Skip to the content</a>
-    <header class="frame" data-open=${isOpen ? "" : undefined}>
+    <a class="frame-skip" href="#content" onClick=${skip}>Skip to the content</a>
+    <div class="frame" role="banner" data-open=${isOpen ? "" : undefined}>
       <div class="frame-top">
-        <a class="brand" href="./#/"><img src="console/icon.svg" alt="" width="26" height="26" />Penstock</a>
+        <a class="frame-brand" href="./#/"><img src="console/icon.svg" alt="" width="26" height="26" />Penstock</a>
         <button type="button" class="plain narrow-only" aria-label="Search" onClick=${() => setSearching(true)}><${Icon} name="search" /></button>
         <button type="button" class="plain narrow-only" ref=${opener} aria-label="Menu" aria-expanded=${isOpen} aria-controls="frame-body" onClick=${() => setOpen(!isOpen)}><${Icon} name=${isOpen ? "close" : "menu"} /></button>
       </div>
       <div class="frame-body" id="frame-body">
-        <button type="button" class="search-opener wide-only" onClick=${() => setSearching(true)}><${Icon} name="search" /><span>Search</span><kbd>Ctrl K</kbd></button>
+        <button type="button" class="frame-search wide-only" onClick=${() => setSearching(true)}><${Icon} name="search" /><span>Search</span><kbd>Ctrl K</kbd></button>
         <nav aria-label="Pages">
-          ${grouped(session.pages).map(([group, pages]) => html`<div class="group">
+          ${grouped(session.pages).map(([group, pages]) => html`<div class="frame-group">
             ${group && html`<h2>${group}</h2>`}
             <ul>${pages.map((page) => html`<li><a href=${hrefOf(page)} aria-current=${page.path === current ? "page" : undefined}><${Icon} name=${page.icon} />${page.title}</a></li>`)}</ul>
           </div>`)}
         </nav>
         <div class="frame-foot">
-          <span class="who" title=${session.user_name}>${session.user_name}</span>
+          <span class="frame-who" title=${session.user_name}>${session.user_name}</span>
           <${Theme} />
           ${leave && html`<button type="button" class="plain" title="Sign out" aria-label="Sign out" onClick=${leave}><${Icon} name="leave" /></button>`}
         </div>
       </div>
-    </header>
+    </div>
     ${isSearching && html`<${Search} session=${session} close=${() => setSearching(false)} />`}`;
 }
 

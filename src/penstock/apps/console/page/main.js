@@ -24,6 +24,16 @@ function pageOf(pages, path) {
   return pages.filter(fits).sort((one, other) => parts(other).length - parts(one).length).find((page) => parts(page).length || !path.length);
 }
 
+/** Note for documents of their own whether there is a session, so that they ask for the bar only then. */
+function remember(isIn) {
+  try {
+    if (isIn) localStorage.setItem("penstock-session", "1");
+    else localStorage.removeItem("penstock-session");
+  } catch {
+    // Without storage these documents have no bar.
+  }
+}
+
 function Console() {
   const [session, setSession] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -36,6 +46,7 @@ function Console() {
       const { data } = await api.get("api/console/navigation");
       setSession(data);
       setOut(false);
+      remember(true);
     } catch (error) {
       setOut(error.status === 401 || error.status === 403 || Boolean(by));
       if (by || error.status !== 401) setProblem(error);
@@ -54,6 +65,7 @@ function Console() {
   }, []);
   const leave = async () => {
     await api.send("DELETE", "api/platform/v1/sessions/current").catch(() => {});
+    remember(false);
     setSession(null);
     setOut(true);
   };

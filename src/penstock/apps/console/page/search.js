@@ -64,17 +64,17 @@ export function Search({ session, close }) {
       take(shown[active]);
     }
   };
-  return html`<dialog class="search" ref=${dialog} aria-label="Search" onClose=${close} onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
-    <div class="search-box">
-      <p class="search-field"><${Icon} name="search" />
+  return html`<dialog class="finder" ref=${dialog} aria-label="Search" onClose=${close} onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
+    <div class="finder-box">
+      <p class="finder-field"><${Icon} name="search" />
         <input type="text" placeholder="Pages, streams, tables, settings" role="combobox" aria-expanded="true" aria-controls="found" aria-label="Search for"
           aria-activedescendant=${shown.length ? `found-${active}` : undefined} autocomplete="off" spellcheck=${false} value=${text}
           onInput=${(event) => { setText(event.target.value); setAt(0); }} onKeyDown=${pressed} autofocus /></p>
       <ul id="found" role="listbox" aria-label="Found">
         ${shown.map((one, index) => html`<li id=${`found-${index}`} role="option" aria-selected=${index === active} onClick=${() => take(one)} onMouseMove=${() => index !== active && setAt(index)}>
-          <${Icon} name=${one.icon} /><span class="title">${one.title}</span><span class="hint">${one.kind}${one.hint ? ` · ${one.hint}` : ""}</span></li>`)}
+          <${Icon} name=${one.icon} /><span class="finder-title">${one.title}</span><span class="finder-hint">${one.kind}${one.hint ? ` · ${one.hint}` : ""}</span></li>`)}
       </ul>
-      ${shown.length === 0 && html`<p class="soft nothing" role="status">Nothing is called like this.</p>`}
+      ${shown.length === 0 && html`<p class="finder-nothing" role="status">Nothing is called like this.</p>`}
     </div>
   </dialog>`;
 }
