@@ -82,6 +82,8 @@ class Context:
     """Tells, at the end of what is read, whether that is a stop after which the stream goes on."""
     note_gap: Callable[[str], None] = lambda reason: None
     """What counts and shows that rows of a source may be missing; ``report_gap`` also logs it."""
+    rewound: dict[str, Position | None] = field(default_factory=dict)
+    """Where reading begins in place of what is saved, by key of the checkpoint; each is used once."""
     positions_with_rows: bool = False
     """Whether the output keeps the positions of the input, in the transaction of the rows; else the source may."""
 
@@ -140,6 +142,8 @@ class Context:
                 raise other_shape(key, "expected a position and a number of rows")
             if saved is not None and saved.get("run", "") != self.run:
                 saved = None  # It is of a run that has ended, or of another input.
+            if key in self.rewound:
+                saved = {"rows": 0, **(saved or {}), "position": self.rewound.pop(key)}
             ledger = self.ledger if commit is None else Ledger(save, commits=True, clock=self.clock)
             self.ledgers.append(ledger)
             self.checkpoints[key] = Checkpoint(

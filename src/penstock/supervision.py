@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from .backoff import Stop, Stopped
 from .context import Context
+from .delivery import Position
 from .errors import ConfigError, ConnectionLost, PenstockError, PermanentError, TransientError
 from .observe.health import Status
 from .observe.logs import correlation_id, stream_name
@@ -164,6 +165,20 @@ class SupervisedStream(Supervised):
         """Read nothing more, write what is in flight, and open everything anew; raises PermanentError."""
         self._refuse_change()
         self._halt.set()
+
+    def rewind(self, positions: Mapping[str, Position | None]) -> None:
+        """Read partitions again from other positions, None for the beginning, by their keys; raises PermanentError.
+
+        What is in flight is written first. A stream that is paused reads from there once it goes on. Until the first
+        row is written, a crash undoes it.
+        """
+        if self._stop.is_set() or self.state in ("finished", "stopped", "failed"):
+            self._refuse_change()
+        if unknown := sorted(set(positions) - (self.flow.replays() if self.flow is not None else {}).keys()):
+            raise PermanentError(f"{self.name} cannot read {unknown[0]!r} again from another position")
+        self._context.rewound.update(positions)
+        if not self._is_paused:
+            self._halt.set()
 
     def _refuse_change(self) -> None:
         if self._is_paused:

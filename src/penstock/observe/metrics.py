@@ -68,6 +68,10 @@ RATE_WINDOW = 10
 """Over how many looks, about a second apart, a rate is taken."""
 
 
+LATENCY_WEIGHT = 16
+"""Of about how many deliveries the latency is that is shown."""
+
+
 class Rates(NamedTuple):
     """Rows a second, lately."""
 
@@ -102,6 +106,8 @@ class StreamMetrics:
         self._in_flight.set_function(lambda: self.unsettled)
         self.wal_size: int | None = None
         """Bytes held by the write-ahead log; None without one."""
+        self.latency: float | None = None
+        """Seconds from the read of a delivery to its ack, of the last ones; None before the first."""
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_WINDOW + 1)
         self._is_running = False
         self.condition = Condition(stream, self._show, stall_timeout, self._clock)
@@ -132,7 +138,9 @@ class StreamMetrics:
                 self._show()
         self.batches_out += batches
         if read_at:
-            self._latency.observe(time.perf_counter() - read_at)
+            seconds = time.perf_counter() - read_at
+            self._latency.observe(seconds)
+            self.latency = seconds if self.latency is None else self.latency + (seconds - self.latency) / LATENCY_WEIGHT
 
     def refuse(self, stage: str, rows: int, reason: str) -> None:
         """Count rows that were refused at a stage."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..clients.database import redact_url
+from ..errors import PermanentError
+from ..runtime.branches import find_leaves
 from ..stream import Stream, regroups
+from .stages import Stage, stages
 
 if TYPE_CHECKING:
     from ..supervision import SupervisedStream
@@ -56,6 +59,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int
     log_bytes: int | None
     """Bytes in the write-ahead log; null without one."""
+    latency: float | None
+    """Seconds from the read of a delivery to its ack, of the last ones; null before the first."""
 
 
 class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +75,8 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True):
     """What is saved of that: after a crash, reading resumes there or later."""
     rows: int
     """Rows read, across restarts."""
+    replays: bool
+    """Whether it can be read again from another position."""
 
 
 class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +91,8 @@ class StreamDetail(StreamState, frozen=True, kw_only=True):
     """All that is known of a stream."""
 
     guarantees: list[str]
+    stages: list[Stage]
+    """What it is made of, in the order in which rows pass."""
     positions: list[PartitionPosition]
     progress: dict[str, Any] | None
     """How far the input says it is."""
@@ -104,6 +113,7 @@ def detail(supervised: SupervisedStream) -> StreamDetail:
     return StreamDetail(
         **_state(supervised),
         guarantees=list(guarantees(stream)),
+        stages=list(stages(stream)),
         positions=_positions(supervised),
         progress={"done": progress.done, "total": progress.total, "unit": progress.unit} if progress else None,
         configuration=configuration(stream),
@@ -181,22 +191,72 @@ def _state(supervised: SupervisedStream) -> dict[str, Any]:
         "in_flight": metrics.unsettled,
         "max_in_flight": stream.max_in_flight,
         "log_bytes": metrics.wal_size,
+        "latency": None if metrics.latency is None else float(f"{metrics.latency:.3g}"),
     }
 
 
 def _positions(supervised: SupervisedStream) -> list[PartitionPosition]:
     found = supervised.flow.positions() if supervised.flow is not None else {}
-    start = f"{supervised.stream.id}{supervised.stream.identity}"
+    replays = supervised.flow.replays() if supervised.flow is not None else {}
     return [
         PartitionPosition(
-            partition=key.removeprefix(start).removeprefix("/"),
+            partition=_partition(supervised.stream, key),
             read=_shorten(one.position),
             settled=_shorten(one.committed),
             durable=_shorten(one.durable),
             rows=one.rows,
+            replays=key in replays,
         )
         for key, one in found.items()
     ]
+
+
+def _partition(stream: Stream, key: str) -> str:
+    return key.removeprefix(f"{stream.id}{stream.identity}").removeprefix("/")
+
+
+def positions_of(supervised: SupervisedStream, asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the positions to read again from, by keys; all from the beginning if none are given.
+
+    Raises PermanentError for a partition that is not there, or that cannot be read again, and for another kind of
+    position than it has.
+    """
+    replays = supervised.flow.replays() if supervised.flow is not None else {}
+    known = {_partition(supervised.stream, key): (key, one.position) for key, one in replays.items()}
+    if not known:
+        raise PermanentError("nothing of what this stream has read can be read again: its input does not replay")
+    found = {}
+    for partition, position in (dict.fromkeys(known) if asked is None else asked).items():
+        if partition not in known:
+            raise PermanentError(f"there is no partition {partition[:100]!r} that can be read again")
+        key, now = known[partition]
+        if position is not None and not _is_alike(position, now):
+            raise PermanentError(f"expected a position such as {json.dumps(_shorten(now))}, or null for the beginning")
+        found[key] = position
+    return found
+
+
+def _is_alike(position: Any, other: Any) -> bool:
+    if isinstance(position, dict) and isinstance(other, dict):
+        return position.keys() == other.keys() and all(_is_alike(position[name], other[name]) for name in other)
+    return type(position) is type(other)
+
+
+def rewinding(supervised: SupervisedStream) -> Sequence[str]:
+    """Say in words what reading again does to what a stream writes."""
+    said, stream = [], supervised.stream
+    for leaf in find_leaves(stream.output):
+        key = getattr(leaf.output, "key", None) or getattr(leaf.output, "upsert_keys", None)
+        where = f"In {leaf.name} ({leaf.output.type_name})"
+        if isinstance(key, list) and key:
+            said.append(f"{where} a row takes the place of the one with the same {', '.join(key)}: nothing is doubled.")
+        else:
+            said.append(f"{where} the rows are written a second time, beside those that are there.")
+    if supervised.flow is not None and supervised.flow.keeps_state:
+        said.append("What the stream remembers by key, or holds in groups, is not forgotten.")
+    if stream.error_output is not None:
+        said.append("Rows that were refused are refused again, unless what was wrong has been mended.")
+    return said
 
 
 def _shorten(position: Any) -> Any:

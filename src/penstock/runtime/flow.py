@@ -53,6 +53,22 @@ class Flow:
         """Return how far each partition is, by its key."""
         return dict(self._followed.checkpoints) if self._followed is not None else {}
 
+    def replays(self) -> dict[str, Checkpoint]:
+        """Return the partitions that can be read again from another position, by their keys."""
+        if self._followed is None:
+            return {}
+        kept = self._followed.kept_by
+        return {
+            key: one
+            for key, one in self._followed.checkpoints.items()
+            if not key.endswith("/wal") and not (key in kept and kept[key].commits) and one.position is not None
+        }
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether any component remembers something by key."""
+        return self._followed is not None and self._followed.states.log.is_used
+
     @property
     def progress(self) -> Progress | None:
         """How far the inputs say they are, if all of them tell it in one unit."""

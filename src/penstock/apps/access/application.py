@@ -107,7 +107,8 @@ class Access(Application, type="access"):
             )
             page = await asyncio.to_thread(StaticPages, "penstock.platform.keys_page", "/keys")
             try:
-                yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
+                with service.recent.listening():
+                    yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
             finally:
                 await service.close()
 

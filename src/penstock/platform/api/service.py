@@ -21,6 +21,7 @@ from ..access.sessions import Lifetime
 from ..cache import SingleFlight
 from ..database import Database
 from ..deadletters import Place, places_of
+from ..recentlog import RecentLog
 from ..web.errors import ApiError
 from ..web.events import LiveState
 
@@ -53,6 +54,8 @@ class PlatformService:
     """What tells pages how the streams are."""
     context: Context
     """What the engine lends to what is opened for a moment."""
+    recent: RecentLog = field(default_factory=RecentLog)
+    """The last lines of the log of each stream."""
     resending: SingleFlight[str, None] = field(default_factory=lambda: SingleFlight(size=16))
     """The dead letters that are being sent again, each once."""
 
