@@ -15,6 +15,7 @@ import pytest
 from pydantic import PrivateAttr
 
 from penstock import (
+    Buffer,
     Codec,
     Context,
     Engine,
@@ -316,6 +317,57 @@ async def test_a_batch_processor_regroups_without_losing_its_tail(tmp_path: Path
         ],
     )
     assert [row["c"] for row in rows] == [10, 10, 5]
+
+
+class Choosing(Buffer, type="test_choosing"):
+    """Hands out what it takes, and keeps what was asked of it for the test."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncIterator[Any]:
+        yield _Choosing()
+
+
+class _Choosing:
+    asked = 0
+
+    def __init__(self) -> None:
+        self._held: asyncio.Queue[Delivery | None] = asyncio.Queue()
+
+    async def put(self, delivery: Delivery) -> None:
+        await self._held.put(delivery)
+
+    async def get(self) -> Delivery:
+        type(self).asked += 1
+        if (delivery := await self._held.get()) is None:
+            raise EndOfInput
+        return delivery
+
+    def end(self) -> None:
+        self._held.put_nowait(None)
+
+
+async def test_a_buffer_is_asked_when_there_is_room_so_that_it_chooses_late(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Slow(Output, type="test_slow_output"):
+        @asynccontextmanager
+        async def open(self, context: Context) -> AsyncIterator[Any]:
+            yield self
+
+        async def write(self, batches: Sequence[Batch]) -> None:
+            for _ in range(100):  # the buffer could be asked meanwhile
+                await asyncio.sleep(0)
+            asked.append(_Choosing.asked)
+
+    _Choosing.asked = 0
+    await flow(
+        tmp_path,
+        input={"type": "test_numbers", "count": 10},
+        buffer={"type": "test_choosing"},
+        output={"type": "test_slow_output"},
+        max_in_flight=1,
+    )
+    assert asked == [min(2 + written, 11) for written in range(10)]  # what is written, and what is next
 
 
 async def test_the_write_ahead_log_acks_before_the_output_and_replays(tmp_path: Path) -> None:

@@ -49,40 +49,53 @@ class Section:
         self._stream, self._stop, self._metrics, self._clock = stream, stop, metrics, clock
         self._stateful = stateful
         self.queue, self.transformation = queue, transformation
-        self._in_flight: asyncio.Queue[_Waiting | None] = asyncio.Queue(stream.max_in_flight)
+        self._in_flight: asyncio.Queue[_Waiting | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(stream.max_in_flight)
 
-    async def put(self, done: Transformed) -> None:
-        """Take in what needs no transforming here."""
-        await self._in_flight.put(done)
+    async def put(self, waiting: _Waiting | None) -> None:
+        """Take in what needs no transforming here; waits while too many are in flight."""
+        await self._room.acquire()
+        self._in_flight.put_nowait(waiting)
 
     async def end(self) -> None:
         """Note that nothing more comes in."""
-        await self._in_flight.put(None)
+        await self.put(None)
+
+    async def _next(self) -> _Waiting | None:
+        """Return what has been in flight longest, and make room for another; None at the end."""
+        waiting = await self._in_flight.get()
+        self._room.release()
+        return waiting
 
     async def forward(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
         """Begin to transform a delivery; waits while too many are in flight."""
         done = Transformed(delivery, read_at=time.perf_counter())
         if self.transformation.is_empty(delivery):
             done.pieces = [Piece(delivery.batch, 0)]
-            await self._in_flight.put(done)
+            await self.put(done)
         elif self.transformation.in_thread and delivery.error is None:
             submitted = self.transformation.submit(done)
             if tracing.active is not None:
                 submitted.add_done_callback(self._trace_submitted)
-            await self._in_flight.put(submitted)
+            await self.put(submitted)
         else:
-            await self._in_flight.put(group.create_task(self.transform(done)))
+            await self.put(group.create_task(self.transform(done)))
 
     async def regroup(self, group: asyncio.TaskGroup) -> None:
-        """Forward what the buffer hands out, until that ends."""
+        """Forward what the buffer hands out, until that ends.
+
+        It is asked once there is room, since what is handed out can be overtaken no more.
+        """
         assert self.queue is not None
         try:
             while True:
+                async with self._room:
+                    pass
                 delivery = await self.queue.get()
                 if delivery.batch.num_rows or delivery.error is not None:
                     await self.forward(group, delivery)
                 else:  # it only settles what the buffer has put into its state
-                    await self._in_flight.put(Transformed(delivery, read_at=time.perf_counter()))
+                    await self.put(Transformed(delivery, read_at=time.perf_counter()))
         except EndOfInput:
             await self.end()
 
@@ -135,7 +148,7 @@ class Section:
     async def feed(self, following: Section, last: Section) -> None:
         """Put what was made here into the buffer of the next section, in order; refusals go straight to the last."""
         assert following.queue is not None
-        while (waiting := await self._in_flight.get()) is not None:
+        while (waiting := await self._next()) is not None:
             done = await self._finish(waiting)
             if done.error is not None:
                 await last.put(done)
@@ -155,7 +168,7 @@ class Section:
 
     async def hand_over(self, group: asyncio.TaskGroup, following: Section) -> None:
         """Hand what was made here to a section that begins with a stateful stage, in order."""
-        while (waiting := await self._in_flight.get()) is not None:
+        while (waiting := await self._next()) is not None:
             await following.take_over(group, await self._finish(waiting))
         await following.end()
 
@@ -169,17 +182,17 @@ class Section:
             if done.error is None:
                 self._stateful.states.enter(done.delivery)
         if done.error is not None or not done.pieces or not self.transformation.has_stages:
-            await self._in_flight.put(done)
+            await self.put(done)
             return
         done.stage = 1
         if self.transformation.in_thread:
-            await self._in_flight.put(self.transformation.submit(done))
+            await self.put(self.transformation.submit(done))
         else:
-            await self._in_flight.put(group.create_task(self.transform(done)))
+            await self.put(group.create_task(self.transform(done)))
 
     async def drain(self, settle: Callable[[Sequence[Transformed]], Awaitable[None]]) -> None:
         """Settle what is done, in order; what is ready at the same time is settled together."""
-        waiting = await self._in_flight.get()
+        waiting = await self._next()
         while waiting is not None:
             group = [await self._finish(waiting)]
             rows = group[0].rows
@@ -187,13 +200,14 @@ class Section:
             has_pending = False
             while not has_pending and self._has_room(len(group), rows):
                 pending = self._in_flight.get_nowait()
+                self._room.release()
                 if (ready := _ready(pending)) is None:
                     has_pending = True
                 else:
                     group.append(ready)
                     rows += ready.rows
             await settle(group)
-            waiting = pending if has_pending else await self._in_flight.get()
+            waiting = pending if has_pending else await self._next()
 
     def _has_room(self, deliveries: int, rows: int) -> bool:
         """Whether a group of this size may grow, and there is something it may grow by."""
