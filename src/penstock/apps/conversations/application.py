@@ -32,6 +32,7 @@ from ...stream import Stream
 from .prices import Prices
 from .schema import OWNER, SCRIPTS, VERSION_TABLE
 from .scopes import READ
+from .transcripts.adapter import adapters
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
@@ -47,10 +48,11 @@ PATHS = ("/api/projects", "/api/sessions", "/api/conversations", "/api/conversat
 class Conversations(Application, type="conversations"):
     """Keep what coding agents write down of their conversations, for good, and search and count it.
 
-    Agents write a file of JSON Lines for each session below `~/.claude/projects`, and delete it after a month. Each
-    line is stored as it is, within a second, in a file of its own beside that of the rows, or in the schema
-    `conversations` of PostgreSQL. `penstock conversations search` finds words in all of it, and `penstock conversations
-    usage` adds up tokens and costs. Other text in a log becomes a dead letter, with its file and its place.
+    Agents write a file of JSON Lines for each session below `~/.claude/projects`, and delete it after a month. What
+    Codex CLI and Gemini CLI write is read as well, and packages may add others. Each line is stored as it is, within
+    a second, in a file of its own beside that of the rows, or in the schema `conversations` of PostgreSQL. `penstock
+    conversations search` finds words in all of it, and `penstock conversations usage` adds up tokens and costs. Other
+    text in a log becomes a dead letter, with its file and its place.
 
     Example::
 
@@ -62,7 +64,8 @@ class Conversations(Application, type="conversations"):
 
     roots: list[Path] | None = None
     """The folders of logs, in each of which a folder is a project. By default `CLAUDE_DIR`, else `projects` in each
-    folder of `CLAUDE_CONFIG_DIR`, else `~/.claude/projects` and, if it is there, `~/.config/claude/projects`."""
+    folder of `CLAUDE_CONFIG_DIR`, else `~/.claude/projects` and what is there of `~/.config/claude/projects`,
+    `~/.codex` and `~/.gemini`."""
     host: str = Field(default_factory=socket.gethostname)
     """The machine on which they were written; this one by default."""
     owner: str = Field(default_factory=getpass.getuser)
@@ -112,7 +115,8 @@ class Conversations(Application, type="conversations"):
             return [Path(home.strip()).expanduser() / "projects" for home in homes.split(",") if home.strip()]
         usual = Path("~/.claude/projects").expanduser()
         other = Path("~/.config/claude/projects").expanduser()
-        return [usual, other] if other.is_dir() else [usual]
+        agents = [root for adapter in adapters() for root in adapter.roots(environment)]
+        return [usual, *(root for root in (other, *agents) if root.is_dir())]
 
     def paths(self, installation: Installation) -> Sequence[str]:
         """Return the paths of the API and of the page."""

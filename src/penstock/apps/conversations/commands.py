@@ -170,6 +170,47 @@ def add_up(
         typer.echo(f"+ without the price of {', '.join(map(printable, unpriced))}: see --prices", err=True)
 
 
+@app.command("drift")
+def list_drift(
+    prices: Annotated[Path | None, typer.Option("--prices", help="A JSON file of prices of your own.")] = None,
+    as_json: AsJson = False,
+    data: Data = HERE,
+) -> None:
+    """List what is not known of the logs: types, fields, blocks, tools, and models without a price.
+
+    All of it is kept and searched. Example: `penstock conversations drift`
+    """
+    import msgspec
+
+    from .prices import Prices
+    from .reading.drift import list_unknown
+
+    known = Prices.load(prices)
+    with _database(data) as database:
+        found = database.call(lambda connection: list_unknown(connection, known))
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+        return
+    for one in found:
+        when = f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"
+        typer.echo(f"{one.what:<8} {printable(one.name):<40} {one.lines:>10,}  {when}  {printable(one.version or '')}")
+    if not found:
+        typer.echo("everything is known")
+
+
+@app.command("recount")
+def recount_lines(data: Data = HERE) -> None:
+    """Count sessions, tokens, tools and changes anew from the stored lines, as after an update that knows more of them.
+
+    Example: `penstock conversations recount`
+    """
+    from .store.recounting import recount
+
+    with _database(data) as database:
+        total = database.call(recount, changes=True)
+    typer.echo(f"{total:,} lines were counted anew")
+
+
 def printable(text: str) -> str:
     """Return a text that a terminal shows and does not obey: what agents and tools wrote is not ours."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 
 from ...surrogates import mask_unpaired
+from .changes import Changes, estimate_changes, read_patch
+from .drift import find_unknown
+from .transcripts.adapter import translate
 
 MAX_TEXT_LENGTH = 1_000_000
 """How many characters of a line are searched."""
@@ -67,6 +70,8 @@ class Call(msgspec.Struct, frozen=True):
     name: str
     path: str | None = None
     """The file that it reads or changes."""
+    changes: Changes | None = None
+    """What its arguments would change."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -74,6 +79,8 @@ class Result(msgspec.Struct, frozen=True):
 
     id: str
     is_error: bool
+    changes: Changes | None = None
+    """What it says that it has changed."""
 
 
 class Title(msgspec.Struct, frozen=True):
@@ -116,6 +123,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The line whose session a summary names."""
     text: str = ""
     """What is searched."""
+    project: str | None = None
+    """The project, where the place of the file does not name it."""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """What of it is not known here: a type, a field, a block or a tool, and its name."""
 
 
 class NoLine(ValueError):
@@ -135,7 +146,7 @@ def parse(line: bytes) -> Line:
         raise NoLine("not JSON: nested too deeply") from None
     if not isinstance(found, dict):
         raise NoLine(f"expected an object, not {_name_of(found)}")
-    return _line(found)
+    return _line(translate(found))
 
 
 def _line(found: Mapping[str, Any]) -> Line:
@@ -145,6 +156,7 @@ def _line(found: Mapping[str, Any]) -> Line:
     text = _clean("\n".join(_searched(found, blocks)))
     kind = _kind(type, found, blocks)
     model = _text(message.get("model"))
+    calls = tuple(_calls(blocks))
     return Line(
         type=type,
         subtype=_text(found.get("subtype")) or "",
@@ -162,11 +174,13 @@ def _line(found: Mapping[str, Any]) -> Line:
         message=_text(message.get("id")),
         request=_text(found.get("requestId")),
         usage=None if model == SYNTHETIC else _usage(found, _mapping(message.get("usage"))),
-        calls=tuple(_calls(blocks)),
-        results=tuple(_results(blocks)),
+        calls=calls,
+        results=tuple(_results(blocks, found)),
         title=_title(type, found, kind, text),
         leaf=_text(found.get("leafUuid")) if type == "summary" else None,
         text=text,
+        project=_text(found.get("project")) if type == "session_meta" else None,
+        unknown=find_unknown(found, blocks, [call.name for call in calls]),
     )
 
 
@@ -225,13 +239,14 @@ def _calls(blocks: list[Mapping[str, Any]]) -> Iterator[Call]:
         if block.get("type") in ("tool_use", "server_tool_use") and (id := _text(block.get("id"))):
             given = _mapping(block.get("input"))
             path = next((path for field in _PATHS if (path := _text(given.get(field)))), None)
-            yield Call(id, _text(block.get("name")) or "unknown", path)
+            yield Call(id, _text(block.get("name")) or "unknown", path, estimate_changes(given))
 
 
-def _results(blocks: list[Mapping[str, Any]]) -> Iterator[Result]:
+def _results(blocks: list[Mapping[str, Any]], found: Mapping[str, Any]) -> Iterator[Result]:
+    changes = read_patch(found.get("toolUseResult"))
     for block in blocks:
         if block.get("type") == "tool_result" and (id := _text(block.get("tool_use_id"))):
-            yield Result(id, block.get("is_error") is True)
+            yield Result(id, block.get("is_error") is True, changes)
 
 
 def _blocks(content: Any) -> Iterator[Mapping[str, Any]]:

@@ -115,4 +115,19 @@ calls = Table(
     Column("called_at", Moment),
     Column("ended_at", Moment),
     Column("is_error", Boolean),
+    Column("path", Text),  # the file that it reads or changes
+    Column("added", BigInteger),  # lines of files; of the result where it says so, else of the arguments
+    Column("removed", BigInteger),
+)
+
+drift = Table(
+    "conversations_drift",
+    metadata,
+    Column("what", Key, primary_key=True),
+    Column("name", Key, primary_key=True),
+    Column("lines", BigInteger, nullable=False),
+    Column("first_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    Column("version", Text),  # of the agent, in the latest line
+    Column("session", Key),  # of the latest line
 )

@@ -13,6 +13,7 @@ from ....platform.web import cursors
 from ....platform.web.answers import Page, answer_with, reads
 from ....platform.web.parameters import TEXT, Cursor, End, Start, Zone, missing, window, wrong, zone_of
 from ..reading import lists, search
+from ..reading.drift import Unknown, list_unknown
 from ..reading.thread import Thread, read_thread
 from ..reading.usage import By, usage
 from ..schema import lines, sessions
@@ -121,6 +122,13 @@ async def used(
     return await answer_with(request, service(request).database, read)
 
 
+@reads("/api/conversations/drift", list[Unknown], "What is not known, by what it is.")
+async def drift(request: Asked) -> Response[Any]:
+    """List the types, fields, blocks, tools and models of the logs that are not known; all of them are kept."""
+    prices = service(request).prices
+    return await answer_with(request, service(request).database, lambda c: {"data": list_unknown(c, prices)})
+
+
 def _known(connection: Connection, id: str) -> lists.Session:
     found = lists.find_session(connection, id)
     if found is None:
@@ -128,4 +136,4 @@ def _known(connection: Connection, id: str) -> lists.Session:
     return found
 
 
-ROUTES = [find, projects, list_sessions, session, thread, used]
+ROUTES = [find, projects, list_sessions, session, thread, used, drift]

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from ....surrogates import mask_unpaired
 from ..lines import BOM, Kind
 from ..schema import lines
+from ..transcripts.adapter import translate
 
 
 class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -63,7 +64,7 @@ class _Said(msgspec.Struct):
 def read_thread(connection: Connection, session: str) -> Thread:
     """Return the conversation of a session; empty for one that is not there."""
     statement = select(lines).where(lines.c.session == session).order_by(lines.c.at, lines.c.id)
-    said = [_Said(row, decode(row.line)) for row in _once(connection.execute(statement))]
+    said = [_Said(row, translate(decode(row.line))) for row in _once(connection.execute(statement))]
     answers = _answers(said)
     by_agent: dict[str, list[_Said]] = defaultdict(list)
     for one in said:

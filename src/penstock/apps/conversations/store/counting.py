@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, and_, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..lines import PROMPT_RANK, Kind, Title
-from ..schema import calls, lines, responses, sessions
+from ..schema import calls, drift, lines, responses, sessions
 from .reading import Row
 
 _NO_RANK = 9
@@ -26,6 +26,8 @@ class Found(msgspec.Struct, frozen=True):
     session: str | None
     at: datetime
     row: Row
+    model: str | None = None
+    """The model whose tokens it counts: some agents name it in a line before."""
 
 
 def count(connection: Connection, found: Sequence[Found], host: str, owner: str) -> None:
@@ -37,6 +39,7 @@ def count(connection: Connection, found: Sequence[Found], host: str, owner: str)
     _upsert(connection, sessions, "id", counted.values(), _session)
     _upsert(connection, responses, "key", _responses(found), _response)
     _upsert(connection, calls, "id", _calls(found), _call)
+    _upsert(connection, drift, ("what", "name"), _unknown(found), _drift)
     _claim_summaries(connection, found)
 
 
@@ -61,13 +64,15 @@ def _add(counted: dict[str, dict[str, Any]], one: Found, host: str, owner: str) 
             "title_rank": _NO_RANK,
             "title_at": None,
         }
+    is_later = one.at >= session["last_at"]
     session["first_at"] = min(session["first_at"], one.at)
     session["last_at"] = max(session["last_at"], one.at)
     session["lines"] += 1
     session["prompts"] += line.kind is Kind.PROMPT and not line.is_sidechain
     session["answers"] += line.kind is Kind.ANSWER and not line.is_sidechain
     for name in ("cwd", "branch", "version"):
-        session[name] = getattr(line, name) or session[name]
+        named = getattr(line, name)
+        session[name] = (named or session[name]) if is_later else (session[name] or named)
     if line.title is not None and _is_better(line.title, one.at, session):
         session |= {"title": line.title.text, "title_rank": line.title.rank, "title_at": one.at}
 
@@ -98,7 +103,7 @@ def _responses(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
                 "session": one.session,
                 "project": one.project,
                 "at": one.at,
-                "model": line.model,
+                "model": line.model or one.model,
                 "is_sidechain": line.is_sidechain,
                 **usage,
             }
@@ -112,16 +117,36 @@ def _responses(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
 
 def _calls(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
     counted: dict[str, dict[str, Any]] = {}
-    blank = {"session": None, "project": None, "name": None, "called_at": None, "ended_at": None, "is_error": None}
+    blank: dict[str, Any] = dict.fromkeys(
+        ("session", "project", "name", "called_at", "ended_at", "is_error", "path", "added", "removed")
+    )
     for one in found:
         for call in one.row.line.calls:
             known = counted.setdefault(call.id, {"id": call.id, **blank})
             if known["name"] is None:
                 known |= {"session": one.session, "project": one.project, "name": call.name, "called_at": one.at}
+                known["path"] = call.path
+                if call.changes is not None and known["added"] is None:
+                    known |= call.changes._asdict()
         for result in one.row.line.results:
             known = counted.setdefault(result.id, {"id": result.id, **blank})
             if known["ended_at"] is None:
                 known |= {"ended_at": one.at, "is_error": result.is_error}
+                if result.changes is not None:
+                    known |= result.changes._asdict()
+    return counted.values()
+
+
+def _unknown(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
+    counted: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in found:
+        for what, name in one.row.line.unknown:
+            known = counted.setdefault(
+                (what, name), {"what": what, "name": name, "lines": 0, "first_at": one.at, "last_at": one.at}
+            )
+            known["lines"] += 1
+            known["first_at"], known["last_at"] = min(known["first_at"], one.at), max(known["last_at"], one.at)
+            known |= {"version": one.row.line.version, "session": one.session}
     return counted.values()
 
 
@@ -184,15 +209,37 @@ def _response(new: Any) -> dict[str, Any]:
 
 
 def _call(new: Any) -> dict[str, Any]:
-    names = ("session", "project", "name", "called_at", "ended_at", "is_error")
-    return {name: func.coalesce(calls.c[name], new[name]) for name in names}
+    old, names = calls.c, ("session", "project", "name", "called_at", "ended_at", "is_error", "path")
+    is_result = new.ended_at.is_not(None)  # which knows better than the arguments what was changed
+    return {
+        **{name: func.coalesce(old[name], new[name]) for name in names},
+        **{
+            name: case(
+                (is_result, func.coalesce(new[name], calls.c[name])), else_=func.coalesce(calls.c[name], new[name])
+            )
+            for name in ("added", "removed")
+        },
+    }
 
 
-def _upsert(connection: Connection, table: Table, key: str, rows: Iterable[dict[str, Any]], change: Any) -> None:
+def _drift(new: Any) -> dict[str, Any]:
+    old = drift.c
+    is_later = new.last_at >= old.last_at
+    return {
+        "lines": old.lines + new.lines,
+        "first_at": case((new.first_at < old.first_at, new.first_at), else_=old.first_at),
+        **{name: case((is_later, new[name]), else_=old[name]) for name in ("last_at", "version", "session")},
+    }
+
+
+def _upsert(
+    connection: Connection, table: Table, key: str | tuple[str, ...], rows: Iterable[dict[str, Any]], change: Any
+) -> None:
     """Insert rows, or change those that are there."""
     given = list(rows)
     if not given:
         return
     of = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = of.insert(table)
-    connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=change(statement.excluded)), given)
+    keys = [key] if isinstance(key, str) else list(key)
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=change(statement.excluded)), given)

@@ -53,6 +53,8 @@ class File(msgspec.Struct):
     """The session of its latest line, to which lines belong that name none."""
     at: datetime | None
     """The time of its latest line that has one."""
+    model: str | None = None
+    """The model of its latest line that names one."""
 
 
 class Store:
@@ -87,7 +89,7 @@ class Store:
         stored: list[tuple[Any, ...]] = []
         found: list[Found] = []
         for path, of_file in by_file.items():
-            file = self._file(connection, path)
+            file = self._file(connection, path, next((row.line.project for row in of_file if row.line.project), None))
             for row in self._new(connection, file, of_file):
                 found.append(_place(file, row))
                 stored.append(_stored(file, found[-1], self._moment))
@@ -109,14 +111,14 @@ class Store:
         statement = f"INSERT INTO {lines.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
         connection.exec_driver_sql(statement, list(stored))
 
-    def _file(self, connection: Connection, path: str) -> File:
+    def _file(self, connection: Connection, path: str, named: str | None) -> File:
         if path in self._files:
             return self._files[path]
         _, host, owner = self._source
         where = (files.c.host == host, files.c.path == path)
         known = connection.execute(select(files).where(*where)).one_or_none()
         if known is None:
-            project = self._source.project_of(path)
+            project = named or self._source.project_of(path)
             given = {"host": host, "path": path, "owner": owner, "project": project}
             id = connection.execute(insert(files).values(given).returning(files.c.id)).scalar_one()
             file = File(id, project, 0, -1, _named(path), None)
@@ -126,7 +128,13 @@ class Store:
                 None,
                 None,
             )
-            file = File(known.id, known.project, known.generation, known.last_row, session or _named(path), at)
+            model = connection.scalar(
+                select(lines.c.model)
+                .where(lines.c.file_id == known.id, lines.c.model.is_not(None))
+                .order_by(lines.c.row.desc())
+                .limit(1)
+            )
+            file = File(known.id, known.project, known.generation, known.last_row, session or _named(path), at, model)
         self._files[path] = file
         return file
 
@@ -184,7 +192,8 @@ def _place(file: File, row: Row) -> Found:
         file.session = line.session
     if line.at:
         file.at = line.at
-    return Found(file.id, file.project, session, at, row)
+    file.model = line.model or file.model
+    return Found(file.id, file.project, session, at, row, file.model)
 
 
 _COLUMNS = (
