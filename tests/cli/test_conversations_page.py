@@ -118,6 +118,37 @@ def test_what_an_agent_writes_shows_by_itself_and_a_line_has_its_own_address(pag
     expect(page.get_by_role("searchbox")).to_be_focused()
 
 
+def test_activity_is_dragged_over_and_two_sessions_are_compared(page: Page, log: Path) -> None:
+    with log.with_name("okapi.jsonl").open("w") as file:
+        file.write(said("user", f"Mend the okapi {HOSTILE}", 90_000, sessionId="okapi", parentUuid=None))
+    sessions = "async () => (await (await fetch('api/conversations/sessions')).json()).data.length === 2"
+    page.wait_for_function(sessions, timeout=60_000)
+    page.reload()
+    chart = page.locator("svg.bars")
+    expect(chart.locator("rect.prompts")).to_have_count(2)
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile("start=2025-10-0"))
+    expect(page.locator(".results li")).to_have_count(4)
+    page.get_by_role("button", name="Show all times").click()
+    expect(chart.locator("rect.prompts")).to_have_count(2)
+    page.locator(".results a", has_text="zebra").first.click()
+    expect(page.locator(".minimap a")).to_have_count(3)
+    expect(page.locator(".minimap a.bad")).to_have_count(1)
+    expect(page.locator(".state")).to_have_text("Waiting for you")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="HTML").click()
+    assert "<script" not in saved.value.path().read_text()
+    page.keyboard.press("]")
+    expect(page.locator("h2")).to_contain_text("okapi")
+    page.get_by_label("Compare with").select_option("zebra")
+    expect(page.locator(".side")).to_have_count(2)
+
+
 def test_costs_are_shown_by_model(page: Page) -> None:
     page.get_by_role("link", name="Usage").click()
     page.get_by_role("link", name="Model").click()

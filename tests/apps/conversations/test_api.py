@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from penstock.apps.conversations.api.app import build
+from penstock.apps.conversations.api.live import Watch
 from penstock.apps.conversations.api.service import Service
 from penstock.apps.conversations.prices import Prices
+from penstock.apps.conversations.redaction import Redaction
 from penstock.apps.conversations.scopes import READ
 from penstock.platform.access import keys, schema
 from penstock.platform.access.gate import Gate
 from penstock.platform.access.options import AccessOptions
 from penstock.platform.access.scopes import Scopes
+from penstock.platform.web.events import LiveState
 
 from .conftest import Stored, line
 
@@ -45,7 +53,8 @@ async def client(filled: Stored) -> AsyncIterator[httpx.AsyncClient]:
     database = filled.database
     made = await database.run(lambda c: keys.create(c, name="k", scopes=[READ.name]), changes=True)
     async with Gate(AccessOptions(), Scopes([READ]), database).open() as gate:
-        app = build(Service(database, PRICES), gate, ADDRESS)
+        live = LiveState("session", Watch(database).look, asyncio.Event(), interval=0.05)
+        app = build(Service(database, PRICES, Redaction(), live), gate, ADDRESS)
         transport = httpx.ASGITransport(app)
         headers = {"authorization": f"Bearer {made.secret}"}
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{ADDRESS}", headers=headers) as client:
@@ -71,11 +80,18 @@ async def get(client: httpx.AsyncClient, path: str, **asked: Any) -> Any:
         "/api/conversations/sessions",
         "/api/conversations/sessions/a/thread",
         "/api/conversations/usage",
+        "/api/conversations/drift",
+        "/api/conversations/activity",
+        "/api/conversations/download",
     ],
 )
 async def test_nothing_is_told_to_those_without_a_key(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
     assert (await client.get(path, headers={"authorization": ""})).status_code == 401
+
+
+async def test_nobody_watches_without_a_key(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/conversations/live", headers={"authorization": ""})).status_code == 401
 
 
 async def test_projects_and_sessions_are_listed_as_older_viewers_know_them(client: httpx.AsyncClient) -> None:
@@ -156,3 +172,78 @@ async def test_what_cannot_be_asked_is_refused(client: httpx.AsyncClient, path: 
     answer = await client.get(path)
     assert answer.status_code == status
     assert answer.json()["message"]
+
+
+def download(client: httpx.AsyncClient, **asked: str) -> Any:
+    return client.get("/api/conversations/download", params=asked)
+
+
+HOSTILE = '=cmd() <script>alert(1)</script> \x1b[31mred \u202e ``` "quoted"'
+
+
+async def test_every_kind_of_file_holds_the_lines_that_were_asked_for(
+    client: httpx.AsyncClient, filled: Stored
+) -> None:
+    secret = "ghp_" + "a1B2" * 10
+    await asyncio.to_thread(
+        filled.write, "/logs/shop/h.jsonl", [line(content=f"{HOSTILE} {secret}", sessionId="h", at=200)]
+    )
+    whole = (await download(client)).content.splitlines()
+    assert len(whole) == 10
+    assert [json.loads(one).get("sessionId") for one in whole[:2]] == ["a", "a"]
+    only = {"session": "h", "start": "2025-10-01"}
+    assert (await download(client, **only, secrets="keep")).json()["message"]["content"].endswith(secret)
+    answers = {
+        kind: await download(client, format=kind, **only) for kind in ("jsonl", "csv", "parquet", "markdown", "html")
+    }
+    for kind, found in answers.items():
+        assert found.status_code == 200
+        assert "attachment" in found.headers["content-disposition"]
+        assert secret.encode() not in found.content
+        assert kind == "parquet" or b"[redacted:github-token]" in found.content
+    [row] = csv.DictReader(io.StringIO(answers["csv"].text, newline=""))
+    assert row["text"].startswith("'=cmd()")
+    [row] = pq.read_table(io.BytesIO(answers["parquet"].content)).to_pylist()
+    assert (row["session"], row["project"], row["kind"]) == ("h", "shop", "prompt")
+    page = answers["html"].text
+    assert "<script" not in page
+    assert not {"\x1b", "\u202e"} & set(page + answers["markdown"].text)
+    assert "default-src 'none'" in page
+
+
+async def test_a_file_of_words_and_fields_holds_what_the_search_finds(client: httpx.AsyncClient) -> None:
+    assert len((await download(client, q="word3")).content.splitlines()) == 1
+    assert len((await download(client, q="role:user project:blog date:2025-10-09")).content.splitlines()) == 5
+    assert (await download(client, q="until:2025-10-08")).content == b""
+    assert (await download(client, q="role:nobody")).status_code == 400
+    assert (await download(client, q="date:2025-13")).status_code == 400
+
+
+async def test_activity_is_counted_in_the_days_of_a_zone(client: httpx.AsyncClient, filled: Stored) -> None:
+    await asyncio.to_thread(
+        filled.write,
+        "/logs/shop/n.jsonl",
+        [line(content="late", sessionId="n", at=40_000 + 3600 * n) for n in range(4)],
+    )
+    path = "/api/conversations/activity"  # the first is at 19:59 of UTC, the last at 22:59
+    found = (await get(client, path, session="n", timezone="Asia/Kathmandu"))["data"]
+    assert [(one["start"][:10], one["prompts"]) for one in found] == [("2025-10-10", 4)]
+    found = (await get(client, path, session="n", timezone="Asia/Kathmandu", step="hour"))["data"]
+    assert [one["start"][11:16] for one in found] == ["01:00", "02:00", "03:00", "04:00"]
+    [month] = (await get(client, path, step="month", project="shop"))["data"]
+    assert (month["prompts"], month["answers"], month["results"]) == (5, 1, 1)
+
+
+async def test_who_watches_is_told_of_a_session_that_grows(filled: Stored) -> None:
+    watch = Watch(filled.database)
+    assert await watch.look() == {}
+    await asyncio.to_thread(filled.write, "/logs/blog/b.jsonl", [line(content="more", sessionId="b")], 5)
+    live = LiveState("session", watch.look, asyncio.Event(), interval=0.01)
+    events = live.events()
+    assert b"retry" in await anext(events)
+    told = await asyncio.wait_for(anext(events), 60)
+    assert b"event: session" in told
+    assert b'"session":"b"' in told
+    await asyncio.to_thread(filled.write, "/logs/shop/a.jsonl", [line(content="more", sessionId="a")], 4)
+    assert b'"session":"a"' in await asyncio.wait_for(anext(events), 60)
+    await events.aclose()

@@ -7,7 +7,7 @@ import getpass
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from glob import escape
 from importlib.resources import files
@@ -28,15 +28,15 @@ from ...platform.migration import migrate
 from ...platform.ownership import database_of, rows_database, space_of, url_of
 from ...platform.web.deferred import Deferred
 from ...serving.asgi import Asgi
-from ...stream import Stream
+from ...stream import Pipeline, Stream
 from .prices import Prices
+from .redaction import Redact, Redaction
 from .schema import OWNER, SCRIPTS, VERSION_TABLE
 from .scopes import READ
 from .transcripts.adapter import adapters
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
-    from ...platform.database import Database
 
 PAGE = ("/conversations", "/conversations/*")
 POLICY = pages.POLICY.replace("img-src 'self'", "img-src 'self' data:")
@@ -72,6 +72,10 @@ class Conversations(Application, type="conversations"):
     """The person whose agents wrote them; who runs this by default."""
     poll_interval: Duration = Field(default=0.25, gt=0)
     """How often the logs are looked at."""
+    redact: list[str] | None = None
+    """Take secrets out of lines before they are stored: keys and tokens that are known by their form, and what these
+    regular expressions find. An empty list takes out the former alone. By default lines are stored as they are, and
+    secrets are taken out of downloads."""
     prices: Path | None = None
     """A JSON file of prices that take the place of those that ship, or add to them; see the reference page."""
 
@@ -102,7 +106,11 @@ class Conversations(Application, type="conversations"):
             "HOST": self.host,
             "OWNER": self.owner,
         }
-        return loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
+        streams = loads(files(__package__).joinpath("streams.yaml").read_text(), environment=variables).streams
+        if self.redact is None:
+            return streams
+        redact = Redact(patterns=self.redact)
+        return [stream.model_copy(update={"pipeline": Pipeline(processors=[redact])}) for stream in streams]
 
     def roots_of(self, installation: Installation) -> list[Path]:
         """Return the folders of logs."""
@@ -163,15 +171,32 @@ class Conversations(Application, type="conversations"):
         options = AccessOptions.of(platform.installation.environment)
         async with Gate(options, Scopes([READ]), platform.tables_of(ACCESS), clock=platform.clock).open() as gate:
             prices = await asyncio.to_thread(Prices.load, self.prices)
-            build = partial(_build, platform.database, prices, gate, platform.installation.address)
+            build = partial(_build, platform, prices, Redaction(self.redact or ()), gate)
             package = "penstock.apps.conversations.page"
             page = await asyncio.to_thread(pages.StaticPages, package, "/conversations", POLICY)
-            yield dict.fromkeys(PATHS, Deferred(build)) | dict.fromkeys(PAGE, page)
+            async with self._health(platform):
+                yield dict.fromkeys(PATHS, Deferred(build)) | dict.fromkeys(PAGE, page)
+
+    @asynccontextmanager
+    async def _health(self, platform: Platform) -> AsyncIterator[None]:
+        """Serve the health of following logs at the port of `HEALTH_PORT`, on this machine alone."""
+        from .health import PATHS, Health, port_of
+
+        port = port_of(platform.installation.environment)
+        health = Health(platform.database, platform.context.streams)
+        async with AsyncExitStack() as stack:
+            for path in PATHS if port else ():
+                await stack.enter_async_context(platform.context.listeners.mount(f"127.0.0.1:{port}", path, health))
+            yield
 
 
-def _build(database: Database, prices: Prices, gate: Gate, address: str) -> Asgi:
+def _build(platform: Platform, prices: Prices, redaction: Redaction, gate: Gate) -> Asgi:
     """Make the API: importing what it needs takes a while."""
+    from ...platform.web.events import LiveState
     from .api.app import build
+    from .api.live import LOOK_INTERVAL, Watch
     from .api.service import Service
 
-    return cast(Asgi, build(Service(database, prices), gate, address))
+    database = platform.database
+    live = LiveState("session", Watch(database).look, platform.stop, platform.clock, LOOK_INTERVAL)
+    return cast(Asgi, build(Service(database, prices, redaction, live), gate, platform.installation.address))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +42,9 @@ def _database(data: Path) -> Iterator[Database]:
 
 @app.command("import")
 def import_logs(
-    path: Annotated[Path, typer.Argument(exists=True, help="A folder of logs, such as ~/.claude/projects, or a file.")],
+    path: Annotated[
+        Path, typer.Argument(exists=True, help="A folder of logs, such as ~/.claude/projects, a log, or an archive.")
+    ],
     host: Annotated[
         str | None, typer.Option("--host", help="The machine that wrote them; this one by default.")
     ] = None,
@@ -51,12 +53,15 @@ def import_logs(
 ) -> None:
     """Store all lines of logs that are not stored yet, and say how many there are.
 
+    Archives are .zip, .tar, .tar.gz, .tar.zst and logs that are compressed one by one; of the buffer of
+    claude-mongo-sync, ~/.claude-sync/buffer.db, the lines are taken whose files are gone.
     Example: `penstock conversations import /mnt/old-laptop/.claude/projects --host old-laptop`
     """
     from sqlalchemy import func, select
 
     from ...engine import Engine
     from .application import Conversations
+    from .archives import is_archive, unpacked
     from .schema import lines
 
     application = Conversations(**{name: given for name, given in (("host", host), ("owner", owner)) if given})
@@ -64,7 +69,8 @@ def import_logs(
     with _database(data) as database:
         count = select(func.count()).select_from(lines)
         before = database.call(lambda connection: connection.scalar(count))
-        asyncio.run(Engine(application.read(path, installation, follow=False), data=data).run())
+        with unpacked(path, data) if is_archive(path) else nullcontext(path) as logs:
+            asyncio.run(Engine(application.read(logs, installation, follow=False), data=data).run())
         after = database.call(lambda connection: connection.scalar(count))
     typer.echo(f"{(after or 0) - (before or 0)} new lines, {after} in all")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from litestar.response import Stream
 
 from ...clock import Clock
+from ...errors import ConnectionLost, TransientError
 from ...identifiers import new_id
 from .errors import ApiError
 
@@ -58,14 +59,20 @@ class Client:
 class LiveState:
     """Look at the state of topics while there are clients, and tell them what has changed, until ``stop`` is set.
 
-    ``look`` returns the state of each topic as one line of JSON. A client that comes back says by Last-Event-ID what
-    it knows, and is told what has changed since.
+    ``look`` returns the state of each topic as one line of JSON, at once or once it is awaited. A client that comes
+    back says by Last-Event-ID what it knows, and is told what has changed since.
     """
 
     def __init__(
-        self, name: str, look: Callable[[], Mapping[str, bytes]], stop: asyncio.Event, clock: Clock | None = None
+        self,
+        name: str,
+        look: Callable[[], Mapping[str, bytes] | Awaitable[Mapping[str, bytes]]],
+        stop: asyncio.Event,
+        clock: Clock | None = None,
+        interval: float = LOOK_INTERVAL,
     ) -> None:
         self._name, self._look, self._stop, self._clock = name, look, stop, clock or Clock()
+        self._interval = interval
         self._latest: dict[str, Event] = {}
         self._clients: set[Client] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -107,15 +114,17 @@ class LiveState:
     async def _watch(self) -> None:
         """Look until nobody is there any more, or all is to end."""
         while self._clients and not self._stop.is_set():
-            self._note()
+            with suppress(TransientError, ConnectionLost):  # what is away is looked at again
+                await self._note()
             with suppress(TimeoutError):
-                async with self._clock.timeout(LOOK_INTERVAL):
+                async with self._clock.timeout(self._interval):
                     await self._stop.wait()
         for client in self._clients:
             client.woken.set()
 
-    def _note(self) -> None:
-        for topic, data in self._look().items():
+    async def _note(self) -> None:
+        found = self._look()
+        for topic, data in (found if isinstance(found, Mapping) else await found).items():
             known = self._latest.get(topic)
             if known is None or known.data != data:
                 self._number += 1

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from typing import Annotated, Any, Literal
 
-from litestar import Response
+from litestar import Response, get
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
 from ....platform.web import cursors
-from ....platform.web.answers import Page, answer_with, reads
-from ....platform.web.parameters import TEXT, Cursor, End, Start, Zone, missing, window, wrong, zone_of
+from ....platform.web.answers import Page, answer_with, attachment, flowing, reads
+from ....platform.web.parameters import (
+    TEXT,
+    Cursor,
+    End,
+    Start,
+    Zone,
+    known_parameters,
+    missing,
+    window,
+    wrong,
+    zone_of,
+)
 from ..reading import lists, search
+from ..reading.activity import Activity, Step, count_activity
 from ..reading.drift import Unknown, list_unknown
+from ..reading.export import MEDIA_TYPES, SUFFIXES, Format, export
+from ..reading.lists import Filter
 from ..reading.thread import Thread, read_thread
 from ..reading.usage import By, usage
 from ..schema import lines, sessions
@@ -35,9 +51,9 @@ async def find(
             max_length=1000,
             pattern=TEXT,
             description='Words, `"phrases"`, beginnings (`migrat*`), words to leave out (`-docker`), and fields: '
-            + ", ".join(f"`{name}:`" for name in search.FIELDS),
+            + ", ".join(f"`{name}:`" for name in (*search.FIELDS, *search.DATES)),
         ),
-    ],
+    ] = "",
     start: Start = None,
     end: End = None,
     timezone: Zone = None,
@@ -48,7 +64,7 @@ async def find(
     zone = await asyncio.to_thread(zone_of, timezone)
     when = window(start, end, zone) if zone else window(start, end)
     try:
-        asked = search.parse(q, since=when.since, before=when.before)
+        asked = search.parse(q, since=when.since, before=when.before, zone=zone or UTC)
     except search.BadSearch as error:
         raise wrong("q", str(error)) from None
     after = cursors.read(cursor, [lines.c.id], q, start, end)
@@ -59,6 +75,72 @@ async def find(
         return {"data": found[:limit], "next_cursor": cursors.written(more, q, start, end)}
 
     return await answer_with(request, service(request).database, read)
+
+
+Searched = Annotated[
+    str | None, Parameter(max_length=1000, pattern=TEXT, description="A search, as of `/api/conversations/search`.")
+]
+Session = Annotated[str | None, Parameter(max_length=500, pattern=TEXT, description="Only of this session.")]
+
+
+async def _filter(
+    q: str | None, project: str | None, session: str | None, start: str | None, end: str | None, timezone: str | None
+) -> tuple[Filter, tzinfo]:
+    """Return which lines are asked for, and whose days are meant; raises ApiError."""
+    zone = await asyncio.to_thread(zone_of, timezone) or UTC
+    when = window(start, end, zone)
+    try:
+        words = search.parse(q, zone=zone) if q else None
+    except search.BadSearch as error:
+        raise wrong("q", str(error)) from None
+    return Filter(project or None, session or None, when.since, when.before, words), zone
+
+
+@reads("/api/conversations/activity", list[Activity], "Periods in which something was said, the oldest first.")
+async def activity(
+    request: Asked,
+    step: Annotated[Step, Parameter(description="How long a period is.")] = "day",
+    q: Searched = None,
+    project: Project = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    timezone: Zone = None,
+) -> Response[Any]:
+    """Count prompts, answers and results of tools by hour, day, week or month of a time zone."""
+    asked, zone = await _filter(q, project, session, start, end, timezone)
+    read = service(request).database
+    return await answer_with(request, read, lambda c: {"data": count_activity(c, asked, step, zone)})
+
+
+@get("/api/conversations/download", opt={"scope": "read", "limit": "read"}, before_request=known_parameters)
+async def download(
+    request: Asked,
+    format: Annotated[Format, Parameter(description="The kind of file.")] = "jsonl",
+    secrets: Annotated[Literal["redact", "keep"], Parameter(description="What becomes of keys and tokens.")] = "redact",
+    q: Searched = None,
+    project: Project = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    timezone: Zone = None,
+) -> Response[Any]:
+    """Download all lines that are asked for as one file, however many there are."""
+    asked, _ = await _filter(q, project, session, start, end, timezone)
+    database, redaction = service(request).database, service(request).redaction if secrets == "redact" else None
+
+    def written() -> Iterator[bytes]:
+        with database.pool.connect() as connection, connection.begin():
+            yield from export(connection, asked, format, redaction)
+
+    name = f"conversations-{session or project or 'all'}-{datetime.now(UTC):%Y-%m-%d}.{SUFFIXES[format]}"
+    return await flowing(written(), MEDIA_TYPES[format], attachment(name))
+
+
+@get("/api/conversations/live", opt={"scope": "read", "limit": "read"}, before_request=known_parameters)
+async def live(request: Asked) -> Response[Any]:
+    """Tell by server-sent events which sessions have new lines: `session` events with the id and the latest line."""
+    return service(request).live.response(request.headers.get("last-event-id", ""))
 
 
 @reads("/api/conversations/projects", list[lists.Project], "The projects, that of the latest line first.")
@@ -136,4 +218,4 @@ def _known(connection: Connection, id: str) -> lists.Session:
     return found
 
 
-ROUTES = [find, projects, list_sessions, session, thread, used, drift]
+ROUTES = [find, activity, download, live, projects, list_sessions, session, thread, used, drift]

@@ -9,7 +9,9 @@ from litestar import Request
 
 from ....platform.access.caller import Caller
 from ....platform.database import Database
+from ....platform.web.events import LiveState
 from ..prices import Prices
+from ..redaction import Redaction
 
 Asked = Request[Caller, Any, Any]
 
@@ -20,6 +22,10 @@ class Service:
 
     database: Database
     prices: Prices
+    redaction: Redaction
+    """What is taken out of files that are downloaded."""
+    live: LiveState
+    """What tells pages which sessions have new lines."""
 
 
 def service(request: Request[Any, Any, Any]) -> Service:

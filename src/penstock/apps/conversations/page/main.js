@@ -1,10 +1,11 @@
 // The page of conversations: what the address says is what is shown.
 
 import { h } from "../keys/dom.js";
+import { activity } from "./activity.js";
 import { get } from "./api.js";
 import { address, results, sessions } from "./lists.js";
 import { clean } from "./text.js";
-import { thread } from "./thread.js";
+import { compare, thread } from "./thread.js";
 import { usage } from "./usage.js";
 
 const TYPING_PAUSE = 200;
@@ -24,13 +25,23 @@ async function show() {
   at("project").value = asked.project ?? "";
   document.title = "Conversations – Penstock";
   try {
-    if (asked.session) await thread(at("view"), asked.session, location.hash.slice(1), isCurrent);
+    at("activity").hidden = Boolean(asked.session || asked.view);
+    if (!asked.session && !asked.view) chart(asked, isCurrent);
+    if (asked.session && asked.beside) await compare(at("view"), asked.session, asked.beside, isCurrent);
+    else if (asked.session) await thread(at("view"), asked.session, location.hash.slice(1), isCurrent);
     else if (asked.view === "usage") await usage(at("view"), asked.by, asked.project, isCurrent);
-    else if (asked.q) await results(at("view"), asked.q, asked.project, searching.signal, isCurrent);
+    else if (asked.q || asked.start || asked.end) await results(at("view"), { ...asked, q: asked.q ?? "" }, searching.signal, isCurrent);
     else await sessions(at("view"), asked.project, isCurrent);
   } catch (error) {
     if (error.name !== "AbortError" && isCurrent()) tell(error);
   }
+}
+
+/** Draw how much was said of what is asked for; choosing a time keeps what is searched. */
+async function chart(asked, isCurrent) {
+  const choose = (chosen) => go(address({ ...asked, ...chosen }));
+  const drawn = await activity(asked, choose).catch((error) => (error.status === 401 ? "" : h("p", { class: "note" }, error.message)));
+  if (isCurrent()) at("activity").replaceChildren(drawn);
 }
 
 function tell(error) {
@@ -47,7 +58,10 @@ function go(where, isTyping = false) {
   return show();
 }
 
-const search = (isTyping) => go(address({ q: at("q").value.trim(), project: at("project").value }), isTyping);
+const search = (isTyping) => {
+  const { step, timezone, start, end } = Object.fromEntries(new URLSearchParams(location.search));
+  return go(address({ q: at("q").value.trim(), project: at("project").value, step, timezone, start, end }), isTyping);
+};
 let typing;
 at("q").addEventListener("input", () => {
   clearTimeout(typing);
@@ -76,6 +90,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     at("q").focus();
   } else if (steps[event.key]) step(...steps[event.key]);
+  else if (event.key === "[" || event.key === "]") document.querySelector(event.key === "[" ? "a[rel=prev]" : "a[rel=next]")?.click();
 });
 
 /** Go to the next or the previous entry from where the page stands. */

@@ -2,10 +2,11 @@
 
 import { h, time } from "../keys/dom.js";
 import { get } from "./api.js";
-import { counted } from "./lists.js";
+import { address, counted, downloads } from "./lists.js";
+import { watch } from "./live.js";
 import { clean, markdown, plain } from "./text.js";
 
-const LOOK_INTERVAL = 2000;
+const WORKING = 5 * 60_000;
 const WHO = { prompt: "You", answer: "Agent", command: "Program", result: "Tool", event: "Event" };
 const IMAGE = /^image\/(?:png|jpeg|gif|webp)$/;
 
@@ -13,29 +14,84 @@ const IMAGE = /^image\/(?:png|jpeg|gif|webp)$/;
 export async function thread(view, id, at, isCurrent) {
   const path = `sessions/${encodeURIComponent(id)}`;
   const list = h("ol", { class: "thread" });
-  const about = (await get(path)).data;
+  const map = h("nav", { class: "minimap", "aria-label": "Places of the session" });
   const head = h("div", { class: "session-head" });
-  view.replaceChildren(head, list);
+  const about = (await get(path)).data;
+  if (!isCurrent()) return;
+  view.replaceChildren(head, map, list);
   document.title = `${about.title ?? id} – Conversations`;
-  let shown = 0;
+  const beside = neighbours(about);
   const update = async (session) => {
     const found = (await get(`${path}/thread`)).data;
     if (!isCurrent()) return;
-    head.replaceChildren(h("h2", {}, clean(session.title ?? id)), facts(session));
+    head.replaceChildren(h("h2", {}, clean(session.title ?? id)), facts(session), state(found.entries), await beside, downloads({ session: id }));
     const focused = document.activeElement?.closest?.(".entry")?.id;
     list.replaceChildren(...entries(found.entries, found.agents));
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
-    shown = session.lines;
+    map.replaceChildren(...marks(found.entries));
   };
   await update(about);
   (document.getElementById(at ?? "") ?? view).scrollIntoView({ block: at ? "center" : "nearest" });
   document.getElementById(at ?? "")?.focus();
-  while (isCurrent()) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL));
-    if (!isCurrent() || document.hidden) continue;
-    const session = await get(path).then((answer) => answer.data, () => about);
-    if (session.lines > shown) await update(session);
-  }
+  let updating = Promise.resolve();
+  let waiting = 0;
+  watch(isCurrent, (told) => {
+    if (told.session !== id || waiting > 1) return;  // one that waits shows all there is by then
+    waiting += 1;
+    updating = updating.then(async () => update((await get(path)).data)).catch(() => {}).then(() => { waiting -= 1; });
+  });
+}
+
+/** Two sessions side by side: what was asked, and how each went on. */
+export async function compare(view, left, right, isCurrent) {
+  const sides = await Promise.all([left, right].map(async (id) => {
+    const path = `sessions/${encodeURIComponent(id)}`;
+    const [about, said] = await Promise.all([get(path), get(`${path}/thread`)]);
+    return h("section", { class: "side" }, h("h2", {}, h("a", { href: address({ session: id }) }, clean(about.data.title ?? id))), facts(about.data),
+      h("ol", { class: "thread" }, entries(said.data.entries, said.data.agents)));
+  }));
+  if (!isCurrent()) return;
+  document.title = "Two sessions – Conversations";
+  view.replaceChildren(h("div", { class: "sides" }, sides));
+}
+
+/** Links to the sessions before and after this one in its project, and a choice of one to compare it with. */
+async function neighbours(about) {
+  const found = (await get("sessions", { project: about.project, limit: 200 }).catch(() => ({ data: [] }))).data;
+  const place = found.findIndex((one) => one.id === about.id);
+  const link = (one, rel, title) => (one ? h("a", { href: address({ session: one.id }), rel }, title) : null);
+  const others = found.filter((one) => one.id !== about.id);
+  const pick = h("select", { "aria-label": "Compare with" },
+    h("option", { value: "" }, "Compare with…"), others.map((one) => h("option", { value: one.id }, clean(one.title ?? one.id).slice(0, 80))));
+  const compared = h("a", { hidden: true }, "Compare");
+  pick.addEventListener("change", () => {
+    compared.href = address({ session: about.id, beside: pick.value });
+    compared.click();
+  });
+  return h("p", { class: "actions" }, link(place < 0 ? null : found[place + 1], "prev", "Earlier session"), link(found[place - 1], "next", "Later session"),
+    others.length ? [pick, compared] : null);
+}
+
+/** Whether the agent works or waits, as far as the last line tells. */
+function state(said) {
+  const last = said.at(-1);
+  if (!last) return null;
+  const isOpen = last.kind !== "answer" || last.parts.some((part) => part.type === "tool" && (part.result === undefined || part.result === null));
+  if (!isOpen) return h("p", { class: "note state" }, "Waiting for you");
+  return Date.now() - new Date(last.at).getTime() < WORKING ? h("p", { class: "note state" }, "Working") : null;
+}
+
+const MAX_MARKS = 300;
+
+/** A mark for each place of a session: prompts and failures are seen among what is between them. */
+function marks(said) {
+  const each = Math.max(1, Math.ceil(said.length / MAX_MARKS));
+  return Array.from({ length: Math.ceil(said.length / each) }, (_, place) => {
+    const these = said.slice(place * each, (place + 1) * each);
+    const shown = these.find((one) => one.kind === "prompt") ?? these[0];
+    const isBad = these.some((one) => one.parts.some((part) => part.is_error));
+    return h("a", { href: `#line-${shown.id}`, class: `${shown.kind}${isBad ? " bad" : ""}`, "aria-label": `${WHO[shown.kind] ?? shown.kind}, ${new Date(shown.at).toLocaleString()}`, tabindex: "-1" });
+  });
 }
 
 function facts(session) {

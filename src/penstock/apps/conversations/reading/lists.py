@@ -65,7 +65,7 @@ class Filter(msgspec.Struct, frozen=True):
         if self.before is not None:
             yield lines.c.at < self.before
         if self.words is not None:
-            yield matching(connection, self.words)
+            yield from matching(connection, self.words)
 
 
 def list_projects(connection: Connection) -> list[Project]:

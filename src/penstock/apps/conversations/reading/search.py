@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
@@ -36,8 +36,13 @@ _SEARCHED_LENGTH = 200_000
 """How many characters of a line PostgreSQL searches, which has a limit; the migration says the same."""
 _TERM = re.compile(r'(?P<not>-?)(?:(?P<field>[a-z]+):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 _WORD = re.compile(r"\w+")
-FIELDS = ("project", "session", "kind", "type", "model", "tool", "file", "branch")
+FIELDS = ("project", "session", "kind", "role", "type", "model", "tool", "file", "branch", "host", "owner")
 """What may be asked for in the text of a search, as in ``kind:prompt``."""
+DATES = ("date", "since", "until")
+"""When it was said, in the text of a search: a year, a month or a day, as in ``date:2026-03``."""
+ROLES = {"user": ("prompt",), "assistant": ("answer",), "tool": ("result",), "program": ("command", "event")}
+"""The kinds of lines that each role speaks."""
+_DATE = re.compile(r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2}))?)?")
 
 
 class BadSearch(PermanentError):
@@ -76,10 +81,17 @@ class Hit(msgspec.Struct, frozen=True):
     """Text, a found word, text and so on: each second piece was looked for."""
 
 
-def parse(asked: str, *, since: datetime | None = None, before: datetime | None = None, **given: str) -> Search:
-    """Return the search that a text means: `flaky "exit code" migrat* -docker kind:prompt project:shop`.
+def parse(
+    asked: str,
+    *,
+    since: datetime | None = None,
+    before: datetime | None = None,
+    zone: tzinfo = UTC,
+    **given: str,
+) -> Search:
+    """Return the search that a text means: `flaky "exit code" migrat* -docker kind:prompt date:2026-03`.
 
-    ``given`` are fields beside it. Raises BadSearch.
+    ``given`` are fields beside it; days are those of ``zone``. Raises BadSearch.
     """
     terms: list[Term] = []
     fields = dict(given)
@@ -88,11 +100,18 @@ def parse(asked: str, *, since: datetime | None = None, before: datetime | None 
         if name in FIELDS and not found["not"]:
             fields[name] = content
             continue
+        if name in DATES and not found["not"]:
+            first, after = _span(name, content, zone)
+            since = max(since or first, first) if name != "until" else since
+            before = min(before or after, after) if name != "since" else before
+            continue
         if name:
             content = f"{name}:{content}"
         words = tuple(_WORD.findall(content))
         if words:
             terms.append(Term(words, content.endswith("*"), bool(found["not"])))
+    if fields.get("role", "user") not in ROLES:
+        raise BadSearch(f"expected role: to be one of {', '.join(ROLES)}, not {fields['role'][:50]!r}")
     if len(terms) > MAX_TERMS:
         raise BadSearch(f"expected at most {MAX_TERMS} words and phrases, not {len(terms)}")
     if terms and all(term.is_refused for term in terms):
@@ -100,6 +119,23 @@ def parse(asked: str, *, since: datetime | None = None, before: datetime | None 
     if not terms and not fields and since is None and before is None:
         raise BadSearch("expected a word to look for")
     return Search(tuple(terms), fields, since, before)
+
+
+def _span(name: str, content: str, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return the beginning and the end of a year, a month or a day."""
+    found = _DATE.fullmatch(content)
+    try:
+        if found is None:
+            raise ValueError(content)
+        year, month, day = (int(found[part] or 0) for part in ("year", "month", "day"))
+        first = datetime(year, month or 1, day or 1)
+        if day:
+            after = first + timedelta(days=1)
+        else:
+            after = datetime(first.year + (not month or month == 12), (month or 12) % 12 + 1, 1)
+        return first.replace(tzinfo=zone).astimezone(UTC), after.replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadSearch(f"expected {name}: to be a date such as 2026-03-01 or 2026-03, not {content[:50]!r}") from None
 
 
 def find(connection: Connection, search: Search, limit: int, before_id: int | None = None) -> list[Hit]:
@@ -136,11 +172,14 @@ _SHOWN = (
 )
 
 
-def matching(connection: Connection, search: Search) -> ColumnElement[bool]:
-    """Return the condition that a line has what is looked for."""
+def matching(connection: Connection, search: Search) -> list[ColumnElement[bool]]:
+    """Return the conditions that a line, joined with its file, has what is looked for."""
+    conditions = _conditions(search)
+    if not search.terms:
+        return conditions
     if connection.dialect.name == "postgresql":
-        return literal_column("conversations_lines.search").op("@@")(_words(search.terms))
-    return lines.c.id.in_(select(_INDEX.c.rowid).where(_matches(search.terms)))
+        return [*conditions, literal_column("conversations_lines.search").op("@@")(_words(search.terms))]
+    return [*conditions, lines.c.id.in_(select(_INDEX.c.rowid).where(_matches(search.terms)))]
 
 
 def _sqlite(search: Search) -> Select[Any]:
@@ -198,8 +237,12 @@ def _conditions(search: Search) -> list[Any]:
             found.append(of_lines[name] == value)
         elif name == "project":
             found.append(files.c.project.contains(value, autoescape=True))
+        elif name == "role":
+            found.append(lines.c.kind.in_(ROLES[value]))
         elif name == "branch":
-            found.append(sessions.c.branch == value)
+            found.append(lines.c.session.in_(select(sessions.c.id).where(sessions.c.branch == value)))
+        elif name in ("host", "owner"):
+            found.append(files.c[name] == value)
         elif name == "file":
             found.append(lines.c.paths.contains(value, autoescape=True))
         elif name == "tool":

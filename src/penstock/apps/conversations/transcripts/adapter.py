@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ....component import entry_points
+from ....registry import entry_points
 
 GROUP = "penstock.transcripts"
 """The group of entry points by which packages offer adapters: each is an object with these two methods."""
@@ -31,10 +30,14 @@ class Adapter(Protocol):
         ...
 
 
-@lru_cache(maxsize=1)
+_installed: list[Adapter] = []
+
+
 def adapters() -> Sequence[Adapter]:
-    """Return the adapters that are installed, in the order of their names."""
-    return [entry.load() for entry in sorted(entry_points(GROUP), key=lambda entry: entry.name)]
+    """Return the adapters that are installed, in the order of their names; they are looked for once."""
+    if not _installed:
+        _installed.extend(entry.load() for entry in sorted(entry_points(GROUP), key=lambda entry: entry.name))
+    return _installed
 
 
 def translate(found: Mapping[str, Any]) -> Mapping[str, Any]:

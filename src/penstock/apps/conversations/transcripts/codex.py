@@ -70,17 +70,19 @@ def _item(payload: Mapping[str, Any]) -> dict[str, Any]:
     if type == "reasoning":
         parts = payload.get("summary")
         texts = [text(mapping(part).get("text")) for part in parts] if isinstance(parts, list) else []
-        return _said("assistant", [{"type": "thinking", "thinking": thought} for thought in texts if thought])
+        return _message_of("assistant", [{"type": "thinking", "thinking": thought} for thought in texts if thought])
     if type in _CALLS:
         name = payload.get("name") or type.removesuffix("_call")
-        return _said("assistant", [{"type": "tool_use", "id": id, "name": name, "input": _arguments(payload)}])
+        return _message_of("assistant", [{"type": "tool_use", "id": id, "name": name, "input": _arguments(payload)}])
     if type in _RESULTS:
         content, is_error = _output(payload.get("output"))
-        return _said("user", [{"type": "tool_result", "tool_use_id": id, "content": content, "is_error": is_error}])
+        return _message_of(
+            "user", [{"type": "tool_result", "tool_use_id": id, "content": content, "is_error": is_error}]
+        )
     return {"type": type}
 
 
-def _said(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+def _message_of(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": role, "message": {"role": role, "content": content}}
 
 
@@ -94,7 +96,7 @@ def _message(payload: Mapping[str, Any]) -> dict[str, Any]:
         blocks.append({"type": "text", "text": one.get("text")} if is_text else dict(one))
     texts = [text(block.get("text")).lstrip() for block in blocks]
     is_ours = payload.get("role") not in ("user", "assistant") or any(one.startswith(_OURS) for one in texts)
-    return {**_said(role, blocks), "isMeta": role == "user" and is_ours}
+    return {**_message_of(role, blocks), "isMeta": role == "user" and is_ours}
 
 
 def _arguments(payload: Mapping[str, Any]) -> Any:

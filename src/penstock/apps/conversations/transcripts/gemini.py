@@ -46,7 +46,7 @@ def _answer(found: Mapping[str, Any]) -> dict[str, Any]:
         blocks.append({"type": "tool_use", "id": id, "name": call.get("name"), "input": call.get("args")})
         if (result := call.get("resultDisplay") or call.get("result")) is not None:
             is_error = text(call.get("status")) in _FAILED
-            blocks.append({"type": "tool_result", "tool_use_id": id, "content": _shown(result), "is_error": is_error})
+            blocks.append({"type": "tool_result", "tool_use_id": id, "content": _text_of(result), "is_error": is_error})
     message = {"role": "assistant", "id": found["id"], "model": found.get("model"), "content": blocks}
     tokens = mapping(found.get("tokens"))
     if tokens:
@@ -69,7 +69,7 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(result: Any) -> Any:
+def _text_of(result: Any) -> Any:
     """Return what a tool answered as text: some answers are parts of functions."""
     if isinstance(result, str):
         return result
