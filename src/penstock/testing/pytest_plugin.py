@@ -15,6 +15,7 @@ import pytest
 
 from .faults import FaultProxy
 from .servers import (
+    ClickhouseServer,
     KafkaServer,
     MongodbServer,
     MosquittoServer,
@@ -134,6 +135,18 @@ def shared_mongodb_server() -> Iterator[MongodbServer]:
 def mongodb_server() -> Iterator[MongodbServer]:
     """Yield a server of MongoDB's protocol for this test alone, which it may stop, kill, pause and start again."""
     yield from _serve(MongodbServer)
+
+
+@pytest.fixture(scope="session")
+def shared_clickhouse_server() -> Iterator[ClickhouseServer]:
+    """Yield one ClickHouse for the whole session; tests must not stop it."""
+    yield from _serve(ClickhouseServer)
+
+
+@pytest.fixture
+def clickhouse_server() -> Iterator[ClickhouseServer]:
+    """Yield a ClickHouse for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(ClickhouseServer)
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ class Column:
     """It holds JSON, which is sent as text."""
     takes: str = ""
     """SQLite: `number` takes whole and fractional ones, `any` takes what comes. PostgreSQL: `array` takes lists, and
-    `interval` texts that are durations."""
+    `interval` texts that are durations. ClickHouse: `native` takes lists, structs and maps, `bytes` takes bytes and
+    texts."""
     element: pa.DataType | None = None
     """The type of the elements of an array of numbers."""
     has_default: bool = False

@@ -61,6 +61,7 @@ def expected(column: Column, years: Years, given: pa.DataType) -> str:
     exact = f" that {kind.bit_width} bits hold exactly" if is_number(given) and is_.is_floating(kind) else ""
     tests = [
         (column.takes == "array", "a list" if column.element is None else f"a list of {column.element}"),
+        (column.takes == "native", f"a {kind}"),
         (column.takes == "interval", "a duration"),
         (column.json, "JSON"),
         (is_.is_boolean(kind), "true or false"),
@@ -83,6 +84,8 @@ def cast(values: pa.Array, column: Column) -> pa.Array:
         return values
     if is_.is_null(source) or values.null_count == len(values):
         return pa.nulls(len(values), target)
+    if column.takes == "native":
+        return values.cast(target)
     if column.takes == "array":
         if column.element is not None:
             _check_elements(values, column.element)

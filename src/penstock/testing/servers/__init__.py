@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .browsers import browser_program
 from .certificates import Certificate, make_certificate
+from .clickhouse_server import ClickhouseServer
 from .debian import install
 from .kafka_server import KafkaServer, kafka_folder
 from .mongodb_server import MongodbServer, mongodb_program
@@ -18,6 +19,7 @@ from .registry_server import RegistryServer, registry_folder
 
 __all__ = [
     "Certificate",
+    "ClickhouseServer",
     "KafkaServer",
     "MongodbServer",
     "MosquittoServer",
