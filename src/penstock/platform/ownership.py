@@ -73,10 +73,10 @@ def own(rows: Postgres | Sqlite | Duckdb, owner: str) -> Postgres | Sqlite | Duc
 def files_beside(installation: Installation) -> dict[str, Path]:
     """Return the SQLite files of the owners beside that of the rows, by owner; none in PostgreSQL."""
     rows = rows_database(installation)
-    if not isinstance(rows, Sqlite):
+    if isinstance(rows, Postgres):
         return {}
     start = f"{rows.path.stem}-"
-    found = rows.path.parent.glob(f"{start}*{rows.path.suffix}")
+    found = rows.path.parent.glob(f"{start}*{rows.path.suffix if isinstance(rows, Sqlite) else '.db'}")
     return {file.stem.removeprefix(start): file for file in found if file.stem.removeprefix(start).isidentifier()}
 
 

@@ -9,4 +9,5 @@ READ = Scope(
     "conversations.read",
     "Read and search all conversations of this installation, and what they cost.",
     Limit(requests=20_000, bytes=100 * MEGABYTE, allowance_requests=100_000),
+    tables="all",
 )

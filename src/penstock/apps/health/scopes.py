@@ -17,7 +17,7 @@ def declared(settings: Settings | None = None) -> Sequence[Scope]:
         Scope(
             "health.ingest", "Send exports and workouts.", limits.ingest, is_default=True, aliases=("ingest", "write")
         ),
-        Scope("health.read", "Read what was sent.", limits.read, aliases=("read",)),
+        Scope("health.read", "Read what was sent.", limits.read, aliases=("read",), tables="own"),
         Scope("health.export", "Export it as files.", limits.export, aliases=("export",)),
         Scope("health.admin", "Look after keys and data of the own user.", limits.admin, aliases=("admin",)),
     )

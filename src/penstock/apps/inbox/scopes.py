@@ -14,5 +14,5 @@ def declared() -> Sequence[Scope]:
     """Return the scopes: to send rows, and to read them."""
     return (
         Scope(SEND, "Send rows to /ingest.", _LIMIT, is_default=True, is_of_things=True, aliases=("send",)),
-        Scope("inbox.read", "Read rows.", _LIMIT),
+        Scope("inbox.read", "Read rows.", _LIMIT, tables="all"),
     )

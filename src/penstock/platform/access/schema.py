@@ -1,10 +1,10 @@
-"""The tables of users, keys, sessions and the audit."""
+"""The tables of users, keys, sessions, saved queries and the audit."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 from ..columns import SERIAL, Moment
 
@@ -65,6 +65,18 @@ links = Table(
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("used_at", Moment),
+)
+
+queries = Table(
+    "penstock_queries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", ForeignKey("penstock_users.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("place", Text, nullable=False),  # the database it is about
+    Column("sql", Text, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("user_id", "name"),
 )
 
 audit = Table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -44,6 +44,8 @@ class Scope(NamedTuple):
     """Whether sensors use it, many times a second: the limit of all keys of one address does not count it."""
     aliases: tuple[str, ...] = ()
     """Shorter names by which it may be asked for, and was stored by older versions."""
+    tables: Literal["none", "own", "all"] = "none"
+    """Which rows of its application's tables may be looked at: those with the caller's `user_id`, or all."""
 
 
 OPERATOR = Scope(

@@ -9,7 +9,7 @@ from litestar import Litestar
 from ..access.middleware import GateMiddleware
 from ..web import api
 from ..web.exchange import WebPolicy
-from . import deadletters, keys, sessions, streams
+from . import deadletters, keys, sessions, sql, streams, tables
 from .service import ROOT, PlatformService
 
 
@@ -22,7 +22,7 @@ def build(service: PlatformService) -> Litestar:
     )
     return api.build(
         "Penstock",
-        [*streams.ROUTES, *keys.ROUTES, *sessions.ROUTES, *deadletters.ROUTES],
+        [*streams.ROUTES, *keys.ROUTES, *sessions.ROUTES, *deadletters.ROUTES, *tables.ROUTES, *sql.ROUTES],
         policy,
         openapi_path=f"{ROOT}/openapi.json",
         key="A key made by `penstock keys create`; pages use the cookie of a session.",

@@ -22,6 +22,8 @@ from ..cache import SingleFlight
 from ..database import Database
 from ..deadletters import Place, places_of
 from ..recentlog import RecentLog
+from ..tables.browsing import Tables
+from ..tables.queries import Queries
 from ..web.errors import ApiError
 from ..web.events import LiveState
 
@@ -59,6 +61,9 @@ class PlatformService:
     resending: SingleFlight[str, None] = field(default_factory=lambda: SingleFlight(size=16))
     """The dead letters that are being sent again, each once."""
 
+    queries: Queries = field(default_factory=Queries)
+    """The queries of people that run."""
+
     @cached_property
     def places(self) -> dict[str, Place]:
         """The tables of dead letters, by name."""
@@ -67,8 +72,14 @@ class PlatformService:
     async def close(self) -> None:
         """Close the connections to the tables of dead letters."""
         await self.resending.close()
+        self.tables.close()
         for place in self.__dict__.get("places", {}).values():
             await asyncio.to_thread(place.database.close)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables of the installation, as each caller may see them."""
+        return Tables(self.installation, self.gate.scopes, lambda: [one.stream for one in self.streams()])
 
     @property
     def administration(self) -> Administration:

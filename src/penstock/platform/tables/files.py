@@ -1,0 +1,148 @@
+"""Rows as files, piece by piece as they are read: CSV, JSON and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .cells import MAX_EXACT, as_text
+
+Format = Literal["csv", "json", "jsonl", "parquet"]
+TYPES: dict[str, str] = {
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+BATCH_SIZE = 2000
+"""How many rows make a piece."""
+
+Row = Sequence[Any]
+
+
+def write(format: Format, columns: Sequence[str], rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield a file of rows; no more than a piece is held."""
+    batches = _batches(rows)
+    if format == "parquet":
+        yield from _parquet(columns, batches)
+    elif format == "csv":
+        yield from _csv(columns, batches)
+    else:
+        yield from _json(columns, batches, lines=format == "jsonl")
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    found = iter(rows)
+    while batch := list(islice(found, BATCH_SIZE)):
+        yield batch
+
+
+def _csv(columns: Sequence[str], batches: Iterable[list[Row]]) -> Iterator[bytes]:
+    for batch in chain([[columns]], batches):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\r\n").writerows([_field(cell) for cell in row] for row in batch)
+        yield text.getvalue().encode("utf-8", "replace")
+
+
+def _field(cell: Any) -> Any:
+    return cell if cell is None or isinstance(cell, int | float) else as_text(cell)
+
+
+def _json(columns: Sequence[str], batches: Iterable[list[Row]], *, lines: bool) -> Iterator[bytes]:
+    between = b"\n" if lines else b",\n"
+    if not lines:
+        yield b"[\n"
+    is_first = True
+    for batch in batches:
+        objects = (msgspec.json.encode(dict(zip(columns, map(_plain, row), strict=True))) for row in batch)
+        yield (b"" if is_first else between) + between.join(objects)
+        is_first = False
+    yield b"\n" if lines else b"\n]\n"
+
+
+def _plain(cell: Any) -> Any:
+    if cell is None or isinstance(cell, bool | str | list | dict):
+        return cell if not isinstance(cell, str) else cell.encode("utf-8", "replace").decode()
+    if isinstance(cell, int):
+        return cell if abs(cell) <= MAX_EXACT else str(cell)
+    if isinstance(cell, float):
+        return cell if cell == cell and abs(cell) != float("inf") else str(cell)
+    return as_text(cell)
+
+
+class _Sink(io.RawIOBase):
+    """Keeps what was written until it is taken."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._pieces.append(piece)
+        self._position += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._position
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _parquet(columns: Sequence[str], batches: Iterator[list[Row]]) -> Iterator[bytes]:
+    """Yield row groups; a column whose values are of one kind keeps it, any other one is text.
+
+    The kinds are those of the first piece. A later value of another kind is an error, as a column cannot change.
+    """
+    sink = _Sink()
+    first = next(batches, [])
+    columns = _distinct(columns)
+    schema = pa.schema([pa.field(name, _kind([row[at] for row in first])) for at, name in enumerate(columns)])
+    with pq.ParquetWriter(sink, schema) as writer:
+        for batch in chain([first], batches):
+            arrays = [_array([row[at] for row in batch], schema.field(at).type) for at in range(len(columns))]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            yield sink.take()
+    yield sink.take()
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    named = []
+    for name in columns:
+        seen[name] = seen.get(name, 0) + 1
+        named.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return named
+
+
+def _kind(cells: Sequence[Any]) -> pa.DataType:
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int} and all(cell is None or -(2**63) <= cell < 2**63 for cell in cells):
+        return pa.int64()
+    if kinds and kinds <= {int, float}:
+        return pa.float64()
+    if kinds == {bytes}:
+        return pa.binary()
+    return pa.string()
+
+
+def _array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        cells = [None if cell is None else as_text(cell).encode("utf-8", "replace").decode() for cell in cells]
+    elif kind == pa.float64():
+        cells = [float(cell) if isinstance(cell, int) else cell for cell in cells]
+    return pa.array(cells, kind)
