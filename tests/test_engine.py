@@ -161,7 +161,8 @@ async def test_status_pages_ask_for_the_token(tmp_path: Path) -> None:
         assert (await get(port, "/api/v1/streams"))[0] == 401
         assert (await get(port, "/api/v1/streams", Authorization="Bearer nonsense"))[0] == 401
         status, body = await get(port, "/api/v1/streams", Authorization="Bearer hush")
-        assert (status, body[0]["id"], body[0]["state"]) == (200, "one", "running")
+        one = body["items"][0]
+        assert (status, body["total"], one["id"], one["state"]) == (200, 1, "one", "running")
         assert (await get(port, "/api/v1/streams/none", Authorization="Bearer hush"))[0] == 404
 
 

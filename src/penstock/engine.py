@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import IO
 
 from .backoff import Stop
 from .checkpoint import CheckpointStore, Ledger
@@ -16,11 +15,12 @@ from .config.configuration import Configuration, HealthCheck
 from .context import Context
 from .errors import ConfigError, ConnectionLost, PenstockError
 from .observe.health import Pages
-from .runtime.lock import lock
+from .roster import Changes, Roster
 from .serving.listener import Listeners
 from .state import open_store
 from .stream import Restart, Stream
 from .supervision import Service, Supervised, SupervisedService, SupervisedStream
+from .udf import keeping_functions
 
 __all__ = ["Engine", "Service", "Supervised"]
 
@@ -52,45 +52,99 @@ class Engine:
         self._restart, self._clock = restart or Restart(), clock or Clock()
         self._health = health_check or HealthCheck(enabled=False)
         self._state, self._data = state, data
-        self.supervised: list[SupervisedStream] = []
+        self._roster: Roster | None = None
+        self._listeners: Listeners | None = None
         self.services: list[SupervisedService] = []
+        self.configuration: Configuration | None = None
+        """The configuration that runs, if there is one."""
+        self.read: Callable[[], Configuration] | None = None
+        """Reads the configuration anew, from where it came; raises ConfigError."""
 
     @classmethod
-    def of(cls, configuration: Configuration, services: Iterable[Service] = ()) -> Engine:
-        """Return the engine that a configuration describes."""
-        return cls(
+    def of(
+        cls,
+        configuration: Configuration,
+        services: Iterable[Service] = (),
+        read: Callable[[], Configuration] | None = None,
+    ) -> Engine:
+        """Return the engine that a configuration describes, and that a reload has ``read`` anew."""
+        engine = cls(
             configuration.all_streams(),
             services,
             health_check=configuration.health_check,
             state=configuration.state,
             data=configuration.data,
         )
+        engine.configuration, engine.read = configuration, read
+        return engine
+
+    @property
+    def supervised(self) -> list[SupervisedStream]:
+        """The streams, whether they run or have ended."""
+        return self._roster.supervised if self._roster is not None else []
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its streams have been begun."""
+        return self._roster is not None and self._roster.has_begun
+
+    async def reload(self) -> Changes:
+        """Read the configuration anew and run it; raises ConfigError, and then nothing has changed."""
+        if self.read is None:
+            raise ConfigError("this process runs no file that could be read again")
+        return await self.adopt(await asyncio.to_thread(keeping_functions, self.read))
+
+    async def adopt(self, configuration: Configuration) -> Changes:
+        """Run another configuration in place of the one that runs; raises ConfigError, and then nothing has changed."""
+        if self.configuration is None or not self.is_running or self._roster is None or self._listeners is None:
+            raise ConfigError("nothing runs yet: nothing was changed")
+        if fixed := self.configuration.fixed_changes(configuration):
+            raise ConfigError(
+                f"{', '.join(fixed)}: a change of this takes effect with the next start; nothing was changed"
+            )
+        streams = configuration.all_streams()
+        self._expect_routes(self._listeners, streams)
+        anew = configuration.functions != self.configuration.functions
+        changes = await self._roster.apply(streams, anew=anew)
+        self.configuration, self._streams = configuration, streams
+        log.info("the configuration was read again: %s", changes)
+        return changes
+
+    def start(self, id: str) -> None:
+        """Run a stream that has ended once more; raises PermanentError if it runs, KeyError if there is none."""
+        assert self._roster is not None
+        self._roster.start(id)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Run until every stream has ended or ``stop`` is set and all is settled.
+        """Run until every stream has ended or ``stop`` is set and all is settled; without streams, until the latter.
 
         Services end first: the streams still take what they are answering for. A service that fails for good ends all,
         in the same order. Raises PenstockError naming the streams and services that failed, once the others have ended.
         """
-        stop = stop or asyncio.Event()
+        stop, stopping = stop or asyncio.Event(), Stop()
         async with AsyncExitStack() as stack:
-            for held in await asyncio.to_thread(self._hold_streams):
-                stack.callback(held.close)
+            roster = Roster(self._data, self._state, stopping)
+            stack.callback(roster.release)
+            await asyncio.to_thread(roster.hold, self._streams)
             store = await self._open_store(stack)
             ledger = Ledger(store.save, clock=self._clock)
             context = Context(
                 "", store, ledger, self._data, clock=self._clock, log=log, streams=lambda: self.supervised
             )
-            ending, stopping = asyncio.Event(), Stop()
-            self.supervised = [SupervisedStream(one, self._lend(context, store), stopping) for one in self._streams]
+            ending = asyncio.Event()
             self.services = [SupervisedService(one, self._restart, context, ending) for one in self._services]
-            self._expect_routes(context.listeners)
+            self._roster, self._listeners = roster, context.listeners
+            self._expect_routes(context.listeners, self._streams)
             if self._health.enabled:
                 await self._open_pages(stack, context.listeners)
             async with asyncio.TaskGroup() as group:
+                roster.begin(self._streams, group, lambda: self._lend(context, store))
                 services = [group.create_task(_serve(one, ending)) for one in self.services]
                 in_order = group.create_task(self._stop_in_order(stop, ending, services, stopping))
-                await asyncio.gather(*(one.run() for one in self.supervised))
+                if services and not self._streams:
+                    await asyncio.wait(services)
+                    ending.set()
+                await roster.wait()
                 if self.failed:
                     ending.set()
                 if services:
@@ -137,34 +191,12 @@ class Engine:
         """The streams and services that have failed for good."""
         return [one for one in (*self.supervised, *self.services) if one.state == "failed"]
 
-    def _expect_routes(self, listeners: Listeners) -> None:
+    def _expect_routes(self, listeners: Listeners, streams: Sequence[Stream]) -> None:
         """Until everything is open, what will be served is answered "try again" rather than "no such path"."""
-        served = [one.served() for one in self._services] + [stream.input.served() for stream in self._streams]
+        served = [one.served() for one in self._services] + [stream.input.served() for stream in streams]
         for paths in served:
             for address, path in paths:
                 listeners.expect(address, path)
-
-    def _hold_streams(self) -> list[IO[str]]:
-        """Keep other processes from the streams that keep anything; raises ConfigError if one of them runs already."""
-        held: list[IO[str]] = []
-        for stream in self._streams:
-            is_logged = stream.durability is not None and stream.durability.enabled
-            if self._state == "memory" and stream.checkpoint == "state" and not is_logged:
-                continue
-            try:
-                held.append(
-                    lock(
-                        self._data / "locks" / f"{stream.id}{stream.identity}",
-                        f"the stream {stream.id!r} of {self._data}",
-                    )
-                )
-            except ConfigError:
-                for one in held:
-                    one.close()
-                raise
-            except OSError as error:  # A disk that is full or may not be written is told where it matters.
-                log.debug("%s: no lock: %s", stream.id, error)
-        return held
 
     async def _open_store(self, stack: AsyncExitStack) -> CheckpointStore:
         where = self._state or str(self._data / "state.db")
@@ -176,9 +208,15 @@ class Engine:
             self._health,
             services=lambda: [one.status() for one in self.services],
         )
+        from .control.routes import Control  # Not needed where no pages are served.
+
+        taken = {path for one in self._services for address, path in one.served() if address == self._health.address}
+        control = await stack.enter_async_context(Control(self, self._health, taken).open())
         try:
             for path, page in pages.routes().items():
                 await stack.enter_async_context(listeners.mount(self._health.address, path, page, probe=True))
+            for path, route in control.items():
+                await stack.enter_async_context(listeners.mount(self._health.address, path, route))
         except ConnectionLost as error:
             # A second process on this machine, most likely; the streams matter more than their pages.
             log.warning("health pages are not served: %s", error)

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -32,6 +33,13 @@ class Options(BaseModel):
 
     refused_keys: ClassVar[Mapping[str, str]] = {}
     """Keys that other engines know and this one does not, with what to do about each."""
+    ignored_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys that other engines know and that change nothing here, with the reason; taken, and told by `notes`."""
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    def is_same(self, other: object) -> bool:
+        """Tell whether ``other`` has the same options, secrets too, wherever each is written down."""
+        return is_same(self, other)
 
     @model_serializer(mode="wrap")
     def _keep_tags(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -48,10 +56,16 @@ class Options(BaseModel):
     def _refuse_unknown_keys(cls, value: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, dict):
             return build(value)
+        ignored = [key for key in value if key in cls.ignored_keys]
+        if ignored:
+            value = {key: option for key, option in value.items() if key not in ignored}
         known = {name: None for key, info in cls.model_fields.items() for name in (info.alias or key, key)}
         faults = [_unknown(key, list(known), cls.refused_keys.get(key)) for key in value if key not in known]
         if not faults:
-            return build(value)
+            built = build(value)
+            if ignored:
+                built._ignored += tuple(cls.ignored_keys[key] for key in ignored)
+            return built
         try:
             build({key: option for key, option in value.items() if key in known})
         except ValidationError as invalid:  # what else is wrong is said in the same breath
@@ -115,3 +129,16 @@ def _unknown(key: Any, known: list[str], reason: str | None) -> InitErrorDetails
         "loc": (str(key),),
         "input": None,
     }
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two values of options are the same, secrets too, wherever each is written down."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, BaseModel):
+        return all(is_same(getattr(one, name), getattr(other, name)) for name in type(one).model_fields)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(is_same(value, other[key]) for key, value in one.items())
+    return bool(one == other)

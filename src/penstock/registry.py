@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -148,6 +148,10 @@ class Component(Options):
         if "_known" not in cls.__dict__:
             return super().__get_pydantic_json_schema__(core, handler)
         return {"x-component": cls._package}
+
+    def notes(self) -> Sequence[str]:
+        """Return what a person should know who wrote these options, a line each."""
+        return self._ignored
 
     def reads_metadata(self) -> bool:
         """Tell whether this component reads any ``__meta_*`` column; by default, whether its options name one."""

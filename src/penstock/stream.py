@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from .backoff import Backoff
 from .component import Buffer, Component, Input, Output, Processor, Temporary
@@ -14,12 +14,16 @@ from .durability import Durability
 from .duration import Duration
 from .options import Options
 
+ThreadCount = Annotated[int, Field(ge=0), AfterValidator(lambda number: number or os.cpu_count() or 1)]
+"""A number of threads; 0 is as many as there are processors."""
+
 
 class Pipeline(Options):
     """What happens to each batch."""
 
-    thread_num: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """How many batches are processed at once; the output order is the input order, whatever it is."""
+    thread_num: ThreadCount = Field(default_factory=lambda: os.cpu_count() or 1)
+    """How many batches are processed at once, 0 for as many as there are processors; the output order is the input
+    order, whatever it is."""
     processors: Annotated[
         list[Processor],
         BeforeValidator(lambda value: [] if value is None else value, json_schema_input_type=list[Processor] | None),

@@ -53,6 +53,8 @@ class Supervised:
         """What ends the run that is under way."""
         self.state: State = "created"
         self.failure: str | None = None
+        self.began_at: float | None = None
+        """When its run that is under way began, in seconds since 1970."""
         self.restarts = 0
         self._opened_at = 0.0
 
@@ -62,7 +64,7 @@ class Supervised:
         attempt = 0
         while True:
             started = self._clock.monotonic()
-            self.state = "starting"
+            self.state, self.began_at = "starting", self._clock.time()
             correlation_id.set(uuid.uuid4().hex[:12])  # ties together the lines of one start
             try:
                 await self._attempt()
@@ -125,13 +127,16 @@ class SupervisedStream(Supervised):
         self.metrics = StreamMetrics(stream.id, stream.stall_timeout, context.clock)
         self.flow: Flow | None = None
         self._halt = Stop()  # its own from the start: a pause before it begins is no stop of all
-        self._is_paused = False
+        self._is_paused = self._is_ending = False
         self._resumed = asyncio.Event()
 
     async def run(self) -> None:
         """Run to the end, the stop, or the last failure, with the pauses asked for; never raises an Exception."""
         while True:
             if self._is_paused and await self._is_stopped_while_paused():  # also before it has begun
+                return
+            if self._is_ending:
+                self.state = "stopped"
                 return
             self._halt = Stop()
             following = asyncio.ensure_future(self._follow_stop(self._halt))
@@ -140,7 +145,7 @@ class SupervisedStream(Supervised):
             finally:
                 following.cancel()
             self.metrics.down()
-            if self._stop.is_set() or not self._halt.is_set() or self.state == "finished":
+            if self._stop.is_set() or self._is_ending or not self._halt.is_set() or self.state == "finished":
                 return
 
     def pause(self) -> None:
@@ -153,6 +158,11 @@ class SupervisedStream(Supervised):
         self._is_paused = True
         self._resumed.clear()
         self._halt.set()
+
+    @property
+    def is_halting(self) -> bool:
+        """Whether it writes what is in flight and then stops reading."""
+        return self._halt.is_set() and self.state in ("starting", "running", "restarting")
 
     def resume(self) -> None:
         """Go on after a pause, where it ended; raises PermanentError."""
@@ -180,6 +190,13 @@ class SupervisedStream(Supervised):
         if not self._is_paused:
             self._halt.set()
 
+    def end(self) -> None:
+        """Read nothing more, write what is in flight, and run no more."""
+        self._is_ending = True
+        self._is_paused = False
+        self._halt.set()
+        self._resumed.set()
+
     def _refuse_change(self) -> None:
         if self._is_paused:
             raise PermanentError(f"{self.name} is paused already: resume it")
@@ -202,7 +219,7 @@ class SupervisedStream(Supervised):
         finally:
             for waiting in either:
                 waiting.cancel()
-        if self._stop.is_set():
+        if self._stop.is_set() or self._is_ending:
             self.state = "stopped"
             return True
         log.info("%s goes on", self.name)

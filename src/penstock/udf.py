@@ -60,6 +60,21 @@ _known: dict[str, Function] = {}
 _version = 0
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def keeping_functions(read: Callable[[], T]) -> T:
+    """Return what ``read`` returns; if it raises, the functions that it declared are forgotten."""
+    global _version
+    before = dict(_known)
+    try:
+        return read()
+    except BaseException:
+        if _known != before:
+            _known.clear()
+            _known.update(before)
+            _version += 1
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,6 @@ def test_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("streams: []", "at least 1 item"),
         ("streams:\n - input: drop\n   input: drop\n", "3 streams.0.input: the key 'input' is given twice"),
         ("streams: [\n", "expected"),
         ("[1, 2]", "expected a mapping with `streams`"),

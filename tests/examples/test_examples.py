@@ -251,7 +251,7 @@ def test_control_plane(examples: Examples) -> None:
     assert examples.request("/liveness")[0] == 200
     assert "penstock_rows_in_total" in examples.request("/metrics")[1]
     assert examples.request("/api/v1/streams", token="wrong")[0] == 401
-    [stream] = json.loads(examples.request("/api/v1/streams", token="not-a-secret")[1])
+    [stream] = json.loads(examples.request("/api/v1/streams", token="not-a-secret")[1])["items"]
     assert (stream["id"], stream["state"]) == ("temperatures", "running")
     rows = examples.stop(process)
     assert rows

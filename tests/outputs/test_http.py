@@ -15,6 +15,7 @@ from penstock import Engine, Stream
 from penstock.component import Output, Writer
 from penstock.delivery import Batch
 from penstock.errors import ConnectionLost, PermanentError, RowsRejected, TransientError
+from penstock.outputs import memory
 from penstock.outputs.http import Http
 from penstock.testing.batches import sample
 from penstock.testing.contexts import lend_context
@@ -74,7 +75,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def writing(directory: Path, receiver: Receiver, **options: Any) -> AsyncIterator[Writer]:
-    component = Output.parse({"type": "http", "url": receiver.url, "retry_count": 0, **options})
+    component = Output.parse({"type": "http", "url": receiver.url, **options})
     async with lend_context(directory) as context, component.open(context) as writer:
         yield writer
 
@@ -254,9 +255,34 @@ async def test_the_writer_slept_and_tried_again_by_itself(receiver: Receiver, tm
     assert (len(receiver.requests), raised.value.after) == (1, 3.0)
 
 
-async def test_the_stream_tries_again_whatever_retry_count_says(receiver: Receiver, tmp_path: Path) -> None:
+async def test_a_stream_tries_again_as_often_as_retry_count_says_and_refuses_the_row(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.respond = lambda request, body: web.Response(status=500 if body == b'{"n":1}' else 200)
+    memory.clear("given up")
+    stream = _stream(receiver, '{"n": 1}\n{"n": 2}', retry_count=2, concurrency=1)
+    errors = Output.parse({"type": "memory", "key": "given up"})
+    await Engine([stream.model_copy(update={"error_output": errors})], data=tmp_path).run()
+    assert receiver.bodies == [b'{"n":2}']
+    assert len(receiver.requests) == 4
+    [row] = memory.rows("given up")
+    assert "given up after 3 attempts" in row["reason"]
+
+
+async def test_retry_count_counts_a_server_that_is_away(tmp_path: Path) -> None:
+    async with receiving() as gone:
+        pass
+    memory.clear("away")
+    errors = Output.parse({"type": "memory", "key": "away"})
+    stream = _stream(gone, retry_count=1).model_copy(update={"error_output": errors})
+    await Engine([stream], data=tmp_path).run()
+    [row] = memory.rows("away")
+    assert "given up after 2 attempts" in row["reason"]
+
+
+async def test_a_stream_tries_again_for_ever_without_retry_count(receiver: Receiver, tmp_path: Path) -> None:
     receiver.respond = lambda request, body: web.Response(status=500 if len(receiver.requests) < 4 else 200)
-    await Engine([_stream(receiver, retry_count=1)], data=tmp_path).run()
+    await Engine([_stream(receiver)], data=tmp_path).run()
     assert (len(receiver.requests), receiver.bodies) == (5, [b'{"n":1}'])
 
 

@@ -6,7 +6,7 @@ import sys
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from ..errors import PenstockError
 from ..platform import command_line
 from . import log
 from .applications import CommandsOfAll
+
+if TYPE_CHECKING:
+    from ..config.configuration import Configuration
 
 app = typer.Typer(
     name="penstock",
@@ -105,6 +108,23 @@ def run(file: File) -> None:
     from .running import run_file
 
     raise typer.Exit(run_file(file))
+
+
+@app.command()
+def reload(file: File) -> None:
+    """Apply a changed file to the process that runs it.
+
+    The file is checked first; one that is not valid changes nothing, here or there. Streams that are the same keep
+    running. Those that were changed or removed write what is in flight; then the changed ones go on where they were,
+    and new ones begin. What only a start can change (`data`, `state`, `database`, `applications`, `health_check`,
+    `logging`, `tracing`) is refused. SIGHUP does the same, and says in the log how it went. Files that a stream refers
+    to, such as Python modules, are read again only by streams that begin.
+
+    Example: `penstock reload pipeline.yaml`
+    """
+    from .reloading import reload
+
+    typer.echo(reload(file))
 
 
 @app.command()
@@ -318,4 +338,8 @@ def up(
         return
     if config is not None and only:
         raise typer.BadParameter("--only chooses among the shipped applications; leave it out beside --config")
-    raise typer.Exit(serve(configuration(data, address, inbox, file=config, only=only or ()), config))
+
+    def read() -> Configuration:
+        return configuration(data, address, inbox, file=config, only=only or ())
+
+    raise typer.Exit(serve(read(), config, read))

@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator
 
 from ..component import Component
-from ..config.reference import KINDS, _default, aliases, describe, type_name
-from ..errors import ConfigError
-
-
-def kind_of(name: str) -> type[Component]:
-    """Return the kind of that name, in the singular or the plural; raises ConfigError."""
-    for kind in KINDS:
-        if name.lower() in (kind.__name__.lower(), kind._package):
-            return kind
-    raise ConfigError(f"no kind is called {name!r}; expected one of {', '.join(k.__name__.lower() for k in KINDS)}")
+from ..config.reference import (
+    KINDS,
+    _default,
+    aliases,
+    as_dictionary,
+    describe,
+    find_component,
+    kind_of,
+    type_name,
+)
 
 
 def listing(wanted: str | None) -> Iterator[str]:
@@ -45,33 +45,14 @@ def _summary(kind: type[Component], name: str) -> str:
         return f"({missing})"
 
 
-def _found(kind_name: str, name: str) -> tuple[type[Component], type[Component]]:
-    kind = kind_of(kind_name)
-    name = aliases(kind).get(name, (name, {}))[0]
-    try:
-        return kind, kind.find(name)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
 def as_json(kind_name: str, name: str) -> str:
     """Return all that is known of a component as JSON."""
-    kind, component = _found(kind_name, name)
-    described = describe(component)
-    page = {
-        "kind": kind.__name__.lower(),
-        "name": component.type_name,
-        "summary": described.summary,
-        "description": described.prose,
-        "example": described.example,
-        "schema": component.model_json_schema(),
-    }
-    return json.dumps(page, indent=2, ensure_ascii=False)
+    return json.dumps(as_dictionary(*find_component(kind_name, name)), indent=2, ensure_ascii=False)
 
 
 def as_text(kind_name: str, name: str) -> str:
     """Return the page of a component, to be read in a terminal."""
-    kind, component = _found(kind_name, name)
+    kind, component = find_component(kind_name, name)
     described = describe(component)
     parts = [f"{kind.__name__.lower()} {component.type_name}\n\n{described.summary}"]
     parts += [described.prose] if described.prose else []

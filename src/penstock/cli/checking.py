@@ -28,9 +28,11 @@ def validated(file: Path) -> Iterator[str]:
     """Return what the streams of a file are, a line each; raises ConfigError with a line for each fault."""
     configuration = load(file)
     count = len(configuration.all_streams())
-    yield f"{file}: valid, {count} stream{'s' if count > 1 else ''}"
+    yield f"{file}: valid, {count} stream{'' if count == 1 else 's'}"
     for stream in configuration.all_streams():
         yield f"  {stream.id}: {_shape(stream)}"
+    for note in configuration.notes():
+        yield f"  note: {note}"
 
 
 def _shape(stream: Stream) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import resource
 import signal
 import sys
@@ -19,6 +20,9 @@ from ..observe import logs, tracing
 from ..platform.application import prepare, services_of
 from .deadline import Deadline, exit_at_once
 from .progress import show_progress
+from .reloading import Reloads
+
+log = logging.getLogger("penstock")
 
 MAX_OPEN_FILES = 16384
 """How many files and connections we ask the system for."""
@@ -30,24 +34,33 @@ def run_file(file: Path) -> int:
     """Run the streams of a file; returns the exit code."""
     configuration = load(file)
     prepare(configuration)
-    return run_engine(Engine.of(configuration, services_of(configuration)), configuration)
+    return run_engine(
+        Engine.of(configuration, services_of(configuration), lambda: load(file)), configuration, file=file
+    )
 
 
-def run_engine(engine: Engine, configuration: Configuration, on_start: OnStart | None = None) -> int:
+def run_engine(
+    engine: Engine, configuration: Configuration, on_start: OnStart | None = None, file: Path | None = None
+) -> int:
     """Run an engine to its end; returns the exit code, after saying on standard error what failed.
 
-    ``on_start`` is awaited beside the engine, and cancelled when that ends.
+    ``on_start`` is awaited beside the engine, and cancelled when that ends. ``file`` is what `penstock reload` names.
     """
     with show_progress(engine, configuration):
         _configure_logs(configuration)
+        for note in configuration.notes():
+            log.warning("%s", note)
         if configuration.tracing is not None:
             tracing.begin(configuration.tracing.endpoint, configuration.tracing.service_name)
         _collect_garbage_rarely()
         _allow_many_files()
         signals = _Signals(engine.shutdown_timeout)
         try:
-            with asyncio.Runner(loop_factory=fast_loop()) as runner:
-                runner.run(_run(engine, on_start, signals))
+            with (
+                Reloads(engine, configuration.data, file) as reloads,
+                asyncio.Runner(loop_factory=fast_loop()) as runner,
+            ):
+                runner.run(_run(engine, on_start, signals, reloads))
         except PenstockError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
@@ -85,15 +98,17 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _run(engine: Engine, on_start: OnStart | None, signals: _Signals) -> None:
+async def _run(engine: Engine, on_start: OnStart | None, signals: _Signals, reloads: Reloads) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signals.stop, number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     beside: asyncio.Future[Any] | None = asyncio.ensure_future(on_start(engine)) if on_start else None
     try:
         await engine.run(stop)
     finally:
+        await reloads.close()
         if beside is not None:
             beside.cancel()
 

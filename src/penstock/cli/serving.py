@@ -9,7 +9,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -74,8 +74,8 @@ def _wanted(listed: Sequence[Any], only: Sequence[str]) -> Iterator[Any]:
             yield one
 
 
-def serve(wanted: Configuration, file: Path | None = None) -> int:
-    """Run a configuration until it is stopped; returns the exit code."""
+def serve(wanted: Configuration, file: Path | None = None, read: Callable[[], Configuration] | None = None) -> int:
+    """Run a configuration until it is stopped, ``read`` anew on a reload; returns the exit code."""
     _require_free(wanted.health_check.address)
     _give_memory_back()
 
@@ -88,7 +88,7 @@ def serve(wanted: Configuration, file: Path | None = None) -> int:
 
     with keep_private(wanted.data):
         prepare(wanted)
-        return run_engine(Engine.of(wanted, services_of(wanted)), wanted, announce)
+        return run_engine(Engine.of(wanted, services_of(wanted), read), wanted, announce, file)
 
 
 def _give_memory_back() -> None:

@@ -7,14 +7,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ..application import Application, Installation
 from ..errors import ConfigError
 from ..extras import require
-from ..options import Options
+from ..options import Options, is_same
 from ..serving.listener import split_address
 from ..stream import Source, Stream
 from .document import Document, Path_, parse_document, read_document
@@ -25,16 +34,29 @@ class Logging(Options):
     """The level, format and destination of the logs."""
 
     level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
-    """The least severe level that is logged, in small or capital letters."""
+    """The least severe level that is logged, in small or capital letters; any other word means `info`."""
     format: Literal["plain", "json"] = "plain"
     """`plain` for people, or `json` with one object a line."""
     file_path: Path | None = None
     """A file to append to, instead of standard error."""
 
-    @field_validator("level", mode="before")
+    _unknown: str = PrivateAttr("")
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _in_small_letters(cls, level: object) -> object:
-        return level.lower() if isinstance(level, str) else level
+    def _read_level(cls, value: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        level = value.get("level") if isinstance(value, dict) else None
+        if not isinstance(level, str):
+            return build(value)
+        known = level.lower() if level.lower() in get_args(cls.model_fields["level"].annotation) else "info"
+        logging = build({**value, "level": known})
+        logging._unknown = level if known != level.lower() else ""
+        return logging
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know who wrote this."""
+        if self._unknown:
+            yield f"logging.level: no level is called {self._unknown!r}, so `info` is taken"
 
 
 class HealthCheck(Options):
@@ -56,6 +78,19 @@ class HealthCheck(Options):
     """The bearer token that callers of the status pages must send."""
     cors_origins: list[str] = []
     """The origins whose pages may read the answers (CORS)."""
+    node_id: str | None = None
+    """The name of this process in the status pages; by default `local-node`."""
+    hub_url: str | None = None
+    """Accepted without effect: each process is looked after by its own pages."""
+    node_token: SecretStr | None = None
+    """Accepted without effect, as `hub_url`."""
+    agent_lease_ttl_ms: int = Field(15_000, ge=3000)
+    """Accepted without effect, as `hub_url`."""
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know who wrote this."""
+        if self.hub_url is not None:
+            yield "health_check.hub_url: nothing is sent to a hub; this process is looked after by its own pages"
 
 
 class Tracing(Options):
@@ -72,8 +107,8 @@ class Configuration(Options):
 
     functions: list[Functions] = []
     """Python functions that all SQL of the file may call: queries, conditions, expressions."""
-    streams: list[Stream] = Field([], min_length=1)
-    """The streams, independent of one another."""
+    streams: list[Stream] = []
+    """The streams, independent of one another; where the list is empty, the process waits for a reload."""
     applications: list[Application] = Field([], min_length=1)
     """The applications, each with streams, tables, routes and pages of its own: a name, or a mapping with options."""
     database: SecretStr | None = None
@@ -91,6 +126,7 @@ class Configuration(Options):
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: os.environ)
     _needed: list[Application] = PrivateAttr(default_factory=list)
     _parts: list[_Part] = PrivateAttr(default_factory=list)
+    _notes: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _number_streams(self, info: ValidationInfo) -> Configuration:
@@ -123,17 +159,48 @@ class Configuration(Options):
     @model_validator(mode="after")
     def _belongs_together(self, info: ValidationInfo) -> Configuration:
         self._environment = (info.context or {}).get("environment", os.environ)
-        if not self.streams and not self.applications:
+        if not self.applications and "streams" not in self.model_fields_set:
             raise ValueError("expected `streams`, `applications` or both")
         _refuse_twice("the application", [application.type_name for application in self.applications])
         self._add_needed()
         self._parts = parts = list(self._find_parts())
         _refuse_twice("the stream id", [stream.id for _, streams, _ in parts for stream in streams])
+        self._leave_port_to_streams()
         _refuse_shared_paths(parts)
         health = [("`health_check`", self.health_check.address)] if self.health_check.enabled else []
         _refuse_shared_ports([*((owner, address) for owner, address, _ in _served(parts)), *health])
         self._refuse_owned_tables()
         return self
+
+    def _leave_port_to_streams(self) -> None:
+        """Move the pages of health to the next port where nobody chose theirs and a stream listens at the same."""
+        if "address" in self.health_check.model_fields_set or self.applications:
+            return
+        taken = {split_address(address) for _, address, _ in _served(self._parts)}
+        host, first = split_address(self.health_check.address)
+        ports = {
+            port for name, port in taken if name in (host, "localhost", *_ALL_HOSTS) and (name, port) != (host, first)
+        }
+        free = next(port for port in range(first, 65536) if port not in ports)
+        if free != first:
+            moved = self.health_check.model_copy(update={"address": f"{host}:{free}"})
+            object.__setattr__(self, "health_check", moved)
+            self._notes.append(
+                f"health_check.address: a stream listens at port {first}, so the pages of health are at {moved.address}"
+            )
+
+    def notes(self) -> list[str]:
+        """Return what a person should know who wrote this, a line each."""
+        found = [*self.logging.notes(), *self.health_check.notes(), *self._notes]
+        for stream in self.streams:
+            for path, component in stream.components():
+                found += [f"{stream.id}.{path}: {note}" for note in component.notes()]
+        return found
+
+    def fixed_changes(self, other: Configuration) -> list[str]:
+        """Return the options that differ in ``other`` and that take effect only when a process starts."""
+        fixed = ("applications", "database", "health_check", "tracing", "state", "data", "logging")
+        return [name for name in fixed if not is_same(getattr(self, name), getattr(other, name))]
 
     @property
     def installation(self) -> Installation:

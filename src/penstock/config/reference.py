@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from ..application import Application
 from ..component import Buffer, Codec, Component, Input, Output, Processor, Temporary
+from ..errors import ConfigError
 from ..registry import entry_points
 from .configuration import Configuration
 
@@ -47,6 +48,37 @@ def describe(component: type[BaseModel]) -> Description:
     example = inspect.cleandoc(found[1]) if found else ""
     summary, _, prose = (text[: found.start()] if found else text).partition("\n")
     return Description(summary.strip(), prose.strip(), example)
+
+
+def kind_of(name: str) -> type[Component]:
+    """Return the kind of that name, in the singular or the plural; raises ConfigError."""
+    for kind in KINDS:
+        if name.lower() in (kind.__name__.lower(), kind._package):
+            return kind
+    raise ConfigError(f"no kind is called {name!r}; expected one of {', '.join(k.__name__.lower() for k in KINDS)}")
+
+
+def find_component(kind_name: str, name: str) -> tuple[type[Component], type[Component]]:
+    """Return the kind and the component of these names; raises ConfigError."""
+    kind = kind_of(kind_name)
+    name = aliases(kind).get(name, (name, {}))[0]
+    try:
+        return kind, kind.find(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def as_dictionary(kind: type[Component], component: type[Component]) -> dict[str, Any]:
+    """Return all that is known of a component, as JSON has it."""
+    described = describe(component)
+    return {
+        "kind": kind.__name__.lower(),
+        "name": component.type_name,
+        "summary": described.summary,
+        "description": described.prose,
+        "example": described.example,
+        "schema": component.model_json_schema(),
+    }
 
 
 def shipped(kind: type[Component]) -> list[str]:

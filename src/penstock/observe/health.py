@@ -1,14 +1,11 @@
-"""The pages on which others see how the streams are: health, readiness, liveness, metrics, status."""
+"""The pages on which others see how the streams are: health, readiness, liveness, metrics."""
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from pydantic import SecretStr
 
 from ..serving.asgi import Asgi, Message, Scope
 from .metrics import exposition
@@ -47,10 +44,6 @@ class Paths(Protocol):
     @property
     def liveness_path(self) -> str: ...
     @property
-    def api_prefix(self) -> str: ...
-    @property
-    def api_token(self) -> SecretStr | None: ...
-    @property
     def cors_origins(self) -> list[str]: ...
 
 
@@ -67,14 +60,11 @@ class Pages:
 
     def routes(self) -> dict[str, Asgi]:
         """Return the pages by path."""
-        prefix = self._paths.api_prefix.rstrip("/")
         return {
             self._paths.health_path: self._page(self._health),
             self._paths.readiness_path: self._page(self._readiness),
             self._paths.liveness_path: self._page(lambda scope: (200, {"status": "alive"})),
             "/metrics": self._page(lambda scope: (200, exposition())),
-            f"{prefix}/streams": self._page(self._streams, guarded=True),
-            f"{prefix}/streams/{{id}}": self._page(self._stream, guarded=True),
         }
 
     def _health(self, scope: Scope) -> tuple[int, Any]:
@@ -88,24 +78,7 @@ class Pages:
         ready = all(status.state in ("running", "paused", "finished", "stopped") for status in everything)
         return (200 if ready else 503), {"status": "ready" if ready else "not ready"}
 
-    def _streams(self, scope: Scope) -> tuple[int, Any]:
-        return 200, [asdict(status) for status in self._statuses()]
-
-    def _stream(self, scope: Scope) -> tuple[int, Any]:
-        wanted = scope["path_params"]["id"]
-        found = next((status for status in self._statuses() if status.id == wanted), None)
-        if found is None:
-            return 404, {"code": "not_found", "message": "no stream has this id"}
-        return 200, asdict(found)
-
-    def _allowed(self, scope: Scope) -> bool:
-        token = self._paths.api_token
-        if token is None:
-            return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, b"Bearer " + token.get_secret_value().encode())
-
-    def _page(self, answer: Callable[[Scope], tuple[int, Any]], *, guarded: bool = False) -> Asgi:
+    def _page(self, answer: Callable[[Scope], tuple[int, Any]]) -> Asgi:
         async def page(
             scope: Scope,
             receive: Callable[[], Awaitable[Message]],
@@ -113,8 +86,6 @@ class Pages:
         ) -> None:
             if scope["method"] not in ("GET", "HEAD"):
                 status, body = 405, {"code": "method_not_allowed", "message": "expected GET"}
-            elif guarded and not self._allowed(scope):
-                status, body = 401, {"code": "unauthorized", "message": "expected the API token as bearer token"}
             else:
                 status, body = answer(scope)
             text = isinstance(body, bytes)

@@ -82,8 +82,9 @@ class Http(Output, type="http"):
     """How long a request may take, in milliseconds."""
     timeout: Duration | None = Field(None, gt=0)
     """How long a request may take; instead of `timeout_ms`."""
-    retry_count: int = Field(3, ge=0)
-    """Accepted but without effect: the stream's `retry` says how often to try again."""
+    retry_count: int | None = Field(None, ge=0)
+    """How often a request is sent again after its first failure before its rows are refused, with the reason; by
+    default until it succeeds, or as often as the `retry` of the stream says."""
     headers: Headers = {}
     """Headers to send; `Content-Type` is `application/json` unless given."""
     auth: Auth | None = None
@@ -147,6 +148,8 @@ class _HttpWriter:
         self._config, self._session = config, session
         self._memory = ArrivalMemory[_Row]()
         self._secrets = secrets_of(config.auth, config.headers)
+        self._failures: dict[_Row, int] = {}
+        """How often the first row of a request has failed in succession, where that is limited."""
 
     async def write(self, batches: Sequence[Batch]) -> None:
         """Send all rows; returns once each was answered 2xx."""
@@ -160,13 +163,30 @@ class _HttpWriter:
         skipped = [request for request, _ in failed] + list(requests)
         unsent = {index: row for request in skipped for index, row in zip(request.indexes, request.rows, strict=True)}
         self._memory.settle(rows, left, unsent)
+        if self._config.retry_count is not None:
+            failed = self._give_up(failed, self._config.retry_count)
         error = _verdict(failed) if failed else None
         self._memory.expect(None if error is None or isinstance(error, PermanentError) else list(batches))
-        if isinstance(error, ConnectionLost) and self._memory:
+        if isinstance(error, ConnectionLost) and (self._memory or self._failures):
             # The session connects again by itself, and a new writer would not know what has arrived.
             raise TransientError(str(error)) from error
         if error is not None:
             raise error
+
+    def _give_up(
+        self, failed: list[tuple[_Request, PenstockError]], retry_count: int
+    ) -> list[tuple[_Request, PenstockError]]:
+        """Return the failures, those that have been retried often enough as refusals."""
+        before, self._failures = self._failures, {}
+        told: list[tuple[_Request, PenstockError]] = []
+        for request, error in failed:
+            row, attempts = request.rows[0], before.get(request.rows[0], 0) + 1
+            if not isinstance(error, PermanentError):
+                self._failures[row] = attempts
+                if attempts > retry_count:
+                    error = PermanentError(f"{error}; given up after {attempts} attempts")
+            told.append((request, error))
+        return told
 
     def _rows(self, batches: Sequence[Batch]) -> dict[int, _Row]:
         """The rows to send by their index in the write."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..clients.database import redact_url
 from ..errors import PermanentError
+from ..redaction import redact
 from ..runtime.branches import find_leaves
 from ..stream import Stream, regroups
 from .stages import Stage, stages
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
     from ..supervision import SupervisedStream
 
 MAX_POSITION_SIZE = 2000
-"""Characters of a position, or of the text of an option, that are shown."""
-REDACTED = "**********"
-
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|secret|token|authori[sz]ation|credential|api[-_]?key|access[-_]?key|cookie|signature", re.I
-)
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+"""Characters of a position that are shown."""
 
 
 class StreamRates(msgspec.Struct, frozen=True):
@@ -156,21 +149,6 @@ def configuration(stream: Stream) -> dict[str, Any]:
     dumped = json.loads(json.dumps(stream.model_dump(mode="json", exclude_unset=True, fallback=str), default=str))
     found: dict[str, Any] = redact(dumped)
     return found
-
-
-def redact(value: Any) -> Any:
-    """Return a value of JSON without what is secret in it: by the name of an option, or in a URL."""
-    if isinstance(value, dict):
-        return {name: REDACTED if _is_secret(name, item) else redact(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [redact(item) for item in value]
-    if isinstance(value, str):
-        return _URL.sub(lambda url: redact_url(url[0]), value)[:MAX_POSITION_SIZE]
-    return value
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    return bool(_SECRET_NAME.search(name)) and isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _state(supervised: SupervisedStream) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from penstock import Engine, loads
 from penstock.config.configuration import load
 from penstock.observe.logs import stream_name
 from penstock.platform.recentlog import MAX_LINES
-from penstock.platform.streams import REDACTED, guarantees, redact
+from penstock.platform.streams import guarantees
+from penstock.redaction import REDACTED, redact
 from penstock.supervision import SupervisedStream
 
 from .conftest import Api, until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pyarrow as pa
 
 from ...component import Codec
@@ -38,6 +39,9 @@ class Json(Codec, type="json"):
         type: json
     """
 
+    pretty: bool = False
+    """Whether each object is written over several indented lines."""
+
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return a row for each object; raises PermanentError if a payload holds anything else."""
         return decode_exactly(payloads)
@@ -48,8 +52,13 @@ class Json(Codec, type="json"):
 
     def encode(self, batch: Batch) -> pa.BinaryArray:
         """Return one object for each row; raises PermanentError for a type that JSON cannot express."""
-        return encode_rows(batch, Ending.NONE)
+        encoded = encode_rows(batch, Ending.NONE)
+        if not self.pretty:
+            return encoded
+        return pa.array([msgspec.json.format(row, indent=2) for row in encoded.to_pylist()], pa.binary())
 
     def encode_lines(self, batch: Batch) -> pa.Buffer:
         """Return all rows as one text of lines, each ended by a newline."""
-        return contents(encode_rows(batch, Ending.NEWLINE))
+        if not self.pretty:
+            return contents(encode_rows(batch, Ending.NEWLINE))
+        return pa.py_buffer(b"".join(row + b"\n" for row in self.encode(batch).to_pylist()))

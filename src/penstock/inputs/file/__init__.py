@@ -108,7 +108,7 @@ class File(Input, type="file"):
         follow: true
     """
 
-    refused_keys = {"ballista": "ballista is not supported: the query runs in this process; leave `ballista` out"}
+    ignored_keys = {"ballista": "`ballista` changes nothing: the query runs in this process"}
 
     path: str
     """A file, a folder, a pattern or an address."""
@@ -165,7 +165,8 @@ class File(Input, type="file"):
     def _fits_together(self) -> File:
         framed = self.framing is not None and self.framing is not Framing.LINES
         if self.format in ("csv", *COLUMNAR) and self.codec is not None:
-            raise ValueError(f"format {self.format} needs no codec: leave `codec` out, or say `format: text`")
+            self._ignored += (f"`codec` changes nothing: files of format {self.format} have columns already",)
+            object.__setattr__(self, "codec", None)
         if self.format in ("csv", *COLUMNAR) and self.framing is not None:
             raise ValueError(f"format {self.format} has no framing: leave `framing` out, or say `format: text`")
         if self.query is not None and (self.follow or self.codec or framed or self.format == "text"):

@@ -78,6 +78,8 @@ class Sql(Input, type="sql"):
         incremental: {cursor: id, interval: 5s}
     """
 
+    ignored_keys = {"ballista": "`ballista` changes nothing: the query runs in the database"}
+
     select_sql: str
     """The query."""
     url: SecretStr | None = None
