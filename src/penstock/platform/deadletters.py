@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     MetaData,
     RowMapping,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     inspect,
     literal,
     literal_column,
+    or_,
     select,
     text,
     tuple_,
@@ -187,15 +189,35 @@ class Cursor(NamedTuple):
 def read_page(
     place: Place, connection: Connection, wanted: Mapping[str, str], after: Cursor | None, limit: int
 ) -> list[Letter]:
-    """Return at most ``limit`` dead letters, the newest first; ``wanted`` are values of stream, stage and reason."""
+    """Return at most ``limit`` dead letters, the newest first.
+
+    ``wanted`` are values of stream, stage and reason, and a text ``search`` in the reason or the payload.
+    """
     if not place.exists(connection):
         return []
     order = (place.table.c.time, place.row)
-    query = place.select().where(*(place.table.c[name] == value for name, value in wanted.items()))
+    query = place.select().where(*_conditions(place, wanted))
     if after is not None:
         query = query.where(tuple_(*order) < tuple_(literal(after.time, Moment), place.bound(after.row)))
     query = query.order_by(*(one.desc() for one in order)).limit(limit)
     return [_letter(place, row) for row in connection.execute(query).mappings()]
+
+
+def _conditions(place: Place, wanted: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [place.table.c[name] == wanted[name] for name in wanted if name != "search"]
+    if text := wanted.get("search"):
+        holds = func.strpos if place.database.is_postgres else func.instr
+        columns = [place.table.c.reason, place.table.c.payload]
+        found.append(or_(*(holds(func.lower(column), text.lower()) > 0 for column in columns)))
+    return found
+
+
+def count(place: Place, connection: Connection, wanted: Mapping[str, str]) -> int:
+    """Return how many dead letters there are."""
+    if not place.exists(connection):
+        return 0
+    query = select(func.count()).select_from(place.table).where(*_conditions(place, wanted))
+    return connection.scalar(query) or 0
 
 
 def count_groups(place: Place, connection: Connection) -> list[Group]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from ..codecs.json import Json
-from ..component import Codec, Input
+from ..component import Codec, Input, Writer
 from ..context import Context
-from ..delivery import Delivery
+from ..delivery import Batch, Delivery
 from ..errors import PermanentError
 from ..inputs.file import File
 from ..inputs.file.listing import EXTENSIONS, extension_of
@@ -39,36 +39,63 @@ def refusal(stream: Stream) -> str | None:
 
 
 async def send_again(stream: Stream, row: RowMapping, payload: str | None, context: Context) -> None:
-    """Write a dead letter, or ``payload`` in its place; raises PermanentError, TransientError or ConnectionLost.
+    """Write a dead letter, or ``payload`` in its place; raises PermanentError, TransientError or ConnectionLost."""
+    async with Again.open(stream, context) as again:
+        await again.send(row, payload)
 
-    It returns when the rows are durable. Rows are written before the dead letter is dropped, so that a crash between
-    leaves both.
-    """
-    if (why := refusal(stream)) is not None:
-        raise PermanentError(why)
-    content = payload.encode() if payload is not None else _content(row)
-    metadata = metadata_of(row)
-    codec = _codec(_sender(stream.input, str(metadata.get("source", ""))), metadata)
-    delivery = Delivery(payloads([content]), (), _origin(metadata), codec.decoder() if codec else None)
-    async with AsyncExitStack() as stack:
-        threads = Threads(1, f"{stream.id}-again")
-        stack.callback(threads.shutdown)
-        stages = []
-        for index, processor in enumerate(stream.pipeline.processors):
-            lent = replace(context, name=f"{stream.id}/again.{index}")
-            process = await stack.enter_async_context(processor.open(lent))
-            stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, row_wise=True))
-        done = await Transformation(stages, threads, decoder=None, metadata=True)(Transformed(delivery))
+
+class Again:
+    """A stream opened a second time, for its dead letters: its processors, and its output once something is written."""
+
+    def __init__(self, stream: Stream, context: Context, stack: AsyncExitStack, transform: Transformation) -> None:
+        self._stream, self._context, self._stack, self._transform = stream, context, stack, transform
+        self._writer: Writer | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, stream: Stream, context: Context) -> AsyncIterator[Again]:
+        """Open the processors; raises PermanentError where rows cannot be sent again one by one."""
+        if (why := refusal(stream)) is not None:
+            raise PermanentError(why)
+        async with AsyncExitStack() as stack:
+            threads = Threads(1, f"{stream.id}-again")
+            stack.callback(threads.shutdown)
+            stages = []
+            for index, processor in enumerate(stream.pipeline.processors):
+                lent = replace(context, name=f"{stream.id}/again.{index}")
+                process = await stack.enter_async_context(processor.open(lent))
+                stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, row_wise=True))
+            yield cls(stream, context, stack, Transformation(stages, threads, decoder=None, metadata=True))
+
+    async def attempt(self, row: RowMapping, payload: str | None) -> list[Batch]:
+        """Return what would be written for a dead letter; raises PermanentError, TransientError or ConnectionLost."""
+        content = payload.encode() if payload is not None else content_of(row)
+        metadata = metadata_of(row)
+        codec = _codec(_sender(self._stream.input, str(metadata.get("source", ""))), metadata)
+        delivery = Delivery(payloads([content]), (), _origin(metadata), codec.decoder() if codec else None)
+        done = await self._transform(Transformed(delivery))
         if done.error is not None:
             raise done.error
         if done.refusals:
             raise PermanentError(f"{done.refusals[0].stage}: {done.refusals[0].reason}")
-        if done.pieces:
-            writer = await stack.enter_async_context(stream.output.open(replace(context, name=f"{stream.id}/again")))
-            await writer.write([piece.batch for piece in done.pieces])
+        return [piece.batch for piece in done.pieces]
+
+    async def send(self, row: RowMapping, payload: str | None) -> None:
+        """Write a dead letter; it returns when the rows are durable. Raises what ``attempt`` does.
+
+        Rows are written before the dead letter is dropped, so that a crash between leaves both.
+        """
+        batches = await self.attempt(row, payload)
+        if not batches:
+            return
+        if self._writer is None:
+            lent = replace(self._context, name=f"{self._stream.id}/again")
+            self._writer = await self._stack.enter_async_context(self._stream.output.open(lent))
+        await self._writer.write(batches)
 
 
-def _content(row: RowMapping) -> bytes:
+def content_of(row: RowMapping) -> bytes:
+    """Return the payload of a dead letter; raises PermanentError without one."""
     payload = row["payload"]
     if payload is None:
         raise PermanentError("this dead letter has no payload")

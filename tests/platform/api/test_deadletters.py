@@ -6,12 +6,15 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
 from penstock import Engine, Input, Stream
+from penstock.errors import PermanentError
 from penstock.platform import resending
 from penstock.platform.database import Database
+from penstock.platform.mending import Rule
 
 from .conftest import Api
 
@@ -156,3 +159,83 @@ async def test_error_outputs_that_are_not_listed_are_told_with_the_reason(api: A
     assert {id: one["output"] for id, one in told.items()} == {"lines": "file", "duck": "sql", "tables": "sql"}
     assert "when the stream has stopped" in told["duck"]["reason"]
     assert (await listed(api))["data"], "those of the other streams are"
+
+
+async def replayed(api: Api, **given: Any) -> dict[str, Any]:
+    """Start a replay, wait for its end, and return it."""
+    answer = await api("POST", "/dead-letters/replays", json=given)
+    assert answer.status_code == 200, answer.text
+    run: dict[str, Any] = answer.json()["data"]
+    async with asyncio.timeout(30):
+        while run["state"] == "running":
+            run = (await api("GET", f"/dead-letters/replays/{run['id']}")).json()["data"]
+    assert run["done"] == run["settled"] + run["refused"] + run["gone"] == run["total"]
+    return run
+
+
+async def test_dead_letters_are_searched_and_their_counts_add_up(api: Api, rows: Any) -> None:
+    groups = (await api("GET", "/dead-letters/groups")).json()
+    assert groups["total"] == sum(one["count"] for one in groups["data"]) == 3
+    assert len((await listed(api, search='"X"'))["data"]) == 2, "in the payload, whatever the case"
+    assert len((await listed(api, search="COLUMN N"))["data"]) == 2, "in the reason"
+    assert (await listed(api, search="% OR 1=1"))["data"] == []
+    [broken] = (await listed(api, stage="decode"))["data"]
+    whole = (await api("GET", f"/dead-letters/{broken['id']}")).json()["data"]
+    assert whole["payload"] == BROKEN
+
+
+async def test_one_is_tried_without_writing(api: Api, rows: Any) -> None:
+    [broken] = (await listed(api, stage="decode"))["data"]
+    tried = await api("POST", f"/dead-letters/{broken['id']}/try", json={"payload": '{"n": 5}'})
+    assert tried.json()["data"] == {"columns": ["n"], "rows": [[5]]}
+    assert (await api("POST", f"/dead-letters/{broken['id']}/try")).status_code == 409
+    assert await rows() == [1]
+    assert len((await listed(api))["data"]) == 3
+
+
+async def test_a_group_is_mended_by_a_rule_tried_and_sent(api: Api, rows: Any) -> None:
+    rule = {"replace": [['"x"', '"7"']], "convert": {"n": "integer"}}
+    wanted = {"stage": "output"}
+    tried = await replayed(api, action="try", wanted=wanted, rule=rule)
+    assert (tried["settled"], tried["refused"]) == (2, 0)
+    assert await rows() == [1]
+    refused = await replayed(api, action="send")
+    assert (refused["settled"], refused["refused"]) == (0, 3)
+    assert sum(refused["reasons"].values()) == 3
+    sent = await replayed(api, action="send", wanted=wanted, rule=rule)
+    assert (sent["settled"], sent["refused"]) == (2, 0)
+    assert await rows() == [1, 7, 7]
+    assert [one["stage"] for one in (await listed(api))["data"]] == ["decode"]
+    not_json = await replayed(api, action="send", rule={"set": {"n": 1}})
+    assert "is not JSON" in next(iter(not_json["reasons"]))
+    assert (await api("POST", "/dead-letters/replays", json={"action": "drop"})).status_code == 400
+    dropped = await replayed(api, action="drop", reason="a test")
+    assert dropped["settled"] == 1
+    assert (await listed(api))["data"] == []
+    assert (await api("GET", "/dead-letters/groups")).json()["total"] == 0
+    assert len((await api("GET", "/dead-letters/replays")).json()["data"]) == 5
+    other = await api.make("other", scopes=["toys.admin"])
+    assert (await api("POST", "/dead-letters/replays", key=other, json={"action": "try"})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("rule", "payload", "expected"),
+    [
+        ({"rename": {"a": "b"}}, '{"a":1,"c":2}', '{"b":1,"c":2}'),
+        ({"convert": {"n": "number"}}, '{"n":"21,5"}', '{"n":21.5}'),
+        ({"convert": {"n": "text"}}, '{"n":[1]}', '{"n":"[1]"}'),
+        ({"convert": {"n": "boolean", "m": "integer"}}, '{"n":"Yes"}', '{"n":true}'),
+        ({"set": {"n": None}, "remove": ["x"]}, '{"x":1}', '{"n":null}'),
+        ({"replace": [["a", "b"]]}, "a not JSON", "b not JSON"),
+        ({"convert": {"n": "number"}}, '{"n":"nan"}', None),
+        ({"convert": {"n": "integer"}}, '{"n":"1.5"}', None),
+        ({"set": {"n": 1}}, "[1]", None),
+    ],
+)
+def test_a_rule_mends_a_payload_or_says_why_not(rule: Any, payload: str, expected: str | None) -> None:
+    mending = msgspec.convert(rule, Rule)
+    if expected is not None:
+        assert mending.mend(payload) == expected
+        return
+    with pytest.raises(PermanentError):
+        mending.mend(payload)

@@ -22,6 +22,7 @@ from ..cache import SingleFlight
 from ..database import Database
 from ..deadletters import Place, places_of
 from ..recentlog import RecentLog
+from ..replays import Replays
 from ..tables.browsing import Tables
 from ..tables.queries import Queries
 from ..web.errors import ApiError
@@ -72,9 +73,15 @@ class PlatformService:
     async def close(self) -> None:
         """Close the connections to the tables of dead letters."""
         await self.resending.close()
+        await self.replays.close()
         self.tables.close()
         for place in self.__dict__.get("places", {}).values():
             await asyncio.to_thread(place.database.close)
+
+    @cached_property
+    def replays(self) -> Replays:
+        """The replays of dead letters."""
+        return Replays(self.context, lambda id: self.stream(id).stream)
 
     @cached_property
     def tables(self) -> Tables:
