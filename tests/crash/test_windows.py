@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from .harness import kill_repeatedly, query
@@ -136,6 +137,61 @@ def test_a_join_of_two_files_is_that_of_a_batch_computation(tmp_path: Path) -> N
     written = query(tmp_path / "out.db", f"SELECT {start}, orders, payments FROM rows")
     assert set(written) == expected
     assert len(written) == len(expected)
+
+
+JOINS: dict[str, tuple[dict[str, Any], str]] = {
+    "interval": (
+        {"type": "interval_join", "before": "2s", "after": "3s", "how": "full"},
+        "SELECT orders, payments FROM orders FULL JOIN payments ON orders.k = payments.k "
+        "AND payments.at BETWEEN orders.at - 2000 AND orders.at + 3000",
+    ),
+    "temporal": (
+        {"type": "temporal_join", "how": "left"},
+        "SELECT orders, payments FROM orders ASOF LEFT JOIN payments ON orders.k = payments.k "
+        "AND orders.at >= payments.at",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JOINS)
+def test_a_join_over_time_is_that_of_a_batch_computation(tmp_path: Path, kind: str) -> None:
+    options, statement = JOINS[kind]
+    chance = random.Random(16)
+    for name in ("orders", "payments"):
+        with (tmp_path / f"{name}.jsonl").open("w") as file:
+            for n in range(3000):
+                row = {"at": START * 1000 + n * 1000 + chance.randrange(3000), "k": chance.randrange(4), name: n}
+                file.write(json.dumps(row) + "\n")
+    inputs = [
+        {"type": "file", "name": name, "path": str(tmp_path / f"{name}.jsonl"), "chunk_size": 1500}
+        for name in ("orders", "payments")
+    ]
+    stream = {
+        "id": "joined",
+        "input": {"type": "multiple_inputs", "inputs": inputs},
+        "buffer": {
+            **options,
+            "left": "orders",
+            "right": "payments",
+            "key": "k",
+            "timestamp_field": "at",
+            "out_of_orderness": "3s",
+        },
+        "pipeline": [SLOWER, {"type": "sql", "query": "SELECT orders, payments_payments AS payments FROM flow"}],
+        "output": database(tmp_path),
+        "checkpoint": "output",
+        "max_in_flight": 2,
+    }
+    with running(tmp_path, stream) as process:
+        kill_repeatedly(process, 8, random.Random(17), longest=0.25, more=lambda: None)
+        process.start()
+        assert process.wait() == 0, process.tail()
+    connection = duckdb.connect(config={"threads": 1})
+    for name in ("orders", "payments"):
+        connection.execute(f"CREATE VIEW {name} AS FROM '{tmp_path / name}.jsonl'")
+    expected = connection.execute(statement).fetchall()
+    written = query(tmp_path / "out.db", "SELECT orders, payments FROM rows")
+    assert sorted(written, key=repr) == sorted(expected, key=repr)
 
 
 BOUNDS = ("window_start", "window_end")

@@ -176,8 +176,11 @@ class Watermark:
 
     def is_idle(self, now: float) -> bool:
         """Tell whether no source has sent anything for the idle timeout."""
-        is_silent = not self._active(now) and not self._awaited(now)
-        return self._idle_timeout is not None and bool(self._sources) and is_silent
+        return bool(self._sources) and self.is_silent(now)
+
+    def is_silent(self, now: float) -> bool:
+        """Tell whether every source is idle, and none is waited for that has not sent anything yet."""
+        return self._idle_timeout is not None and not self._active(now) and not self._awaited(now)
 
     def idle_at(self, now: float) -> float | None:
         """Return when the next source becomes idle if none sends anything; None without an idle timeout."""

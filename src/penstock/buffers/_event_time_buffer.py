@@ -62,7 +62,12 @@ class EventTimeBuffer(Buffer):
     """Join the rows that several inputs have in a window."""
     query: str | None = None
     """An SQL query over the rows of each window, which it sees as the table `flow`: its result is released."""
-    key: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = []
+    key: Annotated[
+        list[str],
+        BeforeValidator(
+            lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
+        ),
+    ] = []
     """The columns of which each value has sessions of its own; the `query` groups by them."""
     emit_every: Duration | None = Field(None, gt=0)
     """How often open windows into which rows came are released as they are so far."""
