@@ -68,6 +68,29 @@ def test_a_bucket_whose_list_of_sources_grew_is_not_added(stored: Stored) -> Non
     assert stored.rows(select(points.c.value, points.c.counted).order_by(points.c.value)) == [(3, 0), (9, None)]
 
 
+@pytest.mark.parametrize("zones", [("+0200", "+0530"), ("+0530", "+0200"), ("-0500", "+0100")])
+def test_a_day_sent_again_from_another_zone_counts_once_though_one_device_sent_it(
+    stored: Stored, zones: tuple[str, str]
+) -> None:
+    for zone in zones:
+        found = {"date": f"2025-05-15 00:00:00 {zone}", "qty": 1000, "source": "iPhone"}
+        send(stored, "step_count", "count", found, grouping="Days")
+    assert days(stored, "step_count") == {"2025-05-15": 1000}
+    stored.database.call(lambda connection: recount_user(connection, 1), changes=True)
+    assert days(stored, "step_count") == {"2025-05-15": 1000}
+
+
+def test_hours_of_one_device_that_begin_at_other_minutes_count_once(stored: Stored) -> None:
+    """In a zone of half an hour: what nothing shorter tells is divided in proportion to time, the later one first."""
+    here = [{"date": f"2025-05-15 {hour}:00:00 +0200", "qty": 600, "source": "iPhone"} for hour in (10, 11)]
+    there = [{"date": f"2025-05-15 {hour}:00:00 +0530", "qty": 600, "source": "iPhone"} for hour in (13, 14, 15)]
+    send(stored, "step_count", "count", *here, grouping="Hours")
+    assert days(stored, "step_count") == {"2025-05-15": 1200}
+    send(stored, "step_count", "count", *there, grouping="Hours")
+    assert days(stored, "step_count") == {"2025-05-15": 1800}
+    assert sum(share or 0 for _, share in stored.rows(select(points.c.time, points.c.counted))) <= 3
+
+
 @pytest.mark.parametrize("header", [True, False])
 @pytest.mark.parametrize("days_first", [True, False])
 def test_minutes_and_the_day_that_they_are_of_are_not_added(stored: Stored, header: bool, days_first: bool) -> None:

@@ -101,7 +101,7 @@ class Year:
             self.steps[day] = list(self._walks(begin, end))
             self.nights[day] = list(self._sleeps(day))
             if self.chance.random() < 0.1:
-                self.corrected[day] = self.chance.choice(GROUPINGS)
+                self.corrected[day] = self.chance.choice(_groupings(_midnight(day)))
             # At the same minutes of each hour, so that the mean of a day is that of its hours.
             hours = [begin + timedelta(hours=n) for n in range(int((end - begin) / timedelta(hours=1)))]
             self.heart[day] = {hour: self.chance.randint(50, 150) for hour in hours}
@@ -163,8 +163,7 @@ class Year:
     def _whole(self, days: list[date], now: datetime) -> Iterator[Export]:
         """Yield all of some days."""
         zone = _zone_at(now)
-        hours_fit = all(_zone_at(now + n * _DAY).key != "Asia/Kolkata" for n in range(-5, 6))
-        grouping = self.chance.choice(GROUPINGS if hours_fit else ("Minutes", "Days", "None"))
+        grouping = self.chance.choice(_groupings(now))
         for day in days:
             chosen = self.corrected.get(day, grouping)
             yield Export(now, "step_count", "count", chosen, _steps(self.steps[day], DEVICES_ALL, chosen, zone, now))
@@ -221,6 +220,12 @@ def _midnight(day: date) -> datetime:
 
 def _zone_at(now: datetime) -> ZoneInfo:
     return next((trip.zone for trip in TRIPS if trip.first <= now.date() <= trip.last), HOME)
+
+
+def _groupings(now: datetime) -> tuple[str, ...]:
+    """Return the groupings that say all of some days; hours do not near a zone where they begin at another minute."""
+    fit = all(_zone_at(now + n * _DAY).key != "Asia/Kolkata" for n in range(-2 * _SYNCED, 2 * _SYNCED + 1))
+    return GROUPINGS if fit else tuple(one for one in GROUPINGS if one != "Hours")
 
 
 def _told(at: datetime, zone: ZoneInfo) -> str:

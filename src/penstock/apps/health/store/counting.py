@@ -45,6 +45,11 @@ _MAX_WRITTEN = 10_000
 """How many shares are written by one statement."""
 
 
+_SHIFTED = 1800
+"""From how many seconds on buckets of one period overlap if they begin in zones whose clocks differ by a part of it."""
+_MINUTE_OF = {True: "extract(minute FROM time)", False: "substr(time, 15, 2)"}
+
+
 class Class(NamedTuple):
     """Points of a metric that are alike: of one source list and one period."""
 
@@ -131,7 +136,10 @@ class Counting:
         return touched
 
     def _are_apart(self, user: int, metric: str, low: datetime, high: datetime, classes: Sequence[Class]) -> bool:
-        """Tell whether no two points say the same time: moments, or buckets of one period, none beginning together."""
+        """Tell whether no two points say the same time: moments, or buckets of one period, none beginning together.
+
+        Hours begin at the same minute then: in zones of half an hour they begin at others.
+        """
         periods = {one.period for one in classes}
         if len(periods) != 1 or metric == nights.METRIC or next(iter(periods)) * SECOND >= DAY:
             return False
@@ -141,7 +149,18 @@ class Counting:
             "SELECT 1 FROM health_points WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high "
             "GROUP BY time HAVING count(*) > 1 OR max(counted) IS NOT NULL LIMIT 1"
         )
-        return self._connection.execute(text(sql), self._ranged(user, metric, low, high)).first() is None
+        ranged = self._ranged(user, metric, low, high)
+        if self._connection.execute(text(sql), ranged).first() is not None:
+            return False
+        if max(periods) < _SHIFTED:
+            return True
+        minute = _MINUTE_OF[self._postgres]
+        sql = (
+            f"SELECT min({minute}), max({minute}) FROM health_points "  # noqa: S608
+            "WHERE user_id = :user AND metric = :metric AND time >= :low AND time <= :high"
+        )
+        first, last = self._connection.execute(text(sql), ranged).one()
+        return bool(first == last)
 
     def _ranged(self, user: int, metric: str, low: datetime, high: datetime) -> dict[str, Any]:
         postgres = self._postgres
@@ -257,8 +276,8 @@ class Counting:
 
 
 def is_contested(metric: str, classes: Sequence[Class]) -> bool:
-    """Tell whether points of these classes can say the same time."""
-    return metric == nights.METRIC or len(classes) > 1
+    """Tell whether points of these classes can say the same time: also hours and days of one source, if it travels."""
+    return metric == nights.METRIC or len(classes) > 1 or any(one.period >= _SHIFTED for one in classes)
 
 
 def reach(metric: str, classes: Sequence[Class]) -> timedelta:
