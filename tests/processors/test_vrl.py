@@ -117,6 +117,9 @@ def test_rows_that_come_of_one_row_carry_its_metadata() -> None:
         ('. = "text"', {"s": ["x"]}, "made a string of the row"),
         (". = [1]", {"s": ["x"]}, "made an integer of the row"),
         (".b = .n", {"n": pa.array([2**63], pa.uint64())}, "more than the 64 bits"),
+        (".b = to_float!(.n)", {"n": ["1e400"]}, "column `b`: expected a finite number, the program made inf"),
+        (".b = parse_float!(.n)", {"n": ["-inf"]}, "expected a finite number, the program made -inf"),
+        ('.b = [{"c": to_float!(.n) * 10.0}]', {"n": [1e308]}, "column `b`: expected a finite number"),
     ],
 )
 def test_what_a_program_fails_at_refuses_the_row(statement: str, batch: dict[str, Any], reason: str) -> None:

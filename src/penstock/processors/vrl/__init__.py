@@ -42,8 +42,8 @@ class Vrl(Processor, type="vrl"):
 
     What a program may fail at is that row's error, with the line. A program that does not compile, or calls a function
     that asks this machine or others for something (``get_env_var``, ``http_request``), is refused when the stream is
-    built. Integers are 64-bit and wrap, as VRL says; one that does not fit in refuses its row. A fraction that is
-    copied may differ in the last of its 17 digits.
+    built. Integers are 64-bit and wrap, as VRL says; one that does not fit in refuses its row, and so does a result
+    that is infinite. A fraction that is copied may differ in the last of its 17 digits.
 
     Example::
 
@@ -198,6 +198,19 @@ def _refuse_wide(name: str, values: Iterator[Any]) -> None:
             raise PermanentError(f"column `{name}`: {value} is more than the 64 bits of an integer of VRL")
 
 
+def _refuse_infinite(name: str, values: Iterator[Any]) -> None:
+    """Raise PermanentError for a number beyond a float, such as of the text 1e400, which JSON would write as null."""
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise PermanentError(f"column `{name}`: expected a finite number, the program made {value}")
+
+
 def _changed(sources: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> list[str]:
     """Return the fields that are not in each row what they were, those that were there first."""
     names = dict.fromkeys(name for keys in dict.fromkeys(map(tuple, [*sources[:1], *made, *sources])) for name in keys)
@@ -227,6 +240,8 @@ def _is_same(one: Any, two: Any) -> bool:
 
 def _merge(batch: Batch, changed: Sequence[str], made: Sequence[dict[str, Any]], decoder: Decoder) -> Batch:
     """Put the changed fields in the place of those that they were, and new ones behind."""
+    for name in changed:
+        _refuse_infinite(name, (row.get(name) for row in made))
     text = _encode_lines([{name: row[name] for name in changed if name in row} for row in made])
     decoded = decoder(pa.array([text], pa.binary()))
     found = {name: decoded.column(name) for name in changed if any(name in row for row in made)}
