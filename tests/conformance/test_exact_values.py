@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from penstock.component import Codec, Input, Output
 from penstock.errors import EndOfInput, PenstockError, PermanentError, RowsRejected
-from penstock.inputs.sql.duckdb import MAX_HOURS
+from penstock.inputs.sql.duckdb_types import MAX_HOURS
 from penstock.testing.contexts import lend_context
 
 from .exactness import array_of, is_same, kinds, meaning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,47 @@ async def test_what_arrow_cannot_hold_fails_by_the_name_of_its_column(
 ) -> None:
     with pytest.raises(PermanentError, match=f"column v holds {reason}: cast it to VARCHAR"):
         await rows(url, f"SELECT 1 AS id, {value} AS v", tmp_path)
+
+
+# A value in DuckDB's nested types, and what is read of it where it is read at all.
+NESTED: list[tuple[str, Callable[[Any], Any]]] = [
+    ("[{}, NULL]", lambda value: [value, None]),
+    ("[[{}]]", lambda value: [[value]]),
+    ("array_value({0}, {0})", lambda value: [value, value]),
+    ("{{'a \"b': {}, 'bit': 1}}", lambda value: {'a "b': value, "bit": 1}),
+    ("{{'a': [{{'b': {}}}]}}", lambda value: {"a": [{"b": value}]}),
+    ("MAP{{'k': {}}}", lambda value: [("k", value)]),
+    ("MAP{{1: [{{'x': {}}}]}}", lambda value: [(1, [{"x": value}])]),
+]
+
+
+@pytest.mark.parametrize(("around", "read"), NESTED)
+async def test_what_arrow_has_no_type_for_comes_as_text_at_any_depth(
+    around: str, read: Callable[[Any], Any], url: str, tmp_path: Path
+) -> None:
+    known = [pair for pair in AS_TEXT if pair[1] is not None]
+    values = ", ".join(f"{around.format(value)} AS v{at}" for at, (value, _) in enumerate(known))
+    expected = {f"v{at}": read(value) for at, (_, value) in enumerate(known)}
+    assert await rows(url, f"SELECT {values}", tmp_path) == [expected]
+    nothing = ", ".join(
+        f"CASE WHEN false THEN {around.format(value)} END AS v{at}" for at, (value, _) in enumerate(known)
+    )
+    assert await rows(url, f"SELECT {nothing}", tmp_path) == [dict.fromkeys(expected)]
+
+
+@pytest.mark.parametrize(("around", "read"), NESTED)
+async def test_what_arrow_cannot_hold_fails_at_any_depth(
+    around: str, read: Callable[[Any], Any], url: str, tmp_path: Path
+) -> None:
+    for value, reason in FAILING:
+        with pytest.raises(PermanentError, match=f"column v holds {reason}: cast it to VARCHAR"):
+            await rows(url, f"SELECT 1 AS id, {around.format(value)} AS v", tmp_path)
+
+
+async def test_a_key_of_a_map_that_arrow_cannot_hold_is_text_or_fails(url: str, tmp_path: Path) -> None:
+    assert await rows(url, "SELECT MAP{'12:00:00+02'::TIMETZ: 1} AS v", tmp_path) == [{"v": [("12:00:00+02", 1)]}]
+    with pytest.raises(PermanentError, match="column v holds an infinite time"):
+        await rows(url, "SELECT MAP{'infinity'::DATE: 1} AS v", tmp_path)
 
 
 @pytest.mark.server

@@ -12,14 +12,9 @@ from duckdb import DuckDBPyConnection
 from ...clients import duckdb
 from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
+from .duckdb_types import guard
 from .references import Names
 from .source import Fetched, Field, Source, quoted, text
-
-MAX_HOURS = 2_562_046
-"""Hours whose nanoseconds fit into 64 bits."""
-MAX_DECIMAL = 10**38 - 1
-"""The greatest number of 38 digits."""
-_AS_TEXT = ("TIME WITH TIME ZONE", "BIT", "UHUGEINT", "BIGNUM")
 
 
 class DuckdbSource(Source):
@@ -79,7 +74,7 @@ class DuckdbSource(Source):
     def stream(self, statement: str, fields: Sequence[Field], rows: int) -> Iterator[Fetched]:
         self._database.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            for batch in self._database.sql(_guarded(statement, fields)).to_arrow_reader(rows):
+            for batch in self._database.sql(guard(statement, fields)).to_arrow_reader(rows):
                 yield Fetched(batch, partial(_stored, batch))
         finally:
             self._database.execute("ROLLBACK")
@@ -107,33 +102,3 @@ def _stored(batch: Batch, index: int) -> bytes:
         for column in row.columns
     ]
     return repr([column.to_pylist() for column in columns]).encode("utf-8", "backslashreplace")
-
-
-def _guarded(statement: str, fields: Sequence[Field]) -> str:
-    """Return the query so that what Arrow has no type for comes as text, and what its types cannot hold fails.
-
-    DuckDB would hand it out as something else: an interval or a large number wrapped around, an infinite time as one of
-    the year 294247, a time of day without its zone.
-    """
-    checked = [_checked(field, quoted(field.name)) for field in fields]
-    replaced = [f"{expression} AS {quoted(field.name)}" for field, expression in checked if expression]
-    if not replaced:
-        return statement
-    return f"SELECT * REPLACE ({', '.join(replaced)}) FROM ({statement})"  # noqa: S608 - the user's query, names quoted
-
-
-def _checked(field: Field, column: str) -> tuple[Field, str]:
-    if field.declared in _AS_TEXT:
-        return field, f"CAST({column} AS VARCHAR)"
-    if field.declared == "INTERVAL":
-        return field, _failing(f"abs(datepart('hour', {column})) > {MAX_HOURS}", field, "an interval beyond 292 years")
-    if field.declared == "HUGEINT":
-        return field, _failing(f"{column} NOT BETWEEN -{MAX_DECIMAL} AND {MAX_DECIMAL}", field, "more than 38 digits")
-    if field.declared == "DATE" or field.declared.startswith("TIMESTAMP"):
-        return field, _failing(f"isinf({column})", field, "an infinite time")
-    return field, ""
-
-
-def _failing(condition: str, field: Field, what: str) -> str:
-    column, message = quoted(field.name), f"column {field.name} holds {what}: cast it to VARCHAR in the query"
-    return f"CASE WHEN {condition} THEN error({text(message)}) ELSE {column} END"
