@@ -142,6 +142,12 @@ def test_drop_output(examples: Examples) -> None:
     assert examples.run("drop_output_example") == []
 
 
+def test_durability_in_a_bucket(examples: Examples, s3_endpoint: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    rows = examples.run("durability_s3_example", S3_ENDPOINT=s3_endpoint, **keys)
+    assert rows == [{"sensor": "a", "value": 1}] * 20
+
+
 def test_durability(examples: Examples) -> None:
     process = examples.start("durability_example")
     assert process.stdout is not None

@@ -9,6 +9,7 @@ from typing import IO
 from ..delivery import Batch
 from ..durability import Durability
 from .damage import Damage
+from .logbucket import LogBucket
 from .logfolder import LogFolder
 from .segment import Encoder, Gap, Parts, gap_record
 
@@ -20,8 +21,8 @@ class SegmentRemoved(OSError):
 class OpenSegment:
     """Writes entries into the last segment, and begins another once that is full or torn."""
 
-    def __init__(self, folder: LogFolder, options: Durability) -> None:
-        self._folder, self._options = folder, options
+    def __init__(self, folder: LogFolder, options: Durability, bucket: LogBucket | None = None) -> None:
+        self._folder, self._options, self._bucket = folder, options, bucket
         self._file: IO[bytes] | None = None
         self._path = ""
         self._identity = (0, 0)
@@ -34,7 +35,8 @@ class OpenSegment:
         and so is ``damage``. Raises SegmentRemoved if somebody has taken the segment away.
         """
         first = max(self._folder.sizes, default=0)
-        if self._file is None or self._folder.sizes[first] >= self._options.segment_bytes:
+        is_full = self._bucket is not None or self._folder.sizes.get(first, 0) >= self._options.segment_bytes
+        if self._file is None or is_full:
             first = self._begin(last, number, damage)
         assert self._file is not None
         before = self._folder.sizes[first]
@@ -60,6 +62,19 @@ class OpenSegment:
                 "removed or replaced while it was open; what was not written by then may be in memory only"
             )
         self._folder.sizes[first] = self._file.tell()
+        if self._bucket is not None:
+            self._store(first)
+
+    def _store(self, first: int) -> None:
+        """Store the segment, which is whole, in the bucket, or leave the log as if it had not been written."""
+        assert self._bucket is not None
+        try:
+            self._bucket.put(self._folder.segment(first))
+        except BaseException:
+            self.close()
+            del self._folder.sizes[first]
+            self._folder.delete([first])
+            raise
 
     def _is_in_place(self) -> bool:
         """Whether the open segment is the one that is found under its name."""

@@ -14,15 +14,16 @@ from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import NoReturn
 
-from ..backoff import Backoff
+from ..backoff import Backoff, Stopped
 from ..checkpoint import Checkpoint
 from ..clock import Clock
 from ..context import Context
 from ..delivery import Batch, Delivery
 from ..durability import Durability
-from ..errors import ConfigError, EndOfInput, PenstockError, PermanentError, TransientError
+from ..errors import ConfigError, ConnectionLost, EndOfInput, PenstockError, PermanentError, TransientError
 from ..observe.metrics import StreamMetrics
 from .damage import OPEN_GAP, Damage, find_damage, lost_end, missing
+from .logbucket import LogBucket, LogTaken
 from .logcache import LogCache
 from .logfolder import Closed, Entry, LogFolder
 from .opensegment import OpenSegment, SegmentRemoved
@@ -44,6 +45,7 @@ class Wal:
         *,
         cache_bytes: int = 64 << 20,
         clock: Clock | None = None,
+        bucket: LogBucket | None = None,
     ) -> None:
         self._folder, self._options, self._checkpoint = folder, options, checkpoint
         self._metrics, self._stop, self._clock = metrics, stop, clock or Clock()
@@ -51,7 +53,9 @@ class Wal:
         self._commit: asyncio.Task[None] | None = None
         self._arrived, self._pruned = asyncio.Event(), asyncio.Event()
         self._ended = False
-        self._segment = OpenSegment(folder, options)
+        self._bucket = bucket
+        self._taken_over: LogTaken | None = None
+        self._segment = OpenSegment(folder, options, bucket)
         self._last = 0  # number of the last durable entry
         self._next = 1  # number of the next entry to read
         self._cache = LogCache(cache_bytes)
@@ -151,7 +155,7 @@ class Wal:
         while self._waiting:
             if self._options.pause:
                 await self._clock.wait(self._stop, self._options.pause)
-            count = 1 if alone else len(self._waiting)
+            count = 1 if alone else self._count_fitting()
             group, self._waiting, alone = self._waiting[:count], self._waiting[count:], max(0, alone - 1)
             try:
                 self._metrics.condition.begin("log")
@@ -167,6 +171,12 @@ class Wal:
                 attempt += 1
                 self._waiting = group + self._waiting
                 continue
+            except LogTaken as error:
+                self._taken_over = error
+                _fail([*group, *self._waiting], TransientError(str(error)))
+                self._waiting = []
+                self._arrived.set()
+                continue
             except Exception as error:
                 if len(group) > 1:  # one of them cannot be written, ever: find out which
                     alone, self._waiting = len(group), group + self._waiting
@@ -179,6 +189,17 @@ class Wal:
                 attempt = 0
                 self._metrics.recovered("log")
             self._publish(group)
+
+    def _count_fitting(self) -> int:
+        """Return how many of the batches that wait are written together: all, or as many as one object holds."""
+        if self._bucket is None:
+            return len(self._waiting)
+        limits, size = self._bucket.limits, 0
+        for count, (batch, _) in enumerate(self._waiting[: limits.max_entries]):
+            size += batch.nbytes
+            if size > limits.max_bytes and count:
+                return count
+        return min(len(self._waiting), limits.max_entries)
 
     def _publish(self, group: Sequence[tuple[Batch, asyncio.Future[None]]]) -> None:
         if self._room is not None and self._is_room_needed:
@@ -215,6 +236,8 @@ class Wal:
             if self._damage is not None and self._next >= self._damage.first:
                 await self._wait_for_the_end(self._damage)
             while self._next > self._last:
+                if self._taken_over is not None:
+                    raise self._taken_over
                 if self._ended:
                     raise EndOfInput
                 self._arrived.clear()
@@ -278,6 +301,8 @@ class Wal:
         if written:
             await asyncio.to_thread(self._folder.delete, written)
             self._metrics.wal(self.size)
+        if self._bucket is not None and self._bucket.is_due(self._saved_position, written):
+            await asyncio.to_thread(self._bucket.note, self._saved_position)
         if self._exposed and self._position >= self._exposed:
             self._exposed = 0
             self._metrics.damaged(None if self._damage is None else self._damage.reason)
@@ -292,6 +317,8 @@ class Wal:
         if self._commit is not None:
             await asyncio.wait({self._commit})
         await self.prune()
+        if self._bucket is not None and self._taken_over is None:
+            await asyncio.to_thread(self._bucket.note, self._saved_position)
         self._segment.close()
         is_known = self._checkpoint is not None and self._damage is None
         if is_known and self._folder.sizes and not self._is_room_needed:
@@ -315,10 +342,15 @@ async def open_wal(
     Without ``follows`` its position is not asked for: that is up to the caller.
     """
     folder = LogFolder(options.folder(context), context.kept_as)
+    bucket = LogBucket(options.bucket, context.clock) if options.bucket is not None else None
     try:
         await asyncio.to_thread(folder.hold)
+        if bucket is not None:
+            position = await _recover(bucket, folder, metrics, stop, context.clock)
+            if follows:
+                await _go_on_from(context, position)
         checkpoint = await context.checkpoint("wal") if follows else None
-        wal = Wal(folder, options, checkpoint, metrics, stop, clock=context.clock)
+        wal = Wal(folder, options, checkpoint, metrics, stop, clock=context.clock, bucket=bucket)
         await asyncio.to_thread(wal.recover)
         try:
             yield wal
@@ -326,3 +358,31 @@ async def open_wal(
             await wal.close()
     finally:
         folder.release()
+
+
+async def _recover(
+    bucket: LogBucket, folder: LogFolder, metrics: StreamMetrics, stop: asyncio.Event, clock: Clock
+) -> int:
+    """Take over the log in a bucket, once that can be asked; returns the position noted there, or raises Stopped."""
+    attempt = 0
+    while True:
+        try:
+            position = await asyncio.to_thread(bucket.recover, folder.path)
+        except ConnectionLost as error:
+            metrics.retrying("log", str(error))
+            log.warning("write-ahead log: %s; again in a moment", error)
+            if await clock.wait(stop, _BACKOFF.delay(attempt)):
+                raise Stopped(str(error)) from error
+            attempt += 1
+        else:
+            if attempt:
+                metrics.recovered("log")
+            return position
+
+
+async def _go_on_from(context: Context, position: int) -> None:
+    """Have the checkpoint of the log begin at ``position`` at least, which a machine that is gone has noted."""
+    key = f"{context.kept_as}/wal"
+    saved = await context.store.load(key)
+    if position and (saved is None or saved["position"] < position):
+        await context.store.save({key: {"rows": 0, **(saved or {}), "position": position}})
