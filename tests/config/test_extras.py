@@ -29,6 +29,7 @@ PACKAGES = {
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
     "nats": ["nats"],
     "redis": ["redis"],
+    "mysql": ["pymysql"],
     "mongodb": ["pymongo"],
     "tracing": ["opentelemetry"],
 }
@@ -100,6 +101,10 @@ NEEDING = {
         pieces(output='{type: sql, url: "postgresql://a:b@127.0.0.1:1/x", table_name: t}'),
         pieces(output="{type: sql, output_type: {type: postgres, uri: 'postgresql://a:b@h/x'}, table_name: t}"),
         pieces(rest=f'{NO_PAGES}\nstate: "postgresql://a:b@127.0.0.1:1/x"'),
+    ],
+    "mysql": [
+        pieces(output='{type: sql, url: "mysql://a:b@127.0.0.1:1/x", table_name: t}'),
+        pieces(output="{type: sql, output_type: {type: mysql, uri: 'mysql://a:b@h/x'}, table_name: t}"),
     ],
     "mongodb": [pieces(output="{type: mongodb, uri: 'mongodb://127.0.0.1', database: d, collection: c}")],
     "nats": [

@@ -481,7 +481,7 @@ async def test_tells_the_row_number_and_the_table(url: str, tmp_path: Path) -> N
     ("options", "message"),
     [
         ({"select_sql": "SELECT 1"}, "either `url` or `input_type`"),
-        ({"select_sql": "SELECT 1", "input_type": {"type": "mysql", "uri": "x"}}, "not available yet"),
+        ({"select_sql": "SELECT 1", "input_type": {"type": "mysql", "uri": "x"}}, "mysql://user:password"),
         ({"select_sql": "DROP TABLE t", "url": "sqlite:///x"}, "expected one query"),
         ({"select_sql": "SELECT 1", "url": "sqlite:///x", "incremental": {"column": "a"}}, "unknown key"),
         ({"select_sql": "SELECT 1", "url": "sqlite:///x", "batch_rows": 0}, "greater than or equal to 1"),

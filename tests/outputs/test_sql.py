@@ -668,8 +668,8 @@ def test_ssl_options_reach_the_connection() -> None:
     ("options", "message"),
     [
         ({"table_name": "t"}, "either `url` or `output_type`"),
-        ({"url": "mysql://a/b", "table_name": "t"}, "not available yet"),
-        ({"output_type": {"type": "mysql", "uri": "mysql://a/b"}, "table_name": "t"}, "not available yet"),
+        ({"url": "mysql://a", "table_name": "t"}, "mysql://user:password"),
+        ({"output_type": {"type": "mysql", "uri": "http://a/b"}, "table_name": "t"}, "mysql://user:password"),
         ({"url": "oracle://a", "table_name": "t"}, "sqlite:///"),
         ({"url": "sqlite://x", "table_name": "t"}, "sqlite:///relative"),
         ({"url": "sqlite:///x", "table_name": "t", "upsert": True}, "upsert_keys"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -78,6 +79,27 @@ class Duckdb(Options):
         return self
 
 
+class Mysql(Options):
+    """A MySQL or MariaDB database."""
+
+    type: Literal["mysql"] = "mysql"
+    """The kind of database."""
+    uri: SecretStr
+    """The address: `mysql://user:password@host:3306/database`."""
+    ssl: Ssl | None = None
+    """The encryption of the connection; by default TLS where the server has it."""
+    name: str | None = None
+    """The name before the schema in `name.schema.table`; `flow` without it. Read by the input."""
+
+    @model_validator(mode="after")
+    def _expect_mysql(self) -> Mysql:
+        require("pymysql", "a MySQL database")
+        parts = self.uri.get_secret_value().partition("://")
+        if parts[0] not in ("mysql", "mariadb") or not parts[2].partition("?")[0].partition("/")[2]:
+            raise ValueError("expected a uri of the form mysql://user:password@host:3306/database")
+        return self
+
+
 def _refuse_mysql(value: Any) -> Any:
     if isinstance(value, dict) and value.get("type") == "mysql":
         _no_mysql()
@@ -85,13 +107,20 @@ def _refuse_mysql(value: Any) -> Any:
 
 
 def _no_mysql() -> NoReturn:
-    raise ValueError("mysql is not available yet; expected one of duckdb, postgres, sqlite")
+    raise ValueError("mysql is not available here; expected one of duckdb, postgres, sqlite")
 
 
 Database: TypeAlias = Annotated[
     Annotated[Postgres | Sqlite | Duckdb, Field(discriminator="type")], BeforeValidator(_refuse_mysql)
 ]
+"""Any of the databases that everything here works with, told apart by ``type``."""
+AnyDatabase: TypeAlias = Annotated[Postgres | Sqlite | Duckdb | Mysql, Field(discriminator="type")]
 """Any of the databases, told apart by ``type``."""
+
+
+def any_from_url(url: str) -> Postgres | Sqlite | Duckdb | Mysql:
+    """Parse a database URL, which may be one of MySQL too; raises ValueError for an unknown scheme."""
+    return Mysql(uri=SecretStr(url)) if url.startswith(("mysql://", "mariadb://")) else from_url(url)
 
 
 def from_url(url: str) -> Postgres | Sqlite | Duckdb:
@@ -103,7 +132,7 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
     if scheme in ("postgresql", "postgres"):
         require("psycopg", "a PostgreSQL database")
         return Postgres(uri=SecretStr(url))
-    if scheme == "mysql":
+    if scheme in ("mysql", "mariadb"):
         _no_mysql()
     if scheme in ("sqlite", "duckdb"):
         if not rest.startswith("/") or len(rest) < 2:
@@ -115,27 +144,31 @@ def from_url(url: str) -> Postgres | Sqlite | Duckdb:
     raise ValueError("expected a url that begins with sqlite:///, duckdb:/// or postgresql://")
 
 
-def check_choice(url: SecretStr | None, database: Postgres | Sqlite | Duckdb | None, option: str) -> None:
+def check_choice(
+    url: SecretStr | None, database: object | None, option: str, parse: Callable[[str], object] = from_url
+) -> None:
     """Raise ValueError unless exactly one of URL and options is given and the URL is valid."""
     if (url is None) == (database is None):
         raise ValueError(f"expected either `url` or `{option}`")
     if url is not None:
-        from_url(url.get_secret_value())
+        parse(url.get_secret_value())
 
 
-def space(database: Postgres | Sqlite | Duckdb, schema: str = "") -> str:
+def space(database: Postgres | Sqlite | Duckdb | Mysql, schema: str = "") -> str:
     """Return a canonical name of the place of tables: the resolved path of a file, or server, database and schema."""
-    if not isinstance(database, Postgres):
+    if isinstance(database, Sqlite | Duckdb):
         return str(database.path.resolve())
     parts = urlsplit(database.uri.get_secret_value())
     host = (parts.hostname or "localhost").replace("localhost", "127.0.0.1")
+    if isinstance(database, Mysql):  # its schemas are its databases
+        return f"{host}:{parts.port or 3306}/{schema or parts.path.strip('/')}"
     return f"{host}:{parts.port or 5432}{parts.path}/{schema or 'public'}"
 
 
 def redact(text: str, database: BaseModel | str) -> str:
     """Replace the password of the database in ``text`` by ``***``."""
     uri = database if isinstance(database, str) else None
-    if isinstance(database, Postgres):
+    if isinstance(database, Postgres | Mysql):
         uri = database.uri.get_secret_value()
     if uri is None:
         return text

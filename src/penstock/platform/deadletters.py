@@ -32,7 +32,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ..clients.database import Duckdb
+from ..clients.database import Duckdb, Mysql
 from ..component import Output
 from ..outputs.sql import Sql
 from ..stream import Stream
@@ -113,7 +113,9 @@ class Place:
 
     def __init__(self, output: Sql, table: str) -> None:
         schema, dot, name = table.rpartition(".")
-        self.database = Database(output.database(), schema=schema if dot else output.schema_name)
+        database = output.database()
+        assert not isinstance(database, Mysql)  # which is not listed
+        self.database = Database(database, schema=schema if dot else output.schema_name)
         self.table = Table(
             name,
             MetaData(),
@@ -174,6 +176,8 @@ def _why_unlisted(output: Output) -> str:
         return (
             "DuckDB lets one process open a file, for as long as the stream writes: read it when the stream has stopped"
         )
+    if isinstance(output.database(), Mysql):
+        return "tables of MySQL are not listed here: look at them with its own client"
     if not output.table_name.constant:
         return "each row names its table: they are in the tables of the database"
     return ""

@@ -17,6 +17,7 @@ from .faults import FaultProxy
 from .servers import (
     ClickhouseServer,
     KafkaServer,
+    MariadbServer,
     MongodbServer,
     MosquittoServer,
     NatsServer,
@@ -147,6 +148,24 @@ def shared_clickhouse_server() -> Iterator[ClickhouseServer]:
 def clickhouse_server() -> Iterator[ClickhouseServer]:
     """Yield a ClickHouse for this test alone, which it may stop, kill, pause and start again."""
     yield from _serve(ClickhouseServer)
+
+
+@pytest.fixture(scope="session")
+def shared_mariadb_server() -> Iterator[MariadbServer]:
+    """Yield one MariaDB for the whole session, whose data need not survive it; tests must not stop it."""
+    yield from _serve(lambda: MariadbServer(fsync=False))
+
+
+@pytest.fixture
+def mariadb_server() -> Iterator[MariadbServer]:
+    """Yield a MariaDB for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(MariadbServer)
+
+
+@pytest.fixture
+def mysql_database(shared_mariadb_server: MariadbServer) -> str:
+    """Return the URL of an empty database for this test alone, on the session's MariaDB."""
+    return shared_mariadb_server.create_database()
 
 
 @pytest.fixture

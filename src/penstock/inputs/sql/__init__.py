@@ -1,4 +1,4 @@
-"""Read a query's result from PostgreSQL, SQLite or DuckDB."""
+"""Read a query's result from PostgreSQL, MySQL, SQLite or DuckDB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field as Option
 from pydantic import SecretStr, field_validator, model_validator
 
 from ...checkpoint import Checkpoint
-from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url
+from ...clients.database import AnyDatabase, Duckdb, Mysql, Postgres, Sqlite, any_from_url, check_choice
 from ...clients.deadline import Deadline, connect
 from ...clock import Clock
 from ...component import Input, Progress, Reader
@@ -45,7 +45,7 @@ class RowCursor(Options):
 
 
 class Sql(Input, type="sql"):
-    """Read a query's result from PostgreSQL, SQLite or DuckDB.
+    """Read a query's result from PostgreSQL, MySQL, SQLite or DuckDB.
 
     The database itself runs the query, in its own SQL and in a transaction that can only read. Rows come as they are
     fetched, with the types that the database declares for the columns. Without `incremental` the result is read once
@@ -83,8 +83,9 @@ class Sql(Input, type="sql"):
     select_sql: str
     """The query."""
     url: SecretStr | None = None
-    """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb` or `postgresql://...`."""
-    input_type: Database | None = None
+    """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb`, `postgresql://...` or
+    `mysql://user:password@host:3306/database`."""
+    input_type: AnyDatabase | None = None
     """The database in the long form, with how its connection is encrypted; instead of `url`."""
     incremental: RowCursor | None = None
     """Read rows that are new or have changed, again and again; without it, the result is read once."""
@@ -102,14 +103,14 @@ class Sql(Input, type="sql"):
 
     @model_validator(mode="after")
     def _check(self) -> Sql:
-        check_choice(self.url, self.input_type, "input_type")
+        check_choice(self.url, self.input_type, "input_type", any_from_url)
         return self
 
-    def database(self) -> Postgres | Sqlite | Duckdb:
+    def database(self) -> Postgres | Sqlite | Duckdb | Mysql:
         """Return the database, in whichever form it was given."""
         if self.input_type is not None:
             return self.input_type
-        return from_url(self.url.get_secret_value() if self.url is not None else "")
+        return any_from_url(self.url.get_secret_value() if self.url is not None else "")
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Reader]:
@@ -206,7 +207,7 @@ class _SqlReader:
         return Progress(self._checkpoint.rows, self._checkpoint.rows if self._ended else None, "rows")
 
 
-def open_source(database: Postgres | Sqlite | Duckdb) -> Source:
+def open_source(database: Postgres | Sqlite | Duckdb | Mysql) -> Source:
     """Open the database to be read; what it needs is imported only when it is used."""
     if isinstance(database, Postgres):
         from ...clients import postgres
@@ -224,6 +225,14 @@ def open_source(database: Postgres | Sqlite | Duckdb) -> Source:
             return DuckdbSource(database.path)
         except Exception as error:
             raise duckdb.classify_error(error, database.path, opening=True) from error
+    if isinstance(database, Mysql):
+        from ...clients import mysql
+        from .mysql import MysqlSource
+
+        try:
+            return MysqlSource(database)
+        except Exception as error:
+            raise mysql.classify_error(error, database, opening=True) from error
     from ...clients import sqlite
     from .sqlite import SqliteSource
 

@@ -1,4 +1,4 @@
-"""Write rows to tables of PostgreSQL, SQLite or DuckDB."""
+"""Write rows to tables of PostgreSQL, MySQL, SQLite or DuckDB."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from ...clients.database import Database, Duckdb, Postgres, Sqlite, check_choice, from_url, space
+from ...clients.database import AnyDatabase, Duckdb, Mysql, Postgres, Sqlite, any_from_url, check_choice, space
 from ...clients.deadline import Deadline, connect
 from ...component import Output, TransactionalWriter
 from ...context import Context
@@ -20,7 +20,7 @@ from .writer import SqlWriter
 
 
 class Sql(Output, type="sql"):
-    """Write rows to tables of PostgreSQL, SQLite or DuckDB.
+    """Write rows to tables of PostgreSQL, MySQL, SQLite or DuckDB.
 
     The batches of one call are one transaction: they are durable when it returns, or none of them is there. With
     `checkpoint: output` the positions of the input are part of that transaction, in the table
@@ -47,6 +47,10 @@ class Sql(Output, type="sql"):
     because they differ by case alone, a column more than a table can have (2000 in SQLite, 1600 in PostgreSQL), a
     constraint. A null in a column that is not there loses nothing, whatever its name.
 
+    MySQL and MariaDB have no zones: timestamps are kept in UTC. There a time of day is `TIME(6)`, a duration is
+    text, and a text that is a key has up to 191 letters. Infinity and NaN are refused. `key` means the key alone: a row
+    that is in the way of another unique index is refused, and replaces nothing.
+
     `table_name` may be computed for each row, so that the rows of a batch go to several tables. Such a name cannot
     reach another schema or a table of the database itself; a constant one may name a schema, as in `public.readings`.
 
@@ -61,8 +65,9 @@ class Sql(Output, type="sql"):
     """
 
     url: SecretStr | None = None
-    """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb` or `postgresql://...`."""
-    output_type: Database | None = None
+    """The database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `duckdb:///x.duckdb`, `postgresql://...` or
+    `mysql://user:password@host:3306/database`."""
+    output_type: AnyDatabase | None = None
     """The database in the long form, with how its connection is encrypted; instead of `url`."""
     table_name: Expr
     """The table, or an expression that gives it for each row."""
@@ -86,7 +91,7 @@ class Sql(Output, type="sql"):
 
     @model_validator(mode="after")
     def _check(self) -> Sql:
-        check_choice(self.url, self.output_type, "output_type")
+        check_choice(self.url, self.output_type, "output_type", any_from_url)
         if self.key and self.upsert_keys and self.key != self.upsert_keys:
             raise ValueError("`key` and `upsert_keys` mean the same: expected one of them")
         if self.schema_name and not isinstance(self.database(), Postgres):
@@ -95,11 +100,11 @@ class Sql(Output, type="sql"):
             raise ValueError("`upsert: true` needs `upsert_keys`, the columns that tell rows apart")
         return self
 
-    def database(self) -> Postgres | Sqlite | Duckdb:
+    def database(self) -> Postgres | Sqlite | Duckdb | Mysql:
         """Return the database, in whichever form it was given."""
         if self.output_type is not None:
             return self.output_type
-        return from_url(self.url.get_secret_value() if self.url is not None else "")
+        return any_from_url(self.url.get_secret_value() if self.url is not None else "")
 
     @field_validator("reserved_names", mode="before")
     @classmethod
@@ -127,7 +132,7 @@ class Sql(Output, type="sql"):
                 await thread.run(_close, session, context)
 
 
-def _connect(database: Postgres | Sqlite | Duckdb, schema: str | None) -> Session:
+def _connect(database: Postgres | Sqlite | Duckdb | Mysql, schema: str | None) -> Session:
     """Import what the database needs only when it is used."""
     if isinstance(database, Postgres):
         from ...clients import postgres
@@ -145,6 +150,14 @@ def _connect(database: Postgres | Sqlite | Duckdb, schema: str | None) -> Sessio
             return DuckdbSession(database.path)
         except Exception as error:
             raise duckdb.classify_error(error, database.path, opening=True) from error
+    if isinstance(database, Mysql):
+        from ...clients import mysql
+        from .mysql import MysqlSession
+
+        try:
+            return MysqlSession(database)
+        except Exception as error:
+            raise mysql.classify_error(error, database, opening=True) from error
     from ...clients import sqlite
     from .sqlite import SqliteSession
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...application import Installation
-from ...clients.database import Duckdb, Postgres, Sqlite, space
+from ...clients.database import Duckdb, Mysql, Postgres, Sqlite, space
 from ...outputs.sql import Sql
 from ...stream import Stream
 from ..access.caller import Caller
@@ -129,7 +129,9 @@ def _of_streams(streams: Iterable[Stream]) -> list[Place]:
     for stream in streams:
         for output in outputs_of(stream):
             schema = ""
-            if isinstance(database := output.database(), Postgres):
+            if isinstance(database := output.database(), Mysql):
+                continue  # its tables are not shown
+            if isinstance(database, Postgres):
                 constant = output.table_name.constant or ""
                 schema = constant.rpartition(".")[0] or output.schema_name or "public"
             where = space(database, schema)

@@ -7,6 +7,7 @@ from .certificates import Certificate, make_certificate
 from .clickhouse_server import ClickhouseServer
 from .debian import install
 from .kafka_server import KafkaServer, kafka_folder
+from .mariadb_server import MariadbServer, mariadb_program
 from .mongodb_server import MongodbServer, mongodb_program
 from .mosquitto_server import MosquittoServer, mosquitto_program
 from .nats_server import NatsServer, nats_program
@@ -21,6 +22,7 @@ __all__ = [
     "Certificate",
     "ClickhouseServer",
     "KafkaServer",
+    "MariadbServer",
     "MongodbServer",
     "MosquittoServer",
     "NatsServer",
@@ -34,6 +36,7 @@ __all__ = [
     "install",
     "kafka_folder",
     "make_certificate",
+    "mariadb_program",
     "mongodb_program",
     "mosquitto_program",
     "nats_program",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from .browsers import browser_program
 from .kafka_server import fetch_kafka, kafka_folder
+from .mariadb_server import mariadb_program
 from .maven import java_program, maven_program
 from .mongodb_server import build_mongodb, mongodb_program
 from .mosquitto_server import mosquitto_program
@@ -40,6 +41,7 @@ class Program(NamedTuple):
 PROGRAMS = (
     Program("PostgreSQL", postgres_binaries, lambda: "postgresql"),
     Program("PostGIS", postgis_control, lambda: f"postgresql-{postgres_version()}-postgis-3"),
+    Program("MariaDB", mariadb_program, lambda: "mariadb-server"),
     Program("Redis", redis_program, lambda: "redis-server"),
     Program("NATS", nats_program, lambda: "nats-server", build_nats),
     Program("FerretDB", mongodb_program, lambda: "", build_mongodb),
