@@ -366,7 +366,7 @@ async def test_a_batch_without_times_is_refused(batch: Batch, reason: str) -> No
 
 @jumping
 async def test_too_many_rows_name_the_option() -> None:
-    async with opened(max_rows=3) as queue:
+    async with opened(max_rows=3, overflow="stop") as queue:
         await put(queue, at(1, 2, 3))
         with pytest.raises(PenstockError, match=r"max_rows \(3\)"):
             await put(queue, at(4))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +91,11 @@ class World:
         self.random, self.saving = random.Random(seed), random.Random(seed)
         self.rows, self.partitions, self.transactional = rows, partitions, transactional
         self.kind, self.updates = kind, False
+        self.max_rows = random.Random(seed + 1).choice((3, 20, 1000))
         self.store = MemoryStore()
+        self._folder = tempfile.TemporaryDirectory()
+        weakref.finalize(self, self._folder.cleanup)
+        self.folder = Path(self._folder.name)
         self.written: list[tuple[int, list[int]]] = []
 
     async def run(self, writes: int | None, reads: int | None = None, cut_off: bool = False) -> None:
@@ -98,7 +104,7 @@ class World:
         Where it is ``cut_off``, it crashes after so many reads too.
         """
         ledger = LazyLedger(self.store)
-        context = Context("s", self.store, ledger, Path())
+        context = Context("s", self.store, ledger, self.folder)
         disorder = f"{JITTER if self.partitions == 1 else JITTER + SKEW}s"
         window = Buffer.parse(
             {
@@ -107,6 +113,7 @@ class World:
                 "time": "event",
                 "timestamp_field": "at",
                 "timestamp_unit": "s",
+                "max_rows": self.max_rows,
                 **(
                     {"late": "update", "allowed_lateness": disorder} if self.updates else {"out_of_orderness": disorder}
                 ),

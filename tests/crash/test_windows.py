@@ -139,6 +139,33 @@ def test_a_join_of_two_files_is_that_of_a_batch_computation(tmp_path: Path) -> N
     assert len(written) == len(expected)
 
 
+def test_windows_that_spill_have_each_row_once(tmp_path: Path) -> None:
+    rows = write_readings(tmp_path / "readings.jsonl", 2000)
+    stream = {
+        "id": "spilled",
+        "input": {"type": "file", "path": str(tmp_path / "readings.jsonl"), "chunk_size": 1500},
+        "buffer": {
+            "type": "tumbling_window",
+            "size": "60s",
+            "time": "event",
+            "timestamp_field": "at",
+            "out_of_orderness": "4s",
+            "max_rows": 40,
+        },
+        "pipeline": [SLOWER],
+        "output": database(tmp_path),
+        "checkpoint": "output",
+        "max_in_flight": 2,
+    }
+    with running(tmp_path, stream) as process:
+        kill_repeatedly(process, 8, random.Random(18), longest=0.25, more=lambda: None)
+        process.start()
+        assert process.wait() == 0, process.tail()
+    written = query(tmp_path / "out.db", 'SELECT sensor, "at", value FROM rows')
+    assert sorted(written) == sorted(rows)
+    assert not [path for path in (tmp_path / "data").rglob("*.arrow") if "spill" in path.parts]
+
+
 JOINS: dict[str, tuple[dict[str, Any], str]] = {
     "interval": (
         {"type": "interval_join", "before": "2s", "after": "3s", "how": "full"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,6 +29,7 @@ from ._merging import Merge, merged
 from ._replay import Fired, Replay
 from ._sorting import Late, Windowing
 from ._spans import Spans
+from ._spilling import Spill
 
 MAX_ENTRIES = 1 << 40
 """Keys in the state of windows: none is ever forgotten; what is kept is bounded by ``max_rows``."""
@@ -72,8 +75,10 @@ class EventTimeBuffer(Buffer):
     emit_every: Duration | None = Field(None, gt=0)
     """How often open windows into which rows came are released as they are so far."""
     max_rows: int = Field(10_000_000, gt=0)
-    """How many rows, or groups of a `query`, are held at most. More in open event-time windows fail the stream; by the
-    clock, reading waits."""
+    """How many rows, or groups of a `query`, are held in memory at most. By the clock, reading waits at more."""
+    overflow: Literal["spill", "stop"] = "spill"
+    """What happens at more rows in open event-time windows: those of the windows that fire last go to files in the data
+    folder, or the stream stops. At more groups it stops."""
     watermark: WatermarkOptions | None = None
     """Another way to write `out_of_orderness` and `idle_timeout`."""
     allowed_lateness_ms: int | None = Field(None, ge=0)
@@ -175,6 +180,10 @@ class EventTimeBuffer(Buffer):
             return
         checkpoint = await context.checkpoint("window")
         replay = Replay(context.store)
+        spill: Spill | None = None
+        if self.overflow == "spill":
+            spill = Spill(context.directory / "spill" / quote(context.kept_as, safe=""))
+            await asyncio.to_thread(spill.clear)
         if (position := checkpoint.position_as(Fired)) is not None:
             await replay.resume(position)
         yield EventWindows(
@@ -186,7 +195,10 @@ class EventTimeBuffer(Buffer):
             query=self._prepared,
             emit_every=self.emit_every,
             merge=self._merge(),
+            spill=spill,
         )
+        if spill is not None:
+            await asyncio.to_thread(spill.clear)
 
     def _merge(self) -> Merge:
         return Join(self.join) if self.join is not None else merged

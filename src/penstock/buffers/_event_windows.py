@@ -21,6 +21,7 @@ from ._merging import Merge, merged
 from ._open_windows import OpenWindows, Window
 from ._replay import Replay
 from ._sorting import BOUND, Sorted, Sorter, Windowing
+from ._spilling import Spill
 
 _REPLAY_TIMEOUT = 60.0
 """How long windows wait for rows to be read again after a restart, in seconds without any."""
@@ -33,7 +34,8 @@ class _Firing:
 
     start: int
     end: int
-    deliveries: list[Delivery]
+    held: list[tuple[int | None, Delivery]]
+    """What it held in the order of arrival, with the number of what is on disk."""
     also: list[Delivery]
     position: dict[str, Any]
 
@@ -57,9 +59,13 @@ class EventWindows:
         query: PreparedQuery | None = None,
         emit_every: float | None = None,
         merge: Merge = merged,
+        spill: Spill | None = None,
     ) -> None:
-        """``query`` is run over the rows of each window that fires; ``emit_every`` is in seconds."""
-        self._clock = clock
+        """``query`` is run over the rows of each window that fires; ``emit_every`` is in seconds.
+
+        Past ``max_rows`` rows go to ``spill``; without one it is an error.
+        """
+        self._clock, self._spill = clock, spill
         self._query, self._emit_every, self._merge = query, emit_every, merge
         self._emit_at = clock.monotonic() + emit_every if emit_every is not None else None
         self._is_new = False
@@ -103,12 +109,22 @@ class EventWindows:
         self._changed.set()
         for share in done:
             await share.ack()
-        if self._windows.rows > self._windowing.max_rows:
+        if self._windows.rows - self._windows.on_disk > self._windowing.max_rows:
+            await self._spill_rows()
+
+    async def _spill_rows(self) -> None:
+        """Write half of what may be held to disk, of the windows that fire last."""
+        if self._spill is None:
             raise PenstockError(
                 f"{self._windowing.name}: {self._windows.rows} rows are held in {len(self._windows)} open windows, "
                 f"more than max_rows ({self._windowing.max_rows}); use shorter windows, less out_of_orderness, "
-                "or raise max_rows"
+                "`overflow: spill`, or raise max_rows"
             )
+        chosen = self._windows.chosen_to_spill(self._windowing.max_rows // 2)
+        batches = {number: delivery.batch for number, delivery in chosen.items()}
+        places = await asyncio.to_thread(self._spill.write, batches)
+        # Windows may have fired meanwhile: their rows are on their way out.
+        self._spill.add(places, self._windows.note_spilled(chosen))
 
     async def _wait_for_room(self) -> None:
         self._waiting = True
@@ -154,12 +170,12 @@ class EventWindows:
         window = self._windows.get(end)
         window.changed = False
         if self._windowing.late == "update":
-            deliveries = self._keep_and_give(window)
+            held = self._keep_and_give(window)
         else:
-            deliveries = window.deliveries()
+            held = self._give(window)
             self._windows.remove(end)
             self._note_closed(end)
-        self._emit(window, deliveries)
+        self._emit(window, held)
 
     def _emit_early(self) -> None:
         """Release the rows so far of the windows that are still to fire; they are kept."""
@@ -168,25 +184,40 @@ class EventWindows:
             if window.changed:
                 self._emit(window, self._keep_and_give(window))
 
-    @staticmethod
-    def _keep_and_give(window: Window) -> list[Delivery]:
+    def _give(self, window: Window) -> list[tuple[int | None, Delivery]]:
+        """Return all that a window holds, with the number of what is on disk."""
+        spill = self._spill
+        return [(number if spill is not None and number in spill else None, one) for number, one in window.held]
+
+    def _keep_and_give(self, window: Window) -> list[tuple[int | None, Delivery]]:
         """Return a second share of all that a window holds."""
+        numbers = [number for number, _ in self._give(window)]
+        for number in numbers:
+            if number is not None and self._spill is not None:
+                self._spill.hold(number)
         pairs = [delivery.split([delivery.batch, delivery.batch]) for delivery in window.deliveries()]
         window.held = [(number, kept) for (number, _), (kept, _) in zip(window.held, pairs, strict=True)]
-        return [given for _, given in pairs]
+        return [(number, given) for number, (_, given) in zip(numbers, pairs, strict=True)]
+
+    def _let_go(self, held: list[tuple[int | None, Delivery]]) -> list[Delivery]:
+        """Return deliveries whose rows nobody reads any more."""
+        for number, _ in held:
+            if number is not None and self._spill is not None:
+                self._spill.remove(number)
+        return [delivery for _, delivery in held]
 
     def _close(self, end: int) -> None:
         """Let go of a window that has fired; its rows are settled with the next one that fires."""
-        self._released += self._windows.remove(end).deliveries()
+        self._released += self._let_go(self._give(self._windows.remove(end)))
         self._note_closed(end)
 
     def _note_closed(self, end: int) -> None:
         self._closed = end if self._closed is None else max(end, self._closed)
         self._replay.mark(end)
 
-    def _emit(self, window: Window, deliveries: list[Delivery]) -> None:
+    def _emit(self, window: Window, held: list[tuple[int | None, Delivery]]) -> None:
         also, self._released = self._released, []
-        self._ready.append(_Firing(window.start, window.end, deliveries, also, self._position()))
+        self._ready.append(_Firing(window.start, window.end, held, also, self._position()))
 
     def _position(self) -> dict[str, Any]:
         return {"closed": self._closed, "watermark": self._watermark.value, **self._replay.position()}
@@ -198,15 +229,17 @@ class EventWindows:
             window = self._windows.remove(end)
             self._replay.mark(end)
             if window.changed:
-                self._emit(window, window.deliveries())
+                self._emit(window, self._give(window))
             else:
-                self._released += window.deliveries()
+                self._released += self._let_go(self._give(window))
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
     async def get(self) -> Delivery:
         """Return the next window, or rows that are refused; raises EndOfInput once ended and empty."""
         while not self._out:
+            if self._spill is not None and self._spill.unneeded:
+                await asyncio.to_thread(self._spill.clean)
             if not self._ready:
                 if not self._ended:
                     await self._wait()
@@ -226,9 +259,11 @@ class EventWindows:
             prepared = [self._with_loan(ready, self._saved)]
         else:
             # Cancelled here, the next call prepares it again; without a suspension after it, nothing is half done.
-            prepared = [self._bounded(delivery, ready) for delivery in await self._merge(ready.deliveries)]
+            found = await self._merge(await self._read(ready.held))
+            prepared = [self._bounded(delivery, ready) for delivery in found]
             if self._query is not None:
                 prepared = await self._queried(self._query, prepared, ready)
+            self._let_go(ready.held)
             last = prepared[-1]
             last.loans = [*last.loans, *(loan for delivery in ready.also for loan in delivery.loans)]
             for delivery in prepared[:-1]:
@@ -237,6 +272,14 @@ class EventWindows:
             self._with_loan(last, ready.position)
         self._ready.popleft()
         self._out.extend(prepared)
+
+    async def _read(self, held: list[tuple[int | None, Delivery]]) -> list[Delivery]:
+        """Return deliveries with those of their rows that are on disk."""
+        numbers = [number for number, _ in held if number is not None]
+        if self._spill is None or not numbers:
+            return [delivery for _, delivery in held]
+        rows = await asyncio.to_thread(self._spill.read, numbers)
+        return [delivery if number is None else delivery.with_batch(rows[number]) for number, delivery in held]
 
     def _with_loan(self, delivery: Delivery, position: Any) -> Delivery:
         # First, so that what is saved never says that rows are settled before it says which window they are in.

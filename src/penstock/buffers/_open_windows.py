@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..delivery import Delivery
@@ -19,6 +19,8 @@ class Window:
     end: int
     held: list[tuple[int, Delivery]] = field(default_factory=list)
     rows: int = 0
+    on_disk: int = 0
+    """How many of the rows are not in memory."""
     changed: bool = False
     """Whether rows came since it last fired."""
 
@@ -39,6 +41,8 @@ class OpenWindows:
         self._taken = 0
         self.rows = 0
         """How many rows all windows hold; a row counts once for each window it is in."""
+        self.on_disk = 0
+        """How many of them are not in memory."""
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -73,7 +77,10 @@ class OpenWindows:
         if len(found) == 1 and end == found[0].end:
             found[0].start = start
             return found[0]
-        merged = Window(start, end, rows=sum(window.rows for window in found))
+        merged = Window(start, end)
+        merged.rows, merged.on_disk = (
+            sum(numbers) for numbers in zip(*((one.rows, one.on_disk) for one in found), strict=True)
+        )
         merged.held = list(heapq.merge(*(window.held for window in found), key=lambda held: held[0]))
         for window in found:
             self._drop(window.end)
@@ -119,4 +126,31 @@ class OpenWindows:
         """Take a window out: it holds no more rows."""
         window = self._drop(end)
         self.rows -= window.rows
+        self.on_disk -= window.on_disk
         return window
+
+    def chosen_to_spill(self, limit: int) -> dict[int, Delivery]:
+        """Return deliveries in memory by number, of the windows that fire last, so that ``limit`` rows are left."""
+        found: dict[int, Delivery] = {}
+        over = self.rows - self.on_disk - limit
+        for end in reversed(self._ends):
+            for number, delivery in self._by_end[end].held:
+                if over <= 0:
+                    return found
+                if delivery.batch.num_rows:
+                    found[number] = delivery
+                    over -= delivery.batch.num_rows
+        return found
+
+    def note_spilled(self, spilled: Mapping[int, Delivery]) -> set[int]:
+        """Let go of the rows of deliveries that were written to disk; returns the numbers of those still held."""
+        found = set()
+        for window in self._by_end.values():
+            for number, delivery in window.held:
+                if number in spilled:
+                    rows = delivery.batch.num_rows
+                    window.on_disk += rows
+                    self.on_disk += rows
+                    delivery.batch = delivery.batch.slice(0, 0)
+                    found.add(number)
+        return found

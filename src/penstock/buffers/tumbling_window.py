@@ -49,6 +49,10 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
     written once, otherwise at least once and never in part. That needs an input that replays; what a broker delivers
     again by itself is late when its window has closed.
 
+    Open windows hold at most `max_rows` rows in memory. More go to files in the data folder, which nobody else may read
+    and which are removed once their windows were released; a restart reads their rows from the input again. A window
+    that is released is in memory as a whole. `overflow: stop` stops the stream instead.
+
     **With a `query`** (event time) the rows of a window are the table `flow`, and its result goes on, with the columns
     `window_start` and `window_end`. A query that groups by columns and computes `count`, `sum`, `avg`, `min`, `max`,
     `first_value` or `last_value` of columns, as the planner finds, is computed as rows come: what it needs of each
