@@ -40,6 +40,8 @@ class Page:
     """The name of its picture, among those of the console."""
     search: str = ""
     """The path of an API that lists what the search of the console finds besides the page; see docs/console.md."""
+    application: str = ""
+    """The application that declares it; filled in where it is run."""
     listed: bool = True
     """Whether it is in the navigation; others are reached by links alone."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -206,7 +207,7 @@ class Configuration(Options):
     def installation(self) -> Installation:
         """Where the applications keep their data and listen."""
         listed = [*self.applications, *self._needed]
-        pages = [page for application in listed for page in application.pages()]
+        pages = [replace(page, application=one.type_name) for one in listed for page in one.pages()]
         database = self.database.get_secret_value() if self.database is not None else ""
         scopes = [scope for application in self.all_applications() for scope in application.scopes()]
         return Installation(self.data, self.health_check.address, database, pages, self._environment, scopes)

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from penstock.testing.servers import free_port, require_servers
 
 WIDTHS = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1400, "height": 900}}
-PATIENCE = 60_000
+PATIENCE = int(os.environ.get("CONSOLE_PATIENCE", "60000"))
 """How long a test waits for something to show, in milliseconds."""
 expect.set_options(timeout=PATIENCE)
 
@@ -59,8 +59,8 @@ class Site:
                 stdout=log,
                 stderr=log,
             )
-        self._until(lambda: self.call("GET", "/readiness")[0] == 200)
-        self._until(lambda: self.call("GET", "/api/console/navigation")[0] == 401)
+        self.until(lambda: self.call("GET", "/readiness")[0] == 200)
+        self.until(lambda: self.call("GET", "/api/console/navigation")[0] in (200, 401))
         return self
 
     def stop(self) -> None:
@@ -72,12 +72,12 @@ class Site:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def _until(self, is_so: Callable[[], bool]) -> None:
+    def until(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 120
         while not is_so():
             assert self._process is not None
             assert self._process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
+            assert time.monotonic() < deadline, self.log[-4000:]
             time.sleep(0.1)
 
     def call(
@@ -131,6 +131,7 @@ def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
     found = Site(tmp_path_factory.mktemp("console")).start()
     try:
         found.sign_in()
+        assert found.call("POST", "/ingest/first", {"a": 1})[0] == 200
         yield found
     finally:
         found.stop()

@@ -90,6 +90,7 @@ def test_the_search_finds_streams_by_the_keyboard_alone(console: Callable[..., W
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.wait_for_url("**/#/streams/ingest")
     page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox", name="Search for")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     assert not complaints
@@ -154,7 +155,9 @@ def test_pages_of_other_origins_can_do_nothing(site: Site, console: Callable[...
 
 
 def test_a_session_sees_only_what_its_scopes_allow(site: Site, fresh: Callable[..., BrowserContext]) -> None:
-    _, made, _ = site.call("POST", "/api/platform/v1/keys", {"name": "sensor", "user": "me", "scopes": ["inbox.send"]})
+    _, made, _ = site.call(
+        "POST", "/api/platform/v1/keys", {"name": "sensor", "user": "me", "scopes": ["health.ingest"]}
+    )
     page, _ = watched(fresh(), site.url)
     page.get_by_label("Or use a key").fill(made["data"]["key"])
     page.keyboard.press("Enter")

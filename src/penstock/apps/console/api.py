@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any, cast
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 import msgspec
 from litestar import Litestar, Request, Response, get
+from litestar.params import Parameter
 
 from ...application import Installation
+from ...clients.database import redact_url
+from ...clients.view import tables
+from ...errors import PenstockError
 from ...platform.access.caller import Caller
 from ...platform.access.gate import Gate
 from ...platform.access.middleware import GateMiddleware
 from ...platform.access.scopes import ANY, OPERATOR
 from ...platform.application import Platform
+from ...platform.ownership import rows_database
 from ...platform.web import api
 from ...platform.web.answers import answer, documented
 from ...platform.web.exchange import WebPolicy
+from .history import History, free_space
+from .lineage import Lineage, lineage
 
 ROOT = "/api/console"
+MAX_PAST = timedelta(days=31)
+"""How far back the overview goes."""
 Asked = Request[Caller, Any, Any]
 
 
@@ -85,7 +97,75 @@ def _found(id: str, application: str) -> Found:
     return Found(id, "Stream", application, f"/#/streams/{quote(id, safe='')}")
 
 
-def build(platform: Platform, gate: Gate) -> Litestar:
+class Hour(msgspec.Struct):
+    """What a stream moved in an hour."""
+
+    hour: datetime
+    stream: str
+    rows_in: int
+    rows_out: int
+    rows_refused: int
+
+
+class Place(msgspec.Struct):
+    """A file or folder of the data folder."""
+
+    place: str
+    bytes: int
+    before: int
+    """How many there were at ``since``."""
+    since: datetime | None
+    """A day within the last week; null where nothing was measured yet."""
+
+
+class Overview(msgspec.Struct):
+    """What arrived, and what it takes."""
+
+    hours: list[Hour]
+    storage: list[Place]
+    free: int | None
+    """Bytes that are free where the data is."""
+    data: str
+    """The folder of the data."""
+    database: str
+    """Where the rows are, without a password."""
+
+
+Since = Annotated[datetime, Parameter(description="From which moment on.")]
+
+
+@get(f"{ROOT}/overview", **documented(Overview, "What arrived by the hour, and storage.", scope=OPERATOR.name))
+async def show_overview(request: Asked, since: Since) -> Response[Any]:
+    """Tell what each stream moved, hour by hour, and how much room it all takes."""
+    state = request.app.state
+    installation, history = cast(Installation, state.installation), cast(History, state.history)
+    now = datetime.now(UTC)
+    await history.count(state.streams(), now)
+    found = await history.read(max(since.astimezone(UTC), now - MAX_PAST))
+    return answer(
+        found
+        | {
+            "free": free_space(installation.data),
+            "data": str(installation.data.absolute()),
+            "database": redact_url(installation.rows_url),
+        }
+    )
+
+
+@get(f"{ROOT}/lineage", **documented(Lineage, "From where rows come and to where they go.", scope=OPERATOR.name))
+async def show_lineage(request: Asked) -> Response[Any]:
+    """Tell which sources, streams and tables rows pass, and which application reads them."""
+    state = request.app.state
+    try:
+        found: Iterable[str] = await asyncio.to_thread(tables, rows_database(state.installation))
+    except PenstockError:  # it does not answer, or is not there yet
+        found = ()
+    names = [name for name in found if not name.startswith("_")]
+    readers = {page.application for page in state.installation.pages if page.listed}
+    return answer(lineage(state.streams(), names, readers))
+
+
+def build(platform: Platform, gate: Gate, history: History) -> Litestar:
     """Return the application that serves all routes."""
     policy = WebPolicy(
         logging.getLogger("penstock.console"),
@@ -94,7 +174,7 @@ def build(platform: Platform, gate: Gate) -> Litestar:
     )
     return api.build(
         "Penstock console",
-        [show_navigation, find_streams],
+        [show_navigation, show_overview, show_lineage, find_streams],
         policy,
         openapi_path=f"{ROOT}/openapi.json",
         key="A key made by `penstock keys create`; the page uses the cookie of a session.",
@@ -102,6 +182,7 @@ def build(platform: Platform, gate: Gate) -> Litestar:
         state={
             "installation": platform.installation,
             "streams": platform.context.streams,
+            "history": history,
             "gate": gate,
             "application": "console",
         },

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from ...application import Application, Installation, Page, Routes
+from ...application import Application, Installation, Job, Page, Routes
+from ...errors import PenstockError
 from ...platform.access.schema import OWNER
 from ...platform.access.scopes import OPERATOR
 from ...platform.application import Platform
+from ...platform.ownership import space_of
 from ...platform.pages import StaticPages
 from ...platform.web.deferred import Deferred
 from ...serving.asgi import Asgi, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
+    from .history import History
 
+INTERVAL = 20.0
+"""Seconds from one count of what arrives to the next."""
 API = "/api/console"
 """The path below which its API is."""
 FILES = "/console"
@@ -60,11 +66,28 @@ class Console(Application, type="console"):
                 icon="stream",
                 search=f"{API}/search/streams",
             ),
+            Page("/lineage", "Lineage", f"{views}/lineage.js", group="Engine", scope=OPERATOR.name, icon="lineage"),
         ]
+
+    def spaces(self, installation: Installation) -> Sequence[str]:
+        """Return the file or the schema of its tables."""
+        return [space_of(installation, self.type_name)]
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where the page is, and how a person signs in."""
         return {"look": f"http://{installation.address}/, by the link of: {installation.sign_in}"}
+
+    def jobs(self, platform: Platform) -> Sequence[Job]:
+        """Return the counting of what arrives, by each process, and the measuring of the room that it takes."""
+
+        async def count(platform: Platform) -> None:
+            now = datetime.fromtimestamp(platform.clock.time(), UTC)
+            await _history(platform).count(platform.context.streams(), now)
+
+        async def measure(platform: Platform) -> None:
+            await _history(platform).measure(datetime.fromtimestamp(platform.clock.time(), UTC))
+
+        return [Job("count", INTERVAL, count, once_per_cluster=False), Job("measure", 86_400.0, measure)]
 
     @asynccontextmanager
     async def open(self, platform: Platform) -> AsyncIterator[Routes]:
@@ -77,9 +100,15 @@ class Console(Application, type="console"):
         options = AccessOptions.of(installation.environment)
         scopes = Scopes(installation.scopes)
         files = await asyncio.to_thread(StaticPages, f"{__package__}.page", FILES)
+        history = _history(platform)
+        await history.open()
         async with Gate(options, scopes, platform.tables_of(OWNER), clock=platform.clock).open() as gate:
-            api = Deferred(partial(_build, platform, gate))
-            yield {"/": _index(files), FILES: files, f"{FILES}/*": files, f"{API}/*": api}
+            api = Deferred(partial(_build, platform, gate, history))
+            try:
+                yield {"/": _index(files), FILES: files, f"{FILES}/*": files, f"{API}/*": api}
+            finally:
+                with suppress(PenstockError):  # the last moments are not worth waiting for a database that is away
+                    await history.count(platform.context.streams(), datetime.fromtimestamp(platform.clock.time(), UTC))
 
 
 def _index(files: StaticPages) -> Asgi:
@@ -91,8 +120,17 @@ def _index(files: StaticPages) -> Asgi:
     return serve
 
 
-def _build(platform: Platform, gate: Gate) -> Asgi:
+def _history(platform: Platform) -> History:
+    """Return the one history of this process, which the jobs write and the API reads."""
+    from .history import History  # Its packages are needed only by what runs.
+
+    return platform.context.shared.get(
+        "console history", lambda: History(platform.database, platform.installation.data)
+    )
+
+
+def _build(platform: Platform, gate: Gate, history: History) -> Asgi:
     """Make the API: importing what it needs takes a while."""
     from .api import build
 
-    return cast(Asgi, build(platform, gate))
+    return cast(Asgi, build(platform, gate, history))

@@ -60,7 +60,7 @@ export function Chart({ label, height = 240, ...rest }) {
       chart.current = new Plot(options(Plot, place.current, { height, ...kept.current }), kept.current.data, place.current);
     };
     make();
-    const sized = new ResizeObserver(() => chart.current?.setSize({ width: Math.max(200, place.current.clientWidth), height }));
+    const sized = new ResizeObserver(() => place.current && chart.current?.setSize({ width: Math.max(200, place.current.clientWidth), height }));
     sized.observe(place.current);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     addEventListener("theme", make);

@@ -153,7 +153,7 @@ const Configuration = ({ detail }) => html`<section class="panel"><header><h2>Co
   <${Source} text=${yaml(detail.configuration)} />
   <p class="soft">What is not listed has its default. Secrets are never sent to this page.</p></section>`;
 
-const Source = ({ text }) => html`<pre class="source"><code>${visible(text)}</code></pre>`;
+const Source = ({ text }) => html`<pre class="source" tabindex="0" role="region" aria-label="Options"><code>${visible(text)}</code></pre>`;
 
 const LEVELS = { "": "Everything", warning: "Warnings and errors" };
 
