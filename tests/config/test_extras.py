@@ -31,6 +31,7 @@ PACKAGES = {
     "redis": ["redis"],
     "mysql": ["pymysql"],
     "mongodb": ["pymongo"],
+    "iceberg": ["pyiceberg"],
     "tracing": ["opentelemetry"],
 }
 """What is imported of each extra."""

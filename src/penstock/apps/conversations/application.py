@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from ...application import Application, Installation, Migrations, Page, Routes
+from ...application import Application, Installation, Job, Migrations, Page, Routes
 from ...clients.database import Postgres
 from ...config.configuration import loads
 from ...duration import Duration
@@ -76,6 +76,8 @@ class Conversations(Application, type="conversations"):
     """Take secrets out of lines before they are stored: keys and tokens that are known by their form, and what these
     regular expressions find. An empty list takes out the former alone. By default lines are stored as they are, and
     secrets are taken out of downloads."""
+    analytics: bool = False
+    """Bring the lake, the warehouse and its models up to date each hour, and build them anew each day."""
     prices: Path | None = None
     """A JSON file of prices that take the place of those that ship, or add to them; see the reference page."""
 
@@ -149,6 +151,12 @@ class Conversations(Application, type="conversations"):
             migrate(database, SCRIPTS, VERSION_TABLE)
         finally:
             database.close()
+
+    def jobs(self, platform: Platform) -> Sequence[Job]:
+        """Return what brings analytics up to date, if that is wanted."""
+        from .analytics.job import jobs
+
+        return jobs(self.prices) if self.analytics else []
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where conversations are read."""

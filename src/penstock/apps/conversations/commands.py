@@ -13,6 +13,7 @@ import typer
 
 from ...platform.command_line import HERE, AsJson, Data, installation_of
 from ...platform.privacy import keep_private
+from .analytics.commands import register
 
 if TYPE_CHECKING:
     from ...platform.database import Database
@@ -25,7 +26,7 @@ Zone = Annotated[
 
 
 @contextmanager
-def _database(data: Path) -> Iterator[Database]:
+def open_database(data: Path) -> Iterator[Database]:
     """Yield the tables of conversations, as ``penstock up`` uses them."""
     from ...platform.migration import migrate
     from ...platform.ownership import database_of
@@ -66,7 +67,7 @@ def import_logs(
 
     application = Conversations(**{name: given for name, given in (("host", host), ("owner", owner)) if given})
     installation = installation_of(data)
-    with _database(data) as database:
+    with open_database(data) as database:
         count = select(func.count()).select_from(lines)
         before = database.call(lambda connection: connection.scalar(count))
         with unpacked(path, data) if is_archive(path) else nullcontext(path) as logs:
@@ -91,7 +92,7 @@ def search_lines(
     from .reading.search import find, parse
 
     asked = parse(" ".join(f'"{word}"' if " " in word else word for word in words))
-    with _database(data) as database:
+    with open_database(data) as database:
         found = database.call(lambda connection: find(connection, asked, limit))
     if as_json:
         typer.echo(msgspec.json.encode(found))
@@ -119,7 +120,7 @@ def list_sessions(
 
     from .reading import lists
 
-    with _database(data) as database:
+    with open_database(data) as database:
         found = database.call(lambda connection: lists.list_sessions(connection, project, limit))
     if as_json:
         typer.echo(msgspec.json.encode(found))
@@ -158,7 +159,7 @@ def add_up(
     known = Prices.load(prices)
     first, last = _day(since, zone), _day(until, zone)
     end = last + timedelta(days=1) if last is not None else None
-    with _database(data) as database:
+    with open_database(data) as database:
         found = database.call(
             lambda connection: usage(connection, By(by), known, zone, since=first, before=end, project=project)
         )
@@ -192,7 +193,7 @@ def list_drift(
     from .reading.drift import list_unknown
 
     known = Prices.load(prices)
-    with _database(data) as database:
+    with open_database(data) as database:
         found = database.call(lambda connection: list_unknown(connection, known))
     if as_json:
         typer.echo(msgspec.json.encode(found))
@@ -212,7 +213,7 @@ def recount_lines(data: Data = HERE) -> None:
     """
     from .store.recounting import recount
 
-    with _database(data) as database:
+    with open_database(data) as database:
         total = database.call(recount, changes=True)
     typer.echo(f"{total:,} lines were counted anew")
 
@@ -240,3 +241,6 @@ def _day(text: str | None, zone: Any) -> datetime | None:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone)
     except ValueError:
         raise typer.BadParameter(f"expected a day such as 2026-11-01, not {text!r}") from None
+
+
+register(app)

@@ -38,6 +38,8 @@ class Response(msgspec.Struct, frozen=True):
     model: str | None
     tokens: Tokens
     cost_usd: float | None
+    is_sidechain: bool = False
+    """Whether a sub-agent had it."""
 
 
 class Used(msgspec.Struct, kw_only=True):
@@ -75,7 +77,7 @@ def usage(
         By.BLOCKS: _Blocks(zone).key,
     }[by]
     found: dict[str, Used] = {}
-    for one in _responses(connection, since, before, project):
+    for one in read_responses(connection, since, before, project):
         name = key(one)
         used = found.get(name)
         if used is None:
@@ -110,8 +112,11 @@ class _Blocks:
         return self._start.astimezone(self._zone).isoformat()
 
 
-def _responses(
-    connection: Connection, since: datetime | None, before: datetime | None, project: str | None
+def read_responses(
+    connection: Connection,
+    since: datetime | None = None,
+    before: datetime | None = None,
+    project: str | None = None,
 ) -> Iterator[Response]:
     """Yield each response of a model once, in the order of time.
 
@@ -132,7 +137,7 @@ def _responses(
     rows = connection.execution_options(yield_per=_BATCH_SIZE).execute(statement.order_by(one.at, one.key))
     for row in rows:
         tokens = Tokens(row.input, row.output, row.cache_write_5m, row.cache_write_1h, row.cache_read)
-        yield Response(row.at, row.session, row.project, row.model, tokens, row.cost_usd)
+        yield Response(row.at, row.session, row.project, row.model, tokens, row.cost_usd, row.is_sidechain)
 
 
 def _window(since: datetime | None, before: datetime | None, project: str | None) -> Iterable[Any]:

@@ -1,0 +1,1 @@
+"""From stored lines to a lake, a warehouse and its models."""
