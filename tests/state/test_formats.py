@@ -127,6 +127,39 @@ async def test_a_folder_that_is_deleted_while_in_use_is_made_anew(tmp_path: Path
         assert await store.load("a") == 2
 
 
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def another(path: Path) -> None:
+    path.unlink()
+    change(path, "CREATE TABLE notes (text)")
+
+
+@pytest.mark.parametrize("how", [deleted, truncated, another])
+async def test_a_file_that_lost_its_positions_between_two_runs_is_told(
+    tmp_path: Path, how: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    for _ in range(2):
+        async with open_store(path) as store:
+            assert store.notice is None  # type: ignore[attr-defined]
+            await store.save({"a": 1})
+    for extra in ("-wal", "-shm"):
+        Path(f"{path}{extra}").unlink(missing_ok=True)
+    how(path)
+    async with open_store(path) as store:
+        assert "rows may come twice" in (store.notice or "")  # type: ignore[attr-defined]
+        assert "deleted, emptied or replaced since the last run" in caplog.text
+        await store.save({"a": 2})
+    async with open_store(path) as store:
+        assert (store.notice, await store.load("a")) == (None, 2)  # type: ignore[attr-defined]
+
+
 def replaced(path: Path) -> None:
     os.rename(path, f"{path}.old")
     change(path, OLD)

@@ -58,7 +58,7 @@ class SqliteStore:
         self._path, self._thread = path, thread
         self._connection: sqlite3.Connection | None = None
         self._file = OpenedFile(path)
-        self._seen, self._has_state = Seen(), False
+        self._seen, self._has_state, self._is_new = Seen(), False, False
         self.notice: str | None = None
         """What a person should know of the file."""
 
@@ -69,7 +69,7 @@ class SqliteStore:
         async with OwnThread("penstock-state") as thread:
             store = cls(path, thread)
             try:
-                await thread.run(store._connect)
+                await thread.run(store._begin)
             except (sqlite3.Error, OSError) as error:
                 raise classify_error(error, path, opening=True) from error
             try:
@@ -184,6 +184,19 @@ class SqliteStore:
             self._tell(f"was deleted while it was in use: made anew with the {len(known)} positions in use{lost}")
         return connection
 
+    def _begin(self) -> None:
+        """Open the file for the first time, and say so if it held positions once and holds none any more."""
+        mark = self._path.with_name(f"{self._path.name}.made")
+        was_made = mark.exists()
+        self._connect()
+        mark.touch(0o600)
+        if not (was_made and self._is_new):
+            return
+        self._tell(
+            "is not what it was: it was deleted, emptied or replaced since the last run. The positions in it are lost: "
+            "inputs are read as if for the first time, and rows may come twice"
+        )
+
     def _tell(self, what: str) -> None:
         self.notice = f"{self._path} {what}"
         log.warning("%s", self.notice)
@@ -198,6 +211,7 @@ class SqliteStore:
             self._check(connection)
             if connection.execute(_COLUMNS).fetchone() is None:
                 connection.execute(_CREATE)
+                self._is_new = True
             if self._find(connection, FORMAT_KEY) is None:
                 connection.execute(_SAVE, (FORMAT_KEY, FORMAT))
         except BaseException:
