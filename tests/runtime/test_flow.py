@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import stat
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -393,6 +395,18 @@ async def test_the_write_ahead_log_acks_before_the_output_and_replays(tmp_path: 
     rows = await flow(tmp_path, input={"type": "test_numbers", "count": 0}, durability={})
     assert [row["n"] for row in rows] == list(range(20))
     assert await flow(tmp_path, input={"type": "test_numbers", "count": 0}, durability={}) == []
+
+
+async def test_rows_in_a_log_and_values_in_the_state_are_for_the_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        await flow(tmp_path, input={"type": "test_numbers", "count": 3}, durability={})
+    finally:
+        os.umask(before)
+    [log] = (tmp_path / "wal").iterdir()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (log, *tmp_path.glob("state.db*"))}
+    assert modes.pop(log.name) == 0o700
+    assert set(modes.values()) == {0o600}
 
 
 class _Queue:

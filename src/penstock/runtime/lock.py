@@ -15,7 +15,7 @@ def lock(path: Path, what: str) -> IO[str]:
 
     Raises ConfigError if another one has it, saying which.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

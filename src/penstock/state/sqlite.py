@@ -206,6 +206,9 @@ class SqliteStore:
         if self._path.exists():
             with closing(connect(self._path, read_only=True)) as reading:
                 self._check(reading)
+        else:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(0o600)  # keyed state has values of rows in it
         connection = connect(self._path)
         try:
             self._check(connection)
