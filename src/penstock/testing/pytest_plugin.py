@@ -16,6 +16,7 @@ import pytest
 from .faults import FaultProxy
 from .servers import (
     ClickhouseServer,
+    InfluxdbServer,
     KafkaServer,
     MariadbServer,
     MongodbServer,
@@ -166,6 +167,18 @@ def mariadb_server() -> Iterator[MariadbServer]:
 def mysql_database(shared_mariadb_server: MariadbServer) -> str:
     """Return the URL of an empty database for this test alone, on the session's MariaDB."""
     return shared_mariadb_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def shared_influxdb_server() -> Iterator[InfluxdbServer]:
+    """Yield one InfluxDB for the whole session; tests must not stop it."""
+    yield from _serve(InfluxdbServer)
+
+
+@pytest.fixture
+def influxdb_server() -> Iterator[InfluxdbServer]:
+    """Yield an InfluxDB for this test alone, which it may stop, kill, pause and start again."""
+    yield from _serve(InfluxdbServer)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from .browsers import browser_program
 from .certificates import Certificate, make_certificate
 from .clickhouse_server import ClickhouseServer
 from .debian import install
+from .influxdb_server import InfluxdbServer, influxdb_program
 from .kafka_server import KafkaServer, kafka_folder
 from .mariadb_server import MariadbServer, mariadb_program
 from .mongodb_server import MongodbServer, mongodb_program
@@ -21,6 +22,7 @@ from .registry_server import RegistryServer, registry_folder
 __all__ = [
     "Certificate",
     "ClickhouseServer",
+    "InfluxdbServer",
     "KafkaServer",
     "MariadbServer",
     "MongodbServer",
@@ -33,6 +35,7 @@ __all__ = [
     "ServerMissing",
     "browser_program",
     "free_port",
+    "influxdb_program",
     "install",
     "kafka_folder",
     "make_certificate",

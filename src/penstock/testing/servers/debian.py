@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .browsers import browser_program
+from .influxdb_server import influxdb_program
 from .kafka_server import fetch_kafka, kafka_folder
 from .mariadb_server import mariadb_program
 from .maven import java_program, maven_program
@@ -41,6 +42,7 @@ class Program(NamedTuple):
 PROGRAMS = (
     Program("PostgreSQL", postgres_binaries, lambda: "postgresql"),
     Program("PostGIS", postgis_control, lambda: f"postgresql-{postgres_version()}-postgis-3"),
+    Program("InfluxDB", influxdb_program, lambda: "influxdb"),
     Program("MariaDB", mariadb_program, lambda: "mariadb-server"),
     Program("Redis", redis_program, lambda: "redis-server"),
     Program("NATS", nats_program, lambda: "nats-server", build_nats),
