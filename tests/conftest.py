@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
@@ -30,6 +31,7 @@ forks.preload(
 )
 os.environ["CLAUDE_DIR"] = "/nowhere/agents"  # no test reads what the agents of this machine's people wrote
 pytest_plugins = ["penstock.testing.pytest_plugin"]
+pa.array(range(0))  # pyarrow looks for pandas once, which reads files: not while an event loop runs
 
 MAY_BLOCK = [
     ("penstock/__init__.py", "__getattr__"),  # imports the module of a public name when it is first used

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pyarrow as pa
 import pytest
 
 from penstock import Engine, loads
 from penstock.testing.servers import free_port
 from penstock.testing.waiting import until
-
-pa.array(range(1))  # pyarrow looks for pandas once, which reads files
 
 STREAMS = """
 streams:
