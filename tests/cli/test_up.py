@@ -55,7 +55,7 @@ def test_a_posted_row_can_be_queried(up, penstock) -> None:
 
     status, page = running.get("/")
     assert status == 200
-    assert "<td>readings</td>" in page
+    assert 'src="console/main.js"' in page
     assert running.get("/health")[0] == 200
     assert 'penstock_rows_in_total{stream="ingest"} 6.0' in running.get("/metrics")[1]
     assert running.end() == 0

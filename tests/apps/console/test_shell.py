@@ -66,7 +66,7 @@ def test_the_navigation_leads_to_every_page(console: Callable[..., Watched], siz
     if size == "phone":
         page.get_by_role("button", name="Menu").click()
     navigation = page.get_by_role("navigation", name="Pages")
-    for name in ("Overview", "Streams", "Health", "Conversations", "Keys"):
+    for name in ("Overview", "Streams", "Lineage", "Today", "All health data", "Conversations", "Keys"):
         expect(navigation.get_by_role("link", name=name).first).to_be_visible()
     expect(navigation.get_by_role("link", name="Overview")).to_have_attribute("aria-current", "page")
     navigation.get_by_role("link", name="Streams").click()
@@ -164,4 +164,4 @@ def test_a_session_sees_only_what_its_scopes_allow(site: Site, fresh: Callable[.
     navigation = page.get_by_role("navigation", name="Pages")
     expect(navigation.get_by_role("link", name="Overview")).to_be_visible()
     expect(navigation.get_by_role("link", name="Streams")).to_have_count(0)
-    expect(navigation.get_by_role("link", name="Health data")).to_have_count(0)
+    expect(navigation.get_by_role("link", name="All health data")).to_have_count(0)

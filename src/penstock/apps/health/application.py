@@ -97,7 +97,8 @@ class Health(Application, Settings, type="health"):
     def pages(self) -> Sequence[Page]:
         """Return the page and the documentation of the API."""
         return [
-            Page("/health-data", "Health data", group="Applications", scope=f"{self.type_name}.read", icon="heart"),
+            Page("/health", "Today", f"{PAGE[0]}/today.js", group="Health", scope=f"{self.type_name}.read", icon="sun"),
+            Page("/health-data", "All health data", group="Health", scope=f"{self.type_name}.read", icon="heart"),
             Page("/api/v1/docs", "The health API", listed=False),
         ]
 

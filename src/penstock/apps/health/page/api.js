@@ -1,4 +1,4 @@
-// Speaks to the API of this server with the key of this tab.
+// Speaks to the API of this server with the key of this tab, or in the session that began at the console.
 
 const BASE = new URL("../api/v1/", import.meta.url);
 const STORED = "penstock-health-key";
@@ -13,9 +13,14 @@ export class Problem extends Error {
   }
 }
 
-export const hasKey = () => sessionStorage.getItem(STORED) !== null;
+let usesSession = localStorage.getItem("penstock-session") !== null; // somebody has signed in at the console
+
+export const hasKey = () => usesSession || sessionStorage.getItem(STORED) !== null;
 export const keep = (key) => sessionStorage.setItem(STORED, key);
-export const forget = () => sessionStorage.removeItem(STORED);
+export function forget() {
+  usesSession = false;
+  sessionStorage.removeItem(STORED);
+}
 
 /** Return the path with each value as one part of it: path`metrics/${name}/latest`. */
 export function path(texts, ...values) {
@@ -82,11 +87,12 @@ async function request(method, where, { query = {}, body = undefined, signal = u
   const headers = { accept: "application/json, */*;q=0.5" };
   const key = sessionStorage.getItem(STORED);
   if (key !== null) headers.authorization = `Bearer ${key}`;
+  else headers["x-penstock"] = "1";
   if (body !== undefined) headers["content-type"] = "application/json";
   let response;
   try {
     response = await fetch(url, {
-      method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error", referrerPolicy: "no-referrer",
+      method, headers, signal, cache: "no-store", credentials: key === null && usesSession ? "same-origin" : "omit", redirect: "error", referrerPolicy: "no-referrer",
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
