@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .cells import MAX_EXACT, as_text
 
@@ -110,6 +109,8 @@ def _parquet(columns: Sequence[str], batches: Iterator[list[Row]]) -> Iterator[b
     first = next(batches, [])
     columns = _distinct(columns)
     schema = pa.schema([pa.field(name, _kind([row[at] for row in first])) for at, name in enumerate(columns)])
+    import pyarrow.parquet as pq  # a service that nobody asks for such a file does without it
+
     with pq.ParquetWriter(sink, schema) as writer:
         for batch in chain([first], batches):
             arrays = [_array([row[at] for row in batch], schema.field(at).type) for at in range(len(columns))]
