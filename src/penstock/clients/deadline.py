@@ -52,11 +52,13 @@ def _forget_error(running: asyncio.Future[Any]) -> None:
 class Deadline:
     """Run the calls to one connection in its thread, and interrupt those that take longer than ``timeout`` seconds.
 
+    Without a ``timeout`` a call may take as long as it wants.
+
     ``interrupt`` is called in the loop while a call runs in the thread; it has to return at once. Leaving interrupts
     the call that runs then, and waits for its end.
     """
 
-    def __init__(self, thread: OwnThread, interrupt: Callable[[], None], timeout: float, clock: Clock) -> None:
+    def __init__(self, thread: OwnThread, interrupt: Callable[[], None], timeout: float | None, clock: Clock) -> None:
         self._thread, self._interrupt, self._timeout, self._clock = thread, interrupt, timeout, clock
         self._running: asyncio.Future[Any] | None = None
 

@@ -53,16 +53,17 @@ class PostgresServer(Server):
     """A PostgreSQL with a data folder of its own; can be stopped, killed and started again meanwhile.
 
     Run as the user ``postgres`` when we are root, whom the server refuses. It asks for a password. ``fsync=False``
-    is for tests that only need the SQL; the default keeps what it commits even if the machine stops.
+    is for tests that only need the SQL; the default keeps what it commits even if the machine stops. ``settings`` are
+    added to its own.
     """
 
     title = "PostgreSQL"
     at_once = signal.SIGQUIT  # as its own log recovers from; SIGKILL would leave shared memory behind
 
-    def __init__(self, *, fsync: bool = True) -> None:
+    def __init__(self, *, fsync: bool = True, **settings: object) -> None:
         self._binaries = postgres_binaries()
         self._user = _unprivileged("postgres") if os.geteuid() == 0 else None
-        self._fsync = fsync
+        self._fsync, self._settings = fsync, settings
         super().__init__()
         self.password = secrets.token_hex(8)
         self.port = free_port()
@@ -112,6 +113,7 @@ class PostgresServer(Server):
             "fsync": "on" if self._fsync else "off",
             "max_connections": 60,
             "shared_buffers": "64MB",
+            **self._settings,
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = ["postgres", "-D", "data", *options]
