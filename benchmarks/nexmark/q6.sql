@@ -1,0 +1,7 @@
+SELECT seller, id, avg(price) OVER (
+  PARTITION BY seller ORDER BY expires, id ROWS BETWEEN 10 PRECEDING AND CURRENT ROW
+) AS mean FROM (
+SELECT auctions.id, category, seller, expires, price, bidder, bids.made AS bid_at,
+row_number() OVER (PARTITION BY auctions.id ORDER BY price DESC, bids.made, bidder) AS place
+FROM auctions JOIN bids ON auctions.id = bids.auction AND bids.made BETWEEN auctions.made AND auctions.expires
+) WHERE place = 1
