@@ -120,7 +120,17 @@ class SessionSpans:
 
     def place(self, times: Micros, keys: Sequence[pa.Array]) -> tuple[Micros, Micros]:
         """Return the beginning and the end of the session of each row."""
-        return _joined(_codes(keys, len(times)), times, times + self._gap)
+        codes = _codes(keys, len(times))
+        order = _order(codes, times)
+        codes, sorted_ = codes[order], times[order]
+        begins = np.ones(len(order), np.bool_)
+        begins[1:] = (codes[1:] != codes[:-1]) | (sorted_[1:] - sorted_[:-1] >= self._gap)
+        firsts = np.flatnonzero(begins)
+        lasts = np.append(firsts[1:], len(order))[: len(firsts)] - 1
+        number = np.cumsum(begins) - 1
+        starts, ends = np.empty_like(times), np.empty_like(times)
+        starts[order], ends[order] = sorted_[firsts][number], (sorted_[lasts] + self._gap)[number]
+        return starts, ends
 
     def join(self, kept: pa.Table, keys: Sequence[str]) -> pa.Table:
         """Return what is kept with sessions that overlap given the same bounds."""
@@ -151,9 +161,21 @@ def _codes(keys: Sequence[pa.Array], rows: int) -> Micros:
     return codes
 
 
+def _order(codes: Micros, times: Micros) -> Micros:
+    """Return the order of rows by code, and by time within it."""
+    if not len(times):
+        return np.zeros(0, np.int64)
+    low = int(times.min())
+    span = int(times.max()) - low + 1
+    if span * (int(codes.max()) + 1) < 1 << 62:  # one sort instead of two
+        return np.argsort(codes * span + (times - low))
+    order: Micros = np.lexsort((times, codes))
+    return order
+
+
 def _joined(codes: Micros, starts: Micros, ends: Micros) -> tuple[Micros, Micros]:
     """Return the bounds of the union of overlapping spans that each span of the same code lies in."""
-    order = np.lexsort((starts, codes))
+    order = _order(codes, starts)
     codes, starts_, ends_ = codes[order], starts[order], ends[order]
     begins = np.empty(len(order), np.bool_)
     begins[:1] = True
