@@ -107,6 +107,9 @@ NEEDING = {
         pieces(output='{type: sql, url: "mysql://a:b@127.0.0.1:1/x", table_name: t}'),
         pieces(output="{type: sql, output_type: {type: mysql, uri: 'mysql://a:b@h/x'}, table_name: t}"),
     ],
+    "iceberg": [
+        pieces(output="{type: iceberg, catalog: {type: sql, uri: 'sqlite:///c.db', warehouse: w}, table_name: a.b}")
+    ],
     "mongodb": [pieces(output="{type: mongodb, uri: 'mongodb://127.0.0.1', database: d, collection: c}")],
     "nats": [
         pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
