@@ -276,3 +276,20 @@ def test_each_example_is_run_and_listed() -> None:
     assert {name for name in EXAMPLES if f'"{name}"' in source} == EXAMPLES
     listed = (ROOT / "examples" / "README.md").read_text()
     assert {name for name in EXAMPLES if f"({name}.yaml)" in listed} == EXAMPLES
+
+
+def test_the_tests_beside_the_examples_pass(examples: Examples) -> None:
+    command = [sys.executable, "-m", "penstock", "test", *(f"examples/{name}" for name in TESTS)]
+    done = subprocess.run(command, cwd=examples.folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+UNTESTED = {
+    "join_example": "its rows are those of two inputs, which a test does not tell apart",
+    "http_durable_example": "its rows have the time of this machine",
+}
+
+
+def test_each_example_has_tests_beside_it() -> None:
+    tested = {name.removesuffix(".test.yaml") for name in TESTS}
+    assert tested == EXAMPLES - set(UNTESTED)
