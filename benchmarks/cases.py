@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     brokers,
+    console,
     conversations,
     file_jobs,
     generated,
@@ -39,5 +40,6 @@ _MODULES = (
     start_up,
     health,
     conversations,
+    console,
 )
 CASES: dict[str, Case] = {case.name: case for module in _MODULES for case in module.CASES}
