@@ -159,6 +159,27 @@ def test_costs_are_shown_by_model(page: Page) -> None:
     expect(page).to_have_url(re.compile("view=usage$"))
 
 
+def test_dashboards_show_the_answers_of_the_warehouse(page: Page, tmp_path: Path) -> None:
+    root = page.url.partition("/conversations")[0]
+    page.goto(f"{root}/#/dashboards/costs")
+    panel = page.locator("[data-question=cost-models]")
+    expect(panel).to_contain_text("pipeline")
+    built = call(("-m", "penstock"), ("conversations", "pipeline"), cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    page.reload()
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    expect(panel).to_contain_text("claude-sonnet-4")
+    expect(page.locator(".figures")).to_contain_text("This month")
+    page.get_by_role("link", name="Projects", exact=True).click()
+    project = page.locator("[data-question=projects]")
+    expect(project.get_by_role("link", name="b>")).to_be_visible()
+    assert page.locator("#main b, main b").count() == 0
+    project.locator("summary").click()
+    expect(project.locator("pre")).to_contain_text("FROM marts.dim_projects")
+    page.get_by_role("link", name="Productivity", exact=True).click()
+    expect(page.locator("[data-question=active-hours] tbody tr")).to_have_count(7)
+
+
 def test_who_has_not_signed_in_is_told_how(page: Page) -> None:
     page.context.clear_cookies()
     page.reload()

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("pyiceberg")
@@ -18,6 +19,7 @@ pytest.importorskip("pyiceberg")
 from penstock.apps.conversations.analytics.checks import BRONZE, SILVER, run_checks
 from penstock.apps.conversations.analytics.lake import Lake
 from penstock.apps.conversations.analytics.models import PROJECT, read_models, select_models, transform
+from penstock.apps.conversations.analytics.questions import QUESTIONS, answer_question
 from penstock.apps.conversations.analytics.settings import Settings, read_settings
 from penstock.apps.conversations.analytics.warehouse import building, load, reading
 from penstock.apps.conversations.prices import Prices
@@ -106,6 +108,15 @@ def test_all_models_have_the_columns_that_dashboards_know_and_keep_their_promise
              "fct_tool_calls": 26}  # fmt: skip
     assert {name: count for name, count in least.items() if columns[name] < count} == {}
     assert ask(settings, "SELECT count(*) FROM marts.agg_hourly_activity") == [(168,)]
+
+
+def test_each_question_of_the_dashboards_has_an_answer(talked: Stored, settings: Settings) -> None:
+    run(talked, settings)
+    answers = {one.id: answer_question(settings, one.id) for one in QUESTIONS}
+    assert {id for id, found in answers.items() if not found.rows} == set()
+    assert all(msgspec.json.encode(found) for found in answers.values())
+    assert len(answers["active-hours"].rows) == 168
+    assert sum(row[1] for row in answers["cost"].rows) > 1
 
 
 def test_results_have_the_name_and_the_time_of_their_call_and_failures_are_seen(

@@ -7,12 +7,14 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.apps.conversations.analytics.settings import Settings, read_settings
 from penstock.apps.conversations.api.app import build
 from penstock.apps.conversations.api.live import Watch
 from penstock.apps.conversations.api.service import Service
@@ -49,12 +51,17 @@ def filled(stored: Stored) -> Stored:
 
 
 @pytest.fixture
-async def client(filled: Stored) -> AsyncIterator[httpx.AsyncClient]:
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(tmp_path, {})
+
+
+@pytest.fixture
+async def client(filled: Stored, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     database = filled.database
     made = await database.run(lambda c: keys.create(c, name="k", scopes=[READ.name]), changes=True)
     async with Gate(AccessOptions(), Scopes([READ]), database).open() as gate:
         live = LiveState("session", Watch(database).look, asyncio.Event(), interval=0.05)
-        app = build(Service(database, PRICES, Redaction(), live), gate, ADDRESS)
+        app = build(Service(database, PRICES, Redaction(), settings, live), gate, ADDRESS)
         transport = httpx.ASGITransport(app)
         headers = {"authorization": f"Bearer {made.secret}"}
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{ADDRESS}", headers=headers) as client:
@@ -247,3 +254,12 @@ async def test_who_watches_is_told_of_a_session_that_grows(filled: Stored) -> No
     await asyncio.to_thread(filled.write, "/logs/shop/a.jsonl", [line(content="more", sessionId="a")], 4)
     assert b'"session":"a"' in await asyncio.wait_for(anext(events), 60)
     await events.aclose()
+
+
+async def test_questions_are_listed_and_need_a_warehouse(client: httpx.AsyncClient) -> None:
+    found = (await get(client, "/api/conversations/dashboards"))["data"]
+    assert {one["dashboard"] for one in found} == {"Productivity", "Patterns", "Projects", "Costs"}
+    told = await client.get("/api/conversations/questions/tools")
+    assert (told.status_code, "pipeline" in told.json()["data"]["note"]) == (200, True)
+    assert (await client.get("/api/conversations/questions/'; DROP")).status_code == 404
+    assert (await get(client, "/api/conversations/burn"))["data"]["started_at"] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.apps.conversations.prices import Prices
+from penstock.apps.conversations.reading.burn import measure_burn
 from penstock.apps.conversations.reading.search import BadSearch, find, parse
 from penstock.apps.conversations.reading.thread import order, read_thread
 from penstock.apps.conversations.reading.usage import By, usage
@@ -230,3 +231,16 @@ def test_prices_of_ones_own_take_the_place_of_those_that_ship(tmp_path: Path) ->
     own.write_text('{"m": [{"input": "much"}]}')
     with pytest.raises(ConfigError, match="has no prices"):
         Prices.load(own)
+
+
+def test_a_block_that_runs_is_projected_to_its_end(stored: Stored) -> None:
+    message = {"id": "m", "model": "claude-sonnet-4", "usage": {"output_tokens": 100_000}}
+    stored.write("/logs/shop/a.jsonl", [line("assistant", message=message)])
+    start = datetime.fromtimestamp(1_760_000_000, UTC)
+    burn = stored.database.call(lambda c: measure_burn(c, Prices.load(), start + timedelta(minutes=60)))
+    assert (burn.cost_usd, burn.cost_per_hour, burn.month_cost_usd) == (1.5, 1.5, 1.5)
+    assert burn.ends_at is not None
+    left = (burn.ends_at - start).total_seconds() / 3600 - 1
+    assert burn.projected_cost_usd == pytest.approx(1.5 + 1.5 * left, abs=1e-5)
+    late = stored.database.call(lambda c: measure_burn(c, Prices.load(), start + timedelta(hours=6)))
+    assert (late.started_at, late.cost_per_hour, late.month_cost_usd) == (None, 0, 1.5)

@@ -134,7 +134,11 @@ class Conversations(Application, type="conversations"):
 
     def pages(self) -> Sequence[Page]:
         """Return the page."""
-        return [Page("/conversations", "Conversations", group="Applications", scope=READ.name, icon="chat")]
+        module = "/conversations/dashboards.js"
+        return [
+            Page("/conversations", "Conversations", group="Applications", scope=READ.name, icon="chat"),
+            Page("/dashboards", "Dashboards", module=module, group="Applications", scope=READ.name, icon="table"),
+        ]
 
     def spaces(self, installation: Installation) -> Sequence[str]:
         """Return the file or the schema of its tables."""
@@ -201,10 +205,13 @@ class Conversations(Application, type="conversations"):
 def _build(platform: Platform, prices: Prices, redaction: Redaction, gate: Gate) -> Asgi:
     """Make the API: importing what it needs takes a while."""
     from ...platform.web.events import LiveState
+    from .analytics.settings import read_settings
     from .api.app import build
     from .api.live import LOOK_INTERVAL, Watch
     from .api.service import Service
 
     database = platform.database
     live = LiveState("session", Watch(database).look, platform.stop, platform.clock, LOOK_INTERVAL)
-    return cast(Asgi, build(Service(database, prices, redaction, live), gate, platform.installation.address))
+    settings = read_settings(platform.installation.data, platform.installation.environment)
+    service = Service(database, prices, redaction, settings, live)
+    return cast(Asgi, build(service, gate, platform.installation.address))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,6 +151,7 @@ def add_up(
 
     from .api.described import describe
     from .prices import Prices
+    from .reading.burn import measure_burn
     from .reading.usage import By, usage
 
     if by not in list(By):
@@ -163,6 +164,7 @@ def add_up(
         found = database.call(
             lambda connection: usage(connection, By(by), known, zone, since=first, before=end, project=project)
         )
+        burn = database.call(lambda connection: measure_burn(connection, known, datetime.now(UTC), zone))
     if as_json:
         typer.echo(msgspec.json.encode([describe(one) for one in found]))
         return
@@ -173,6 +175,9 @@ def add_up(
             f"{printable(one.key)[:36]:<36} {tokens.input:>12,} {tokens.output:>12,} {written:>12,}"
             f" {tokens.cache_read:>14,} {one.cost_usd:>10.2f}{' +' if one.unpriced else ''}"
         )
+    if by == By.BLOCKS and burn.ends_at is not None:
+        typer.echo(f"now: ${burn.cost_per_hour:.2f} an hour, {burn.tokens_per_minute:,.0f} tokens a minute")
+        typer.echo(f"     ${burn.projected_cost_usd:.2f} at the end of the block, at {burn.ends_at:%H:%M} UTC")
     if unpriced := sorted({model for one in found for model in one.unpriced}):
         typer.echo(f"+ without the price of {', '.join(map(printable, unpriced))}: see --prices", err=True)
 

@@ -11,8 +11,9 @@ from litestar import Response, get
 from litestar.params import Parameter
 from sqlalchemy import Connection
 
+from ....errors import PermanentError
 from ....platform.web import cursors
-from ....platform.web.answers import Page, answer_with, attachment, flowing, reads
+from ....platform.web.answers import Page, answer, answer_with, attachment, flowing, reads
 from ....platform.web.parameters import (
     TEXT,
     Cursor,
@@ -25,10 +26,12 @@ from ....platform.web.parameters import (
     wrong,
     zone_of,
 )
+from ..analytics.questions import QUESTIONS, Answered, Question, answer_question
 from ..reading import lists, search
 from ..reading.activity import Activity, Step, count_activity
+from ..reading.burn import Burn, measure_burn
 from ..reading.drift import Unknown, list_unknown
-from ..reading.export import MEDIA_TYPES, SUFFIXES, Format, export
+from ..reading.export import MEDIA_TYPES, SUFFIXES, Format, export, write_table
 from ..reading.lists import Filter
 from ..reading.thread import Thread, read_thread
 from ..reading.usage import By, usage
@@ -211,6 +214,39 @@ async def drift(request: Asked) -> Response[Any]:
     return await answer_with(request, service(request).database, lambda c: {"data": list_unknown(c, prices)})
 
 
+@reads("/api/conversations/burn", Burn, "What is used of the block that runs, and of the month.")
+async def burn(request: Asked, timezone: Zone = None) -> Response[Any]:
+    """Return how fast tokens are used in the block of five hours that runs, and where it and the month will end."""
+    zone = await asyncio.to_thread(zone_of, timezone) or UTC
+    known, now = service(request).prices, datetime.now(UTC)
+    return await answer_with(request, service(request).database, lambda c: {"data": measure_burn(c, known, now, zone)})
+
+
+@reads("/api/conversations/dashboards", list[Question], "The questions of the dashboards, with their queries.")
+async def dashboards(request: Asked) -> Response[Any]:
+    """List what the dashboards ask of the warehouse."""
+    return answer(QUESTIONS)
+
+
+@reads("/api/conversations/questions/{id:str}", Answered, "The answer.", files=["text/csv"])
+async def question(
+    request: Asked,
+    id: Id,
+    format: Annotated[Literal["json", "csv"], Parameter(description="JSON, or a file.")] = "json",
+) -> Response[Any]:
+    """Answer a question of the dashboards by the warehouse."""
+    asked = next((one for one in QUESTIONS if one.id == id), None)
+    if asked is None:
+        raise missing("question", id)
+    try:
+        found = await asyncio.to_thread(answer_question, service(request).settings, id)
+    except PermanentError as error:
+        found = Answered(asked, [], [], str(error))
+    if format == "json":
+        return answer(found)
+    return Response(write_table(found.columns, found.rows), media_type="text/csv", headers=attachment(f"{id}.csv"))
+
+
 def _known(connection: Connection, id: str) -> lists.Session:
     found = lists.find_session(connection, id)
     if found is None:
@@ -218,4 +254,18 @@ def _known(connection: Connection, id: str) -> lists.Session:
     return found
 
 
-ROUTES = [find, activity, download, live, projects, list_sessions, session, thread, used, drift]
+ROUTES = [
+    find,
+    activity,
+    download,
+    live,
+    projects,
+    list_sessions,
+    session,
+    thread,
+    used,
+    drift,
+    burn,
+    dashboards,
+    question,
+]

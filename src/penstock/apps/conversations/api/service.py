@@ -10,6 +10,7 @@ from litestar import Request
 from ....platform.access.caller import Caller
 from ....platform.database import Database
 from ....platform.web.events import LiveState
+from ..analytics.settings import Settings
 from ..prices import Prices
 from ..redaction import Redaction
 
@@ -24,6 +25,8 @@ class Service:
     prices: Prices
     redaction: Redaction
     """What is taken out of files that are downloaded."""
+    settings: Settings
+    """Where the warehouse is."""
     live: LiveState
     """What tells pages which sessions have new lines."""
 

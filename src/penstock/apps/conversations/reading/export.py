@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -89,6 +89,13 @@ def _document(row: Any, redaction: Redaction | None) -> dict[str, Any]:
     for name in ("tools", "paths"):
         document[name] = (document[name] or "").strip() or None
     return document | {"line": _line(row, redaction).decode("utf-8", "replace")}
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return a table as CSV, in which no text is a formula."""
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *([_cell(value) for value in row] for row in rows)])
+    return _taken(text)
 
 
 def _csv(documents: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
