@@ -11,7 +11,7 @@ from typing import Any
 
 from .case import Case, Sample, Span, Unavailable, measured, rate
 
-_MESSAGES = 100_000
+MESSAGES = 100_000
 _QUERY = "SELECT id, sensor, value FROM flow WHERE value > 0"  # keeps all
 
 
@@ -19,7 +19,8 @@ def _payload(number: int) -> bytes:
     return json.dumps({"id": number, "sensor": f"sensor-{number % 100:03}", "value": 20.5, "note": "x" * 60}).encode()
 
 
-async def _run(stream: dict[str, Any], folder: Path) -> Span:
+async def run_stream(stream: dict[str, Any], folder: Path) -> Span:
+    """Run a stream until it has written all messages."""
     from penstock import Configuration, Engine
     from penstock.testing.waiting import until
 
@@ -28,7 +29,7 @@ async def _run(stream: dict[str, Any], folder: Path) -> Span:
     stop = asyncio.Event()
 
     def is_done() -> bool:
-        return bool(engine.supervised) and engine.supervised[0].metrics.rows_out >= _MESSAGES
+        return bool(engine.supervised) and engine.supervised[0].metrics.rows_out >= MESSAGES
 
     with measured() as span:
         running = asyncio.ensure_future(engine.run(stop))
@@ -46,14 +47,14 @@ async def _fill_nats(server: Any) -> None:
 
     connection = await nats.connect(server.url)
     await connection.jetstream().add_stream(StreamConfig("in", subjects=["in.>"]))
-    for number in range(_MESSAGES):
+    for number in range(MESSAGES):
         await connection.publish("in.rows", _payload(number))
         if number % 1000 == 0:
             await connection.flush()
     await connection.flush()
 
     async def are_kept() -> Any:
-        return (await connection.jetstream().stream_info("in")).state.messages == _MESSAGES
+        return (await connection.jetstream().stream_info("in")).state.messages == MESSAGES
 
     await until(are_kept)
     await connection.close()
@@ -71,7 +72,7 @@ async def _nats(folder: Path, stack: ExitStack) -> Span:
         "pipeline": {"processors": [{"type": "sql", "query": _QUERY}]},
         "output": {"type": "sql", "url": database.url, "table_name": "rows"},
     }
-    return await _run(stream, folder)
+    return await run_stream(stream, folder)
 
 
 async def _bare_nats(folder: Path, stack: ExitStack) -> Span:
@@ -83,31 +84,32 @@ async def _bare_nats(folder: Path, stack: ExitStack) -> Span:
     server = stack.enter_context(NatsServer())
     await _fill_nats(server)
     connection = await nats.connect(server.url)
-    await connection.jetstream().add_consumer("in", durable_name="bare", max_ack_pending=_MESSAGES)
+    await connection.jetstream().add_consumer("in", durable_name="bare", max_ack_pending=MESSAGES)
     done, seen = asyncio.Event(), 0
 
     async def ack(message: Msg) -> None:
         nonlocal seen
         await connection.publish(message.reply)
         seen += 1
-        if seen == _MESSAGES:
+        if seen == MESSAGES:
             done.set()
 
     inbox = connection.new_inbox()
     await connection.subscribe(inbox, cb=ack, pending_msgs_limit=0, pending_bytes_limit=0)
     with measured() as span:
-        await connection.publish("$JS.API.CONSUMER.MSG.NEXT.in.bare", b'{"batch": %d}' % _MESSAGES, inbox)
+        await connection.publish("$JS.API.CONSUMER.MSG.NEXT.in.bare", b'{"batch": %d}' % MESSAGES, inbox)
         await done.wait()
         await connection.flush()
     await connection.close()
     return span
 
 
-async def _fill_redis(server: Any) -> None:
+async def fill_redis(server: Any) -> None:
+    """Put the messages into the stream `in`."""
     from redis.asyncio import Redis
 
     async with Redis.from_url(server.url) as client:
-        for start in range(0, _MESSAGES, 10_000):
+        for start in range(0, MESSAGES, 10_000):
             pipeline = client.pipeline(transaction=False)
             for number in range(start, start + 10_000):
                 pipeline.xadd("in", {"value": _payload(number)})
@@ -118,7 +120,7 @@ async def _redis(folder: Path, stack: ExitStack) -> Span:
     from penstock.testing.servers import RedisServer
 
     server = stack.enter_context(RedisServer())
-    await _fill_redis(server)
+    await fill_redis(server)
     kind = {"type": "stream", "streams": ["in"], "field": "value"}
     mode = {"type": "single", "url": server.url}
     stream = {
@@ -126,7 +128,7 @@ async def _redis(folder: Path, stack: ExitStack) -> Span:
         "input": {"type": "redis", "mode": mode, "redis_type": kind, "codec": "json"},
         "output": {"type": "file", "path": str(folder / "out.jsonl")},
     }
-    return await _run(stream, folder)
+    return await run_stream(stream, folder)
 
 
 async def _bare_redis(folder: Path, stack: ExitStack) -> Span:
@@ -135,12 +137,12 @@ async def _bare_redis(folder: Path, stack: ExitStack) -> Span:
     from penstock.testing.servers import RedisServer
 
     server = stack.enter_context(RedisServer())
-    await _fill_redis(server)
+    await fill_redis(server)
     async with Redis.from_url(server.url) as client:
         await client.xgroup_create("in", "bare", "0")
         seen = 0
         with measured() as span:
-            while seen < _MESSAGES:
+            while seen < MESSAGES:
                 answer: Any = await client.xreadgroup("bare", "one", {"in": ">"}, count=8192)
                 ((_, entries),) = answer
                 await client.xack("in", "bare", *[entry for entry, _ in entries])
@@ -163,14 +165,14 @@ async def _mqtt(folder: Path, stack: ExitStack) -> Span:
         async with Publisher.model_validate({**connection, "topic": "in/rows"}).open(context) as writer:
             from penstock.metadata import payloads
 
-            for start in range(0, _MESSAGES, 10_000):
+            for start in range(0, MESSAGES, 10_000):
                 await writer.write([payloads([_payload(number) for number in range(start, start + 10_000)])])
     stream = {
         "id": "copy",
         "input": {"type": "mqtt", **session, "codec": "json"},
         "output": {"type": "file", "path": str(folder / "out.jsonl")},
     }
-    return await _run(stream, folder)
+    return await run_stream(stream, folder)
 
 
 def _measuring(work: Callable[[Path, ExitStack], Any]) -> Callable[[Path], Sample]:
@@ -178,7 +180,7 @@ def _measuring(work: Callable[[Path, ExitStack], Any]) -> Callable[[Path], Sampl
         import uvloop
 
         with ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return rate(_MESSAGES, runner.run(work(folder, stack)))
+            return rate(MESSAGES, runner.run(work(folder, stack)))
 
     return measure
 
