@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 from pydantic import Field
@@ -103,6 +103,9 @@ whatever fails behind it. In the next run, after a stop, a restart or a crash, r
 class Codec(Component, package="codecs"):
     """How payloads become rows and rows become payloads. Pure and synchronous."""
 
+    tells_absent: ClassVar[bool] = False
+    """Whether `encode` looks at `__meta_absent`, and leaves out the fields that a row lacks."""
+
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all payloads, in order; raises PermanentError if any of them cannot be read.
 
@@ -187,7 +190,7 @@ class Output(Component, package="outputs"):
         if self.codec is None and VALUE in batch.schema.names:
             return batch.column(VALUE).cast(pa.binary()).drop_null()
         codec = self.codec or Codec.find("json")()
-        return codec.encode(without_metadata(batch))
+        return codec.encode(without_metadata(batch, keep_absent=codec.tells_absent))
 
 
 class Processor(Component, package="processors"):

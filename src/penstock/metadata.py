@@ -99,11 +99,15 @@ def has_metadata(schema: pa.Schema) -> bool:
     return any(name.startswith(PREFIX) for name in schema.names)
 
 
-def without_metadata(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch without its metadata columns, as outputs write it."""
+def without_metadata(batch: pa.RecordBatch, *, keep_absent: bool = False) -> pa.RecordBatch:
+    """Return the batch without its metadata columns, as outputs write it.
+
+    ``keep_absent``: but with the note of what its rows lack.
+    """
     if not has_metadata(batch.schema):
         return batch
-    return batch.select([name for name in batch.schema.names if not name.startswith(PREFIX)])
+    kept = (ABSENT,) if keep_absent else ()
+    return batch.select([name for name in batch.schema.names if not name.startswith(PREFIX) or name in kept])
 
 
 def keep_metadata(source: pa.RecordBatch, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import iso8601
-from ..absence import mark, without
+from ..absence import mark, shapes_of, without
 from ..delivery import Batch, Decoder
 from ..errors import PermanentError
 from ..metadata import ABSENT
@@ -44,11 +44,18 @@ class Moment(NamedTuple):
 def plain_rows(batch: Batch) -> list[dict[str, Any]]:
     """Return the rows as dictionaries of None, bool, int, float, Decimal, str, bytes, date, Moment, list and dict.
 
-    Times of day, durations and local times are texts in ISO 8601. Raises PermanentError for what is none of these.
+    Times of day, durations and local times are texts in ISO 8601. A row has no key for a column that it lacks. Raises
+    PermanentError for what is none of these.
     """
-    columns = [_plain(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-    names = batch.schema.names
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [{}] * batch.num_rows
+    names = [name for name in batch.schema.names if name != ABSENT]
+    columns = [_plain(batch.column(name), name) for name in names]
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    shapes = shapes_of(batch)
+    lacks = {} if shapes is None else {name: shapes.lacking(name) for name in names}
+    for name, lacking in lacks.items():
+        for at in np.flatnonzero(lacking) if lacking is not None else ():
+            del rows[at][name]
+    return rows or [{}] * batch.num_rows
 
 
 def _plain(column: pa.Array, name: str) -> list[Any]:

@@ -30,7 +30,8 @@ class Cbor(Codec, type="cbor"):
     nested deeper than 64, and bytes behind the map refuse the payload, and so does a column whose values are of several
     kinds. Types once learned stay while a stream runs.
 
-    Written, times in UTC are texts with tag 0; times of day, durations and local times are texts.
+    Written, times in UTC are texts with tag 0; times of day, durations and local times are texts; a null is null, and a
+    field that the row lacks is left out.
 
     Example::
 
@@ -38,6 +39,7 @@ class Cbor(Codec, type="cbor"):
     """
 
     extra: ClassVar[str] = "cbor"
+    tells_absent: ClassVar[bool] = True
 
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all payloads; raises PermanentError if one is damaged or cut off."""

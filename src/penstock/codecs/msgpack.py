@@ -23,7 +23,8 @@ class Msgpack(Codec, type="msgpack"):
     are not texts, a key that comes twice, and bytes behind the map refuse the payload, and so does a column whose
     values are of several kinds. Types once learned stay while a stream runs.
 
-    Written, decimals, dates, times of day, durations and local times are texts.
+    Written, decimals, dates, times of day, durations and local times are texts; a null is nil, and a field that the row
+    lacks is left out.
 
     Example::
 
@@ -31,6 +32,7 @@ class Msgpack(Codec, type="msgpack"):
     """
 
     extra: ClassVar[str] = "msgpack"
+    tells_absent: ClassVar[bool] = True
 
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return the rows of all payloads; raises PermanentError if one is damaged or cut off."""
