@@ -17,6 +17,7 @@ from penstock.context import Context
 from penstock.delivery import Batch
 from penstock.errors import PermanentError
 from penstock.observe.metrics import registry
+from penstock.testing.waiting import until
 
 MESSAGES = [{"id": number} for number in range(100)]
 
@@ -105,3 +106,15 @@ async def test_a_gap_is_counted_and_noted(tmp_path: Path) -> None:
     assert f"{log} was replaced while nothing read it" in status.note
     assert status.is_well
     assert value("penstock_gaps_total", "gap") == 1
+
+
+async def test_a_stream_that_waits_to_be_started_again_is_down(tmp_path: Path) -> None:
+    source = {"type": "memory", "messages": ["not json"], "codec": "json"}
+    restart = {"initial": "1h", "attempts": None}
+    options = {"id": "waits", "input": source, "output": {"type": "drop"}, "restart": restart}
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(Engine([Stream.model_validate(options)], data=tmp_path).run(stop))
+    await until(lambda: value("penstock_restarts_total", "waits") == 1)
+    assert value("penstock_stream_up", "waits") == 0
+    stop.set()
+    await running

@@ -194,8 +194,10 @@ class StreamMetrics:
         self._up.set(self._is_running and self.condition.trouble is None)
 
     def restarting(self) -> None:
-        """Note that the stream failed and is started again."""
+        """Note that the stream failed and is started again in a moment: until it is open it is down."""
         self._restarts.inc()
+        self._is_running = False
+        self._show()
 
     def lag(self, left: int, partitions: Mapping[str, int] | None = None) -> None:
         """Note how much there is left to read, and in which partition, where the source has them."""
