@@ -57,6 +57,9 @@ async def test_pages_follow_one_another_by_key_in_either_order(stored: Stored) -
             filled = [n for n in values if n is not None]
             assert filled == sorted(filled, reverse="descending" in given)
             assert values[len(filled) :] == [None] * 6, "nulls come last"
+    by_name = (await stored.rows("numbers", limit=1, sort="name", descending="true"))["data"]
+    shown = (await stored.get("/tables/rows/row", table="numbers", key=by_name["keys"][0]))["data"]
+    assert shown["cells"] == by_name["rows"][0], "a key opens its row, whatever the rows are sorted by"
     first = await stored.rows("numbers", limit=4)
     for wrong in ({"cursor": "x"}, {"cursor": first["next_cursor"], "sort": "n"}, {"sort": "nothing"}, {"where": "x"}):
         await stored.rows("numbers", status=400, **wrong)

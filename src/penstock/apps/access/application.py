@@ -66,7 +66,7 @@ class Access(Application, type="access"):
 
     def pages(self) -> Sequence[Page]:
         """Return the page of keys."""
-        return [Page("/keys", "Keys and audit", group="Installation", icon="key")]
+        return [Page("/keys", "Keys and audit", group="Installation", icon="key", listed=False)]
 
     def greeting(self, installation: Installation) -> Mapping[str, str]:
         """Return where keys are looked after, and how a person signs in there."""

@@ -66,6 +66,17 @@ class Console(Application, type="console"):
                 icon="stream",
                 search=f"{API}/search/streams",
             ),
+            Page(
+                "/dead-letters",
+                "Dead letters",
+                f"{views}/deadletters.js",
+                group="Engine",
+                scope=OPERATOR.name,
+                icon="letter",
+            ),
+            Page("/tables", "Tables", f"{views}/tables.js", group="Data", icon="table"),
+            Page("/sql", "SQL", f"{views}/sql.js", group="Data", icon="page"),
+            Page("/access", "Keys and audit", f"{views}/access.js", group="Installation", icon="key"),
             Page("/lineage", "Lineage", f"{views}/lineage.js", group="Engine", scope=OPERATOR.name, icon="lineage"),
         ]
 

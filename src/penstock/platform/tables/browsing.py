@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -94,7 +95,7 @@ class Tables:
         if file is not None and not file.exists():
             return shown, []  # Nothing was stored yet.
         try:
-            shown.bytes = file.stat().st_size if file is not None else None
+            shown.bytes = _bytes_of(file) if file is not None else None
             with place.open(self.timeout) as reader:
                 return shown, list(self._entries(place, reader))
         except (PenstockError, OSError) as error:
@@ -155,6 +156,12 @@ class Tables:
         """End the threads."""
         if "_threads" in self.__dict__:
             self._threads.shutdown()
+
+
+def _bytes_of(file: Path) -> int:
+    """Return the size of a database with what waits in its write-ahead log."""
+    log = file.with_name(f"{file.name}-wal")
+    return file.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 def _writes(output: Sql, place: Place, table: str) -> bool:

@@ -233,7 +233,7 @@ class Question:
         key = self.reader.key(self.table)
         pages = _Pages(self, key, self.column(sort) if sort else None, is_descending, chosen, limit)
         rows, more = pages.read(cursor)
-        return _page_of(chosen, rows, key is not None, pages.note), more
+        return _page_of(chosen, rows, len(key.columns) if key else 0, pages.note), more
 
     def row(self, key: str) -> RowShown | None:
         """Return the row of a key, whole; None if it is gone."""
@@ -382,10 +382,10 @@ class _Pages:
         return f"{name} IS {'NOT ' if phase == 'value' else ''}NULL"
 
 
-def _page_of(columns: Sequence[Column], rows: Any, has_keys: bool, note: str | None) -> Page:
+def _page_of(columns: Sequence[Column], rows: Any, width: int, note: str | None) -> Page:
     shown = [[show(cell, MAX_CELL_SIZE) for cell in cells] for cells, _ in rows]
     cut = [(at, index) for at, row in enumerate(shown) for index, cell in enumerate(row) if cell.is_cut]
-    keys = [_write(key) for _, key in rows] if has_keys else None
+    keys = [_write(key[-width:]) for _, key in rows] if width else None  # Before it stands what they are sorted by.
     return Page(list(columns), [[cell.value for cell in row] for row in shown], keys, cut, note)
 
 

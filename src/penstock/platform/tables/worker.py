@@ -144,6 +144,8 @@ def _sqlite_error(error: Exception) -> PenstockError:
     from .guards import READ_ONLY
 
     text = str(error)
+    if text == "interrupted":
+        return PermanentError("it was cancelled, or took too long")
     if "access to" in text and "prohibited" in text:
         return PermanentError(f"{text.removesuffix(' is prohibited')} is not read here")
     return PermanentError(READ_ONLY if "authoriz" in text or "one statement" in text else text)

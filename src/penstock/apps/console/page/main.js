@@ -81,6 +81,7 @@ function Shell({ session, leave }) {
   useEffect(() => {
     const moved = () => setWhere(read(location.hash));
     addEventListener("hashchange", moved);
+    moved(); // it may have changed since it was read first
     return () => removeEventListener("hashchange", moved);
   }, []);
   const page = pageOf(session.pages, where.path);
@@ -118,6 +119,11 @@ function View({ page, where, session }) {
     });
     return () => running.abort();
   }, [JSON.stringify(where), tries]);
+  useEffect(() => {
+    const again = () => setTries((count) => count + 1);
+    addEventListener("view-changed", again);
+    return () => removeEventListener("view-changed", again);
+  }, []);
   useEffect(() => {
     if (!heading.current) heading.current = true; // the first view keeps the focus where it was
     else scrollTo(0, 0);

@@ -33,3 +33,6 @@ export function refine(changes) {
   history.replaceState(null, "", link(path, { ...query, ...changes }));
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
+
+/** Open the view that is shown once more: what it shows has changed. */
+export const reload = () => dispatchEvent(new Event("view-changed"));

@@ -37,7 +37,7 @@ function options(Plot, element, { data, series, height, bars, step, unit, seen }
     width: Math.max(200, element.clientWidth), height,
     cursor: { y: false, points: { size: 7 } },
     legend: { live: true, show: series.length > 1 || seen },
-    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => Intl.NumberFormat("en", { notation: "compact" }).format(tick)) }],
+    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(tick)) }],
     scales: { y: { range: (_, low, high) => [bars ? Math.min(0, low ?? 0) : low ?? 0, (high ?? 1) === (low ?? 0) ? (high ?? 0) + 1 : high] } },
     series: [{ value: (_, at) => (at === null ? "–" : new Date(at * 1000).toLocaleString()) }, ...series.map((one) => ({
       label: one.label, stroke: colour[one.color ?? "accent"] ?? one.color, width: bars ? 0 : 1.75, paths, value: (_, value) => format(value),
