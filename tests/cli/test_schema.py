@@ -45,7 +45,6 @@ def test_references_lead_somewhere() -> None:
 
 
 WRONG = [
-    "streams: []",
     "streams: [{output: drop}]",
     "streams: [{input: {type: nothing}, output: drop}]",
     "streams: [{input: {type: generate, context: x, cuont: 1}, output: drop}]",
@@ -64,6 +63,7 @@ def test_what_the_parser_refuses_does_not_fit(validator: jsonschema.Draft202012V
 
 
 RIGHT = [
+    "streams: []",
     "streams: [{input: {type: generate, context: {a: 1}, interval: 1ns}, output: drop}]",
     "streams: [{input: {type: generate, context: x, name: g}, output: {type: drop, name: d}, pipeline: null}]",
     "streams: [{input: {type: memory, messages: [a]}, output: stdout, pipeline: {processors: null}, buffer: null}]",

@@ -72,7 +72,7 @@ def test_no_option_that_is_named_like_a_secret_is_plain_text() -> None:
 
 
 WRONG: list[dict[str, Any]] = [
-    {"type": "sql", "url": f"mysql://u:{MARKER}@h/d", "table_name": "t"},
+    {"type": "sql", "url": f"mysql://u:{MARKER}@h/d", "table_name": "t", "unknown": 1},
     {"type": "sql", "url": f"postgresql://u:{MARKER}@h:port/d", "table_name": "t", "unknown": 1},
     {"type": "sql", "url": f"nonsense {MARKER}", "table_name": "t"},
     {"type": "sql", "output_type": {"type": "postgres", "uri": f"x://{MARKER}", "wrong": 1}, "table_name": "t"},

@@ -148,12 +148,10 @@ def test_the_short_form_sets_the_format() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"path": "a", "ballista": {"remote_url": "x"}}, "ballista is not supported"),
         ({"input_type": {"type": "json", "path": "a", "store": {"type": "hdfs", "url": "x"}}}, "hdfs is not supported"),
         ({"input_type": {"type": "json", "path": "a"}, "path": "b"}, "not both"),
         ({"path": ""}, "expected a path"),
         ({"path": "{a}/{a}.json"}, "used twice"),
-        ({"path": "a", "format": "csv", "codec": "json"}, "needs no codec"),
         ({"path": "a", "format": "parquet", "framing": "whole"}, "has no framing"),
         ({"path": "a", "query": {"query": "SELECT 1"}, "follow": True}, "cannot be combined"),
         ({"path": "a", "start": "end"}, "needs follow"),
