@@ -305,3 +305,18 @@ async def test_a_stream_joins_the_inputs_of_multiple_inputs(tmp_path: Path) -> N
 def test_joins_that_cannot_be_are_refused_when_they_are_loaded(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):
         Buffer.parse(options)
+
+
+@pytest.mark.parametrize("options", [{**INTERVAL, "how": "full"}, {**TEMPORAL, "how": "left"}])
+async def test_what_went_out_at_the_end_does_not_go_out_again(tmp_path: Path, options: dict[str, Any]) -> None:
+    store = MemoryStore()
+    for number in range(3):
+        async with lend_context(tmp_path, store) as context, Buffer.parse(options).open(context) as queue:
+            checkpoints = {name: await context.checkpoint(name) for name in "ab"}
+            if number != 1:
+                for name, checkpoint in checkpoints.items():
+                    row = side(name, [(number, number * 60_000)])
+                    await queue.put(await checkpoint.deliver(row, number + 1))
+            queue.end()
+            rows = [row for one in await take_all(queue) for row in one.batch.to_pylist()]
+            assert [(row["k"], row["b_at"]) for row in rows] == [(number, START + number * 60_000)] * (number != 1)

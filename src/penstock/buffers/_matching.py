@@ -154,7 +154,8 @@ class _Joined:
             self.dropped += rows.num_rows
         else:
             mine, other = self.sides[side].name, self.sides[1 - side].name
-            reason = f"unmatched: no row of {other} matches this row of {mine}{why}"
+            told = "`how` keeps such rows in the result, `unmatched: drop` leaves them out"
+            reason = f"unmatched: no row of {other} matches this row of {mine}{why}; {told}"
             yield from (Result(one.batch, reason) for one in _batches(self.sides[side].plain(rows)))
 
 
