@@ -29,6 +29,7 @@ PACKAGES = {
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
     "nats": ["nats"],
     "redis": ["redis"],
+    "modbus": ["pymodbus"],
     "mysql": ["pymysql"],
     "mongodb": ["pymongo"],
     "iceberg": ["pyiceberg"],
@@ -114,6 +115,11 @@ NEEDING = {
     "nats": [
         pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
         pieces(output='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
+    ],
+    "modbus": [
+        pieces(
+            input="{type: modbus, addr: 'h:502', interval: 1s, points: [{type: coils, name: a, address: 0}]}",
+        )
     ],
     "redis": [
         pieces(input='{type: redis, mode: {type: single, url: "redis://h"}, redis_type: {type: list, list: [a]}}'),
