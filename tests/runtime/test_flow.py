@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -284,6 +285,27 @@ async def test_rejected_rows_are_refused_and_the_rest_written_with_the_position(
     )
     assert [row["n"] for row in rows] == [n for n in range(100) if n % 13 != 5]
     assert memory.positions["out"]["stream"]["position"] == 100
+
+
+@pytest.mark.parametrize("checkpoint", ["state", "output"])
+async def test_each_row_counts_as_written_or_as_refused_by_the_output(tmp_path: Path, checkpoint: str) -> None:
+    target = {"type": "sql", "url": f"sqlite:///{tmp_path}/rows.db", "table_name": "rows"}
+    with sqlite3.connect(tmp_path / "rows.db") as made:
+        made.execute("CREATE TABLE rows (n INTEGER CHECK (n % 13 <> 5))")
+    made.close()
+    stream = Stream.model_validate(
+        {
+            "input": {"type": "test_numbers", "count": 100, "rows": 50},
+            "output": target,
+            "checkpoint": checkpoint,
+            "error_output": ERRORS,
+        }
+    )
+    engine = Engine([stream], data=tmp_path)
+    await engine.run()
+    metrics = engine.supervised[0].metrics
+    refused = len([n for n in range(100) if n % 13 == 5])
+    assert (metrics.rows_in, metrics.rows_out, metrics.refused) == (100, 100 - refused, refused)
 
 
 async def test_decode_errors_reach_the_error_output_with_the_original_payload(tmp_path: Path) -> None:

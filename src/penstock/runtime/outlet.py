@@ -88,6 +88,8 @@ class Outlet:
 
             async def refuse(refusals: Sequence[Refusal]) -> None:
                 await self._refuse(group[0], list(_as_read(refusals, origins)))
+                if self._leaf is None:
+                    group[0].refused += sum(refusal.rows.num_rows for refusal in refusals)
 
             if saving is not None:
                 await self._write_rest(refuse, pieces, saving, error)

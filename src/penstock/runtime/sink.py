@@ -85,7 +85,7 @@ class Sink:
         for done in group:
             if error is None:
                 await done.delivery.ack()
-                self._metrics.written(len(done.pieces), done.rows, done.read_at)
+                self._metrics.written(len(done.pieces), done.rows - done.refused, done.read_at)
             else:
                 self._metrics.nack()
                 is_told = isinstance(error, PermanentError) and self._is_told(done.delivery)

@@ -40,6 +40,8 @@ class Transformed:
     """What the stage in progress has still to process, the next piece last; None before it has begun."""
     written: int = 0
     """Which outputs have written it, a bit for each."""
+    refused: int = 0
+    """How many of the rows to be written the only output has refused; one of several may have written such a row."""
 
     @property
     def rows(self) -> int:
