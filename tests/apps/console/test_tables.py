@@ -171,7 +171,7 @@ def test_keys_are_made_and_revoked_and_the_audit_says_so(console: Console) -> No
     page.get_by_role("button", name="Make a key").click()
     page.get_by_role("dialog").get_by_label("Name").fill("thermometer")
     page.get_by_role("dialog").get_by_role("button", name="Make").click()
-    expect(page.get_by_text(re.compile("^pen_"))).to_be_visible()
+    expect(page.get_by_text(re.compile("^pen_[0-9a-f]{40}$"))).to_be_visible()
     page.get_by_role("button", name="I have it").click()
     page.get_by_role("button", name="Revoke thermometer").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()

@@ -11,6 +11,9 @@ const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 /** 1234567 as "1,234,567". */
 export const number = (value) => (value === null || value === undefined ? "" : NUMBER.format(value));
 
+/** How many rows, in words. */
+export const rows = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
+
 /** 1234567 as "1.2M". */
 export const short = (value) => (value === null || value === undefined ? "" : value < 10000 ? NUMBER.format(value) : SHORT.format(value));
 

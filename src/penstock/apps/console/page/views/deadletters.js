@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
 import { Dialog, Field, ask } from "../parts/dialog.js";
 import { Facts } from "../parts/facts.js";
-import { Time, number, visible } from "../parts/format.js";
+import { Time, number, rows, visible } from "../parts/format.js";
 import { Empty, Notice, Pill } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
 import { toast } from "../parts/toast.js";
@@ -42,11 +42,11 @@ function Letters({ groups, total, first, elsewhere, query }) {
   };
   const counted = groups.reduce((sum, one) => sum + one.count, 0);
   const isOne = (one) => one.stream === query.stream && one.stage === query.stage && one.reason === query.reason;
-  return html`<header class="head"><h1>Dead letters</h1><${Pill} kind=${total ? "warn" : "good"}>${number(total)} row${total === 1 ? "" : "s"}<//>
+  return html`<header class="head"><h1>Dead letters</h1><${Pill} kind=${total ? "warn" : "good"}>${rows(total)}<//>
       <p class="lead">Rows that a stream could not take, as they came, each with the reason. Mend them and send them again, or drop them.</p></header>
     ${elsewhere.map((one) => html`<${Notice} key=${one.stream} title=${`Those of ${one.stream} are elsewhere`}>${one.reason}<//>`)}
     ${total === 0 ? html`<${Empty} title="Nothing was refused">A row that does not fit is shown here, with what is wrong with it.<//>` : html`
-      <section class="panel"><header><h2>Reasons</h2>${counted < total && html`<span class="soft">the ${number(groups.length)} most frequent; ${number(total - counted)} rows have others</span>`}</header>
+      <section class="panel"><header><h2>Reasons</h2>${counted < total && html`<span class="soft">the ${number(groups.length)} most frequent; ${rows(total - counted)} with others</span>`}</header>
         <${Table} caption="Groups of dead letters" rows=${groups} keyOf=${(row) => `${row.stream}/${row.stage}/${row.reason}`} columns=${[
           { title: "Rows", number: true, cell: (row) => number(row.count) },
           { title: "Reason", main: true, cell: (row) => html`<a aria-current=${isOne(row) ? "true" : undefined} href=${link(["dead-letters"], isOne(row) ? {} : { stream: row.stream, stage: row.stage, reason: row.reason })}>${visible(row.reason)}</a>` },

@@ -7,7 +7,7 @@ import { Icon } from "../icons.js";
 import { ask } from "../parts/dialog.js";
 import { Facts } from "../parts/facts.js";
 import { Chart } from "../parts/chart.js";
-import { bytes, duration, number, rate, Time, visible } from "../parts/format.js";
+import { bytes, duration, number, rate, rows, Time, visible } from "../parts/format.js";
 import { condition, useStreams } from "../parts/live.js";
 import { Notice, Pill } from "../parts/notice.js";
 import { Picture } from "../parts/picture.js";
@@ -130,7 +130,7 @@ function Now({ now, detail, history }) {
       ${history.length > 1 ? html`<${Chart} label=${`Rows a second: ${rate(now.rates.rows_in)} in, ${rate(now.rates.rows_out)} out`} height=${190} data=${data} series=${[{ label: "in", color: "accent", fill: true }, { label: "out", color: "good" }, { label: "refused", color: "bad" }]} />` : html`<p class="soft">This fills as changes arrive.</p>`}</section>
     <section class="panel"><header><h2>Figures</h2></header>
       <${Facts} pairs=${[
-        ["Read", `${number(now.rows_in)} rows`], ["Written", `${number(now.rows_out)} rows`], ["Refused", `${number(now.rows_refused)} rows`],
+        ["Read", rows(now.rows_in)], ["Written", rows(now.rows_out)], ["Refused", rows(now.rows_refused)],
         ["Left to read", now.lag === null ? "the input does not tell" : number(now.lag)], ["In flight", `${now.in_flight} of ${now.max_in_flight} deliveries`],
         ["Latency", now.latency === null ? "" : `${duration(now.latency)} from read to written`], ["Log", now.log_bytes === null ? "" : bytes(now.log_bytes)],
         ["Restarts", number(now.restarts)], ["Progress", detail.progress && `${number(detail.progress.done)}${detail.progress.total === null ? "" : ` of ${number(detail.progress.total)}`} ${detail.progress.unit}`],
@@ -161,5 +161,5 @@ function Log({ lines, least }) {
   const shown = least ? lines.filter((one) => one.level === "warning" || one.level === "error" || one.level === "critical") : lines;
   return html`<section class="panel"><header><h2>Log</h2>
     <label class="row"><span class="hidden-text">Show</span><select onChange=${(event) => refine({ level: event.target.value })}>${Object.entries(LEVELS).map(([value, text]) => html`<option value=${value} selected=${value === least}>${text}</option>`)}</select></label></header>
-    ${shown.length === 0 ? html`<p class="soft">Nothing was logged since Penstock started.</p>` : html`<ol class="log" tabindex="0" aria-label="Log lines">${[...shown].reverse().map((one) => html`<li class=${classes(one.level)}><${Time} at=${one.at} /><span>${one.level}</span><code>${visible(one.text)}</code></li>`)}</ol>`}</section>`;
+    ${shown.length === 0 ? html`<p class="soft">Nothing was logged since Penstock started.</p>` : html`<ol class="log-lines" tabindex="0" aria-label="Log lines">${[...shown].reverse().map((one) => html`<li class=${classes(one.level)}><${Time} at=${one.at} /><span>${one.level}</span><code>${visible(one.text)}</code></li>`)}</ol>`}</section>`;
 }
