@@ -13,7 +13,7 @@ from ...clients.deadline import Deadline, connect
 from ...component import Input, Reader
 from ...context import Context
 from ...duration import Duration
-from ...runtime.threads import OwnThread
+from ...runtime.threads import OwnThread, Workers
 
 if TYPE_CHECKING:
     from .catalogue import Catalogue
@@ -111,8 +111,9 @@ class PostgresCdc(Input, type="postgres_cdc"):
 
         checkpoint = await context.checkpoint()
         has_worked = checkpoint.position is not None
-        async with OwnThread(f"{context.name}-cdc") as thread, OwnThread(f"{context.name}-slot") as other:
-            catalogue, watched = Catalogue(self.database()), Catalogue(self.database())
+        watching = Workers(f"{context.name}-slot", self.timeout)  # a look that hangs keeps nobody from stopping
+        async with OwnThread(f"{context.name}-cdc") as thread:
+            catalogue = Catalogue(self.database())
             session: Session | None = None
             try:
                 session = live = await connect(thread, self._connect, catalogue, has_worked)
@@ -122,15 +123,12 @@ class PostgresCdc(Input, type="postgres_cdc"):
                     live.interrupt()
                     catalogue.interrupt()
 
-                async with (
-                    Deadline(thread, interrupt, None, context.clock) as calls,
-                    Deadline(other, watched.interrupt, self.timeout, context.clock) as watching,
-                ):
-                    reader = ChangesReader(self, live, catalogue, calls, watched, watching, checkpoint, context)
+                async with Deadline(thread, interrupt, None, context.clock) as calls:
+                    reader = ChangesReader(self, live, catalogue, calls, watching, checkpoint, context)
                     async with reader.reading():
                         yield reader
             finally:
-                await other.run(watched.close)
+                watching.close()
                 await thread.run(_close, session, catalogue)
 
     def _connect(self, catalogue: Catalogue, has_worked: bool) -> Session:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from ...context import Context
 from ...delivery import Batch, Delivery
 from ...errors import ConnectionLost
 from ...metadata import Origin
+from ...runtime.threads import Workers
 from .beginning import Beginning
 from .catalogue import Catalogue, SlotState, classifying
 from .protocol import Place, Protocol
@@ -55,15 +56,13 @@ class ChangesReader:
         session: Session,
         catalogue: Catalogue,
         calls: Deadline,
-        watched: Catalogue,
-        watching: Deadline,
+        watching: Workers,
         checkpoint: Checkpoint,
         context: Context,
     ) -> None:
         self._config, self._session, self._catalogue = config, session, catalogue
         self._calls, self._watching, self._checkpoint, self._context = calls, watching, checkpoint, context
         self._spool = Spool(context.directory / "snapshots" / context.kept_as)
-        self._watched = watched
         self._saved = checkpoint.position_as(Place)
         self._protocol: Protocol | None = None
         self._place: Place | None = None
@@ -257,11 +256,15 @@ class ChangesReader:
         if self._context.positions_with_rows and self._checkpoint.is_settled:
             await self._context.store.save({self._checkpoint.key: self._checkpoint.saved()})
 
+    def _look_at_slot(self) -> SlotState | None:
+        with closing(Catalogue(self._config.database())) as catalogue:
+            return catalogue.slot(self._config.slot)
+
     async def _watch(self) -> None:
         """Look at the slot every now and then, and delete the snapshot once it is delivered."""
         while True:
             try:
-                self._state = await self._watching.run(self._watched.slot, self._config.slot)
+                self._state = await self._watching.call(self._look_at_slot)
                 position = self._checkpoint.durable
                 if position is not None and msgspec.convert(position, Place).snapshot is None:
                     await asyncio.to_thread(self._spool.remove)
