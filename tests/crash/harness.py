@@ -98,11 +98,18 @@ class Process:
 
 
 def kill_repeatedly(
-    process: Process, times: int, chance: random.Random, *, longest: float = 0.5, more: Callable[[], None] | None = None
+    process: Process,
+    times: int,
+    chance: random.Random,
+    *,
+    longest: float = 0.5,
+    more: Callable[[], None] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> None:
     """Start the process and kill it, again and again: one time in four while it starts, else while it works.
 
-    ``more`` gives it more to do when it ends by itself.
+    ``more`` gives it more to do when it ends by itself; ``before`` waits for what must have happened before a kill that
+    is not early.
     """
     deadline = time.monotonic() + 240
     while process.kills < times:
@@ -113,6 +120,8 @@ def kill_repeatedly(
             process.early += 1
         else:
             process.wait_until_running()
+            if before is not None:
+                before()
             time.sleep(chance.uniform(0, longest))
         if process.has_ended():
             code = process.wait()

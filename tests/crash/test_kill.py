@@ -176,7 +176,15 @@ def receive_under_fire(
     with running(folder, stream, broken=broken) as process:
         for client in clients:
             client.start()
-        kill_repeatedly(process, kills, random.Random(seed))
+
+        def wait_for_an_answer() -> None:
+            known, deadline = sum(len(client.acked) for client in clients), time.monotonic() + 60
+            while sum(len(client.acked) for client in clients) == known:
+                assert time.monotonic() < deadline, f"no request was answered: {process.tail()}"
+                time.sleep(0.005)
+
+        # On a busy machine the first answer may come later than the kill: then what is broken has done no harm.
+        kill_repeatedly(process, kills, random.Random(seed), before=wait_for_an_answer if broken else None)
         for client in clients:
             client.stopping.set()
         for client in clients:
