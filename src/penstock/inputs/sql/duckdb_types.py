@@ -35,7 +35,10 @@ def guard(statement: str, fields: Sequence[Field]) -> str:
 
 
 def _guarded(field: Field) -> str:
-    kind, column = duckdb.sqltype(field.declared), quoted(field.name)
+    column = quoted(field.name)
+    if not field.declared:  # the text of a position, which was added to the query
+        return column
+    kind = duckdb.sqltype(field.declared)
     readable = _readable(kind)
     expression = column if readable == str(kind) else f"CAST({column} AS {readable})"
     cases = ""
