@@ -74,5 +74,5 @@ def test_it_shows_totals_of_days_and_their_trend(console: Callable[..., Watched]
     assert faults(page) == []
     steps.get_by_role("link", name="Steps").click()
     page.wait_for_url("**/health-data#/metrics/step_count")
-    expect(page.locator(".frame nav")).to_be_attached()
+    expect(page.locator(".frame-bar nav")).to_be_attached()
     expect(page.locator("#user")).to_have_text("me")

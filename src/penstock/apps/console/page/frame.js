@@ -47,7 +47,7 @@ export function Frame({ session, current, leave }) {
   };
   return html`
     <a class="frame-skip" href="#content" onClick=${skip}>Skip to the content</a>
-    <div class="frame" role="banner" data-open=${isOpen ? "" : undefined}>
+    <div class="frame-bar" role="banner" data-open=${isOpen ? "" : undefined}>
       <div class="frame-top">
         <a class="frame-brand" href="./#/"><img src="console/icon.svg" alt="" width="26" height="26" />Penstock</a>
         <button type="button" class="plain narrow-only" aria-label="Search" onClick=${() => setSearching(true)}><${Icon} name="search" /></button>
