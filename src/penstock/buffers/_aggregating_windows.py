@@ -22,7 +22,7 @@ from ._aggregation import Aggregation
 from ._event_time import Micros, Unreadable, Watermark, micros
 from ._grouping import wait_until
 from ._kept import Kept
-from ._merging import unified
+from ._merging import in_one_transaction, unified
 from ._sorting import BOUND, WARN_INTERVAL, Windowing, iso_time
 from ._spans import END, START, Spans
 
@@ -267,7 +267,7 @@ class AggregatingWindows:
         loans += [loan for delivery in absorbed for loan in delivery.loans]
         whole = Delivery(pa.record_batch({}), loans)
         self._context.states.enter(whole)
-        results = _joined(results)
+        results = in_one_transaction(results)
         parts = whole.split([batch for batch, _ in results]) if results else [whole]
         for part, (_, reason) in zip(parts, results, strict=False):
             part.error = PermanentError(reason) if reason is not None else None
@@ -466,14 +466,3 @@ def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:
 
 def _null_row(schema: pa.Schema) -> Batch:
     return pa.record_batch([pa.nulls(1, kind) for kind in schema.types], names=schema.names)
-
-
-def _joined(results: list[_Result]) -> list[_Result]:
-    """Return the results of all windows as one batch, and those that are refused by themselves.
-
-    The state is saved once all of them are written: with `checkpoint: output` they have to be one transaction.
-    """
-    whole = [batch for batch, reason in results if reason is None]
-    if len(whole) < 2 or any(batch.schema != whole[0].schema for batch in whole):
-        return results
-    return [(pa.concat_batches(whole), None), *(one for one in results if one[1] is not None)]

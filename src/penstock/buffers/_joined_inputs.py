@@ -20,6 +20,7 @@ from ._event_time import Micros, Unit, Unreadable, Watermark, micros
 from ._grouping import wait_until
 from ._join import SOURCE
 from ._matching import Matcher, Matching, Result, check_keys
+from ._merging import in_one_transaction
 from ._sorting import WARN_INTERVAL, iso_time
 
 T = TypeVar("T")
@@ -235,9 +236,10 @@ class JoinedInputs:
         loans += [loan for delivery in absorbed for loan in delivery.loans]
         whole = Delivery(pa.record_batch({}), loans)
         self._context.states.enter(whole)
-        parts = whole.split([result.batch for result in results]) if results else [whole]
-        for part, result in zip(parts, results, strict=False):
-            part.error = PermanentError(result.reason) if result.reason is not None else None
+        finished = in_one_transaction(results)
+        parts = whole.split([batch for batch, _ in finished]) if finished else [whole]
+        for part, (_, reason) in zip(parts, finished, strict=False):
+            part.error = PermanentError(reason) if reason is not None else None
         self._ready += parts
 
     def _advance(self, *, is_over: bool) -> list[Result]:

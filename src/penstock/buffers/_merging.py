@@ -43,6 +43,17 @@ def concatenated(batches: Sequence[Batch]) -> list[tuple[Batch, int]]:
     return result
 
 
+def in_one_transaction(results: Sequence[tuple[Batch, str | None]]) -> list[tuple[Batch, str | None]]:
+    """Return what is refused, with its reason, and behind it all that is written, in as few batches as can be.
+
+    The state is saved with the last of them: what was written before in a transaction of its own would be written once
+    more after a crash.
+    """
+    refused = [one for one in results if one[1] is not None]
+    whole = concatenated([batch for batch, reason in results if reason is None])
+    return [*refused, *((batch, None) for batch, _ in whole)]
+
+
 def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:
     """Neighbours whose schemas fit together."""
     groups: list[list[Batch]] = []
