@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ..delivery import Batch
 from ..errors import PenstockError
+from ..identifiers import new_id
 
 _ALIGNMENT = 64
 """Bytes at whose multiples a batch begins, so that it can be read where it lies."""
@@ -34,6 +35,8 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         """``folder`` is this buffer's own; ``clear`` removes what an earlier run left there."""
         self._folder = folder
+        self._run = new_id()
+        """Begins the names of its files: a run that was broken off may still be writing one of its own."""
         self._places: dict[int, _Place] = {}
         self._holders: Counter[int] = Counter()
         """By how many each batch is still to be read."""
@@ -49,7 +52,7 @@ class Spill:
 
     def write(self, batches: Mapping[int, Batch]) -> dict[int, _Place]:
         """Write batches to a new file and return where they are; they count once they were ``added``."""
-        path = self._folder / f"{self._next:08}.arrow"
+        path = self._folder / f"{self._run}-{self._next:08}.arrow"
         self._next += 1
         places: dict[int, _Place] = {}
         try:
