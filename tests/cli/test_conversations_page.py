@@ -66,7 +66,7 @@ def page(up: Any, chromium: str, log: Path, tmp_path: Path, request: pytest.Fixt
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
         page.goto(made.stdout.strip())
-        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.goto(f"{running.url}/conversations")
         yield page
         browser.close()
@@ -82,7 +82,7 @@ def test_a_session_is_found_and_read_and_nothing_in_it_is_markup(page: Page) -> 
     expect(found.locator("mark")).to_have_text("zebra")
     expect(page).to_have_url(re.compile(r"q=zeb"))
     found.get_by_role("link").click()
-    expect(page.locator("h2")).to_contain_text("Mend the flaky zebra")
+    expect(page.locator("#view h2")).to_contain_text("Mend the flaky zebra")
     entries = page.locator(".thread > .entry")
     expect(entries).to_have_count(3)
     expect(entries.nth(1).locator("strong", has_text="will")).to_be_visible()
@@ -144,7 +144,7 @@ def test_activity_is_dragged_over_and_two_sessions_are_compared(page: Page, log:
         page.get_by_role("link", name="HTML").click()
     assert "<script" not in saved.value.path().read_text()
     page.keyboard.press("]")
-    expect(page.locator("h2")).to_contain_text("okapi")
+    expect(page.locator("#view h2")).to_contain_text("okapi")
     page.get_by_label("Compare with").select_option("zebra")
     expect(page.locator(".side")).to_have_count(2)
 

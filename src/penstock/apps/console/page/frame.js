@@ -25,7 +25,7 @@ export function Frame({ session, current, leave }) {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
         event.preventDefault();
         setSearching(true);
-      } else if (event.key === "/" && !event.target.closest?.("input, textarea, select, [contenteditable]")) {
+      } else if (event.key === "/" && !event.defaultPrevented && !event.target.closest?.("input, textarea, select, [contenteditable]")) {
         event.preventDefault();
         setSearching(true);
       } else if (event.key === "Escape" && isOpen) {
