@@ -52,6 +52,11 @@ class Component(Options):
             cls._known, cls._package, cls._singular = {}, package, cls.__name__.lower()
         elif type:
             cls.type_name = type
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, type: str = "", **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if type:  # Not before the class is whole: another thread may find it, and does not wait for its module then.
             cls._known[type] = cls
 
     @classmethod
