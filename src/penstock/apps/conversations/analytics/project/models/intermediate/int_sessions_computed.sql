@@ -43,7 +43,7 @@ tools as (
         count(*) filter (where is_invocation) as tool_invocations,
         count(*) filter (where is_result) as tool_results,
         count(*) filter (where is_error) as tool_errors,
-        mode(tool_name) filter (where is_invocation) as primary_tool
+        mode(tool_name order by tool_name) filter (where is_invocation) as primary_tool
     from {{ ref('stg_tool_calls') }}
     group by session_id
 ),

@@ -1,7 +1,7 @@
 with tasks as (
     select
         session_id,
-        mode(task_category) as primary_task_category,
+        mode(task_category order by task_category) as primary_task_category,
         count(distinct task_category) as task_category_count
     from {{ ref('fct_messages') }}
     where role = 'user'

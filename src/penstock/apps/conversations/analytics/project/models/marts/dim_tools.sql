@@ -12,7 +12,7 @@ with used as (
         count(*) filter (where is_invocation) as invocation_count,
         count(*) filter (where is_result) as result_count,
         avg(estimated_execution_seconds) filter (where is_invocation) as avg_execution_seconds,
-        mode(file_type_category) filter (where file_path is not null) as primary_file_type,
+        mode(file_type_category order by file_type_category) filter (where file_path is not null) as primary_file_type,
         count(distinct file_type_category) filter (where file_path is not null) as file_types_count,
         1 - count(*) filter (where is_error) / nullif(count(*) filter (where is_result), 0) as success_rate
     from {{ ref('int_tool_usage') }}
