@@ -22,7 +22,7 @@ from ._aggregation import Aggregation
 from ._event_time import Micros, Unreadable, Watermark, micros
 from ._grouping import wait_until
 from ._kept import Kept
-from ._merging import in_one_transaction, unified
+from ._merging import handed_out, unified
 from ._sorting import BOUND, WARN_INTERVAL, Windowing, iso_time
 from ._spans import END, START, Spans
 
@@ -263,15 +263,8 @@ class AggregatingWindows:
         if not absorbed and not results:
             self._context.states.keep()
             return
-        loans = [self._checkpoint.lend((self._checkpoint.position or 0) + 1)]
-        loans += [loan for delivery in absorbed for loan in delivery.loans]
-        whole = Delivery(pa.record_batch({}), loans)
-        self._context.states.enter(whole)
-        results = in_one_transaction(results)
-        parts = whole.split([batch for batch, _ in results]) if results else [whole]
-        for part, (_, reason) in zip(parts, results, strict=False):
-            part.error = PermanentError(reason) if reason is not None else None
-        self._ready += parts
+        own = self._checkpoint.lend((self._checkpoint.position or 0) + 1)
+        self._ready += handed_out(absorbed, own, self._context.states, results)
 
     def _advance(self, *, early: bool, flush: bool) -> list[_Result]:
         change = self._combine(self._pending)

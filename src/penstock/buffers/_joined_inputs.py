@@ -20,7 +20,7 @@ from ._event_time import Micros, Unit, Unreadable, Watermark, micros
 from ._grouping import wait_until
 from ._join import SOURCE
 from ._matching import Matcher, Matching, Result, check_keys
-from ._merging import in_one_transaction
+from ._merging import handed_out
 from ._sorting import WARN_INTERVAL, iso_time
 
 T = TypeVar("T")
@@ -232,15 +232,8 @@ class JoinedInputs:
         if not absorbed and not results:
             self._context.states.keep()
             return
-        loans = [self._checkpoint.lend((self._checkpoint.position or 0) + 1)]
-        loans += [loan for delivery in absorbed for loan in delivery.loans]
-        whole = Delivery(pa.record_batch({}), loans)
-        self._context.states.enter(whole)
-        finished = in_one_transaction(results)
-        parts = whole.split([batch for batch, _ in finished]) if finished else [whole]
-        for part, (_, reason) in zip(parts, finished, strict=False):
-            part.error = PermanentError(reason) if reason is not None else None
-        self._ready += parts
+        own = self._checkpoint.lend((self._checkpoint.position or 0) + 1)
+        self._ready += handed_out(absorbed, own, self._context.states, results)
 
     def _advance(self, *, is_over: bool) -> list[Result]:
         self._pending_rows = 0

@@ -9,7 +9,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from ..absence import mark_all
-from ..delivery import Batch, Delivery, merge
+from ..delivery import Batch, Delivery, Loan, merge
+from ..errors import PermanentError
+from ..statelog import ComponentState
 
 Merge: TypeAlias = Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]]
 """Makes of the deliveries of a group what is handed out, which settles them."""
@@ -43,15 +45,23 @@ def concatenated(batches: Sequence[Batch]) -> list[tuple[Batch, int]]:
     return result
 
 
-def in_one_transaction(results: Sequence[tuple[Batch, str | None]]) -> list[tuple[Batch, str | None]]:
-    """Return what is refused, with its reason, and behind it all that is written, in as few batches as can be.
+def handed_out(
+    absorbed: Sequence[Delivery], own: Loan, states: ComponentState, results: Sequence[tuple[Batch, str | None]]
+) -> list[Delivery]:
+    """Return what is refused, with its reason, and behind it all that is written, in as few deliveries as can be.
 
-    The state is saved with the last of them: what was written before in a transaction of its own would be written once
-    more after a crash.
+    They share the loans of what was ``absorbed`` and the buffer's ``own``. The state is saved with the last of them:
+    what was written before in a transaction of its own would be written once more after a crash.
     """
+    whole = Delivery(pa.record_batch({}), [own, *(loan for delivery in absorbed for loan in delivery.loans)])
+    states.enter(whole)
     refused = [one for one in results if one[1] is not None]
-    whole = concatenated([batch for batch, reason in results if reason is None])
-    return [*refused, *((batch, None) for batch, _ in whole)]
+    written = concatenated([batch for batch, reason in results if reason is None])
+    finished = [*refused, *((batch, None) for batch, _ in written)]
+    parts = whole.split([batch for batch, _ in finished]) if finished else [whole]
+    for part, (_, reason) in zip(parts, finished, strict=False):
+        part.error = PermanentError(reason) if reason is not None else None
+    return parts
 
 
 def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:
