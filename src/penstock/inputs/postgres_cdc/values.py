@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -12,21 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...clients.postgres_types import ARROW_TYPES
+
 TEXT = pa.string()
-_SIMPLE: Mapping[str, pa.DataType] = {
-    "bool": pa.bool_(),
-    "int2": pa.int16(),
-    "int4": pa.int32(),
-    "int8": pa.int64(),
-    "oid": pa.int64(),
-    "float4": pa.float32(),
-    "float8": pa.float64(),
-    "bytea": pa.binary(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-}
 _NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
 _PIECES = re.compile(r'[{},]|"(?:[^"\\]|\\.)*"|[^{},"]+', re.DOTALL)
 _BOXES = re.compile(r'[{};]|"(?:[^"\\]|\\.)*"|[^{};"]+', re.DOTALL)
@@ -65,7 +53,7 @@ def kind_of(name: str, modifier: int) -> Kind:
         if scale <= precision <= 76:
             decimal = pa.decimal128 if precision <= 38 else pa.decimal256
             return Kind(name, decimal(precision, scale), modifier=modifier)
-    return Kind(name, _SIMPLE.get(name, TEXT))
+    return Kind(name, ARROW_TYPES.get(name, TEXT))
 
 
 def convert(texts: pa.StringArray, kind: Kind) -> pa.Array:

@@ -14,25 +14,12 @@ import pyarrow.csv as csv
 
 from ...clients import postgres
 from ...clients.database import Postgres
+from ...clients.postgres_types import ARROW_TYPES
 from ...delivery import Batch
 from ...errors import PenstockError, PermanentError
 from .references import Names
 from .source import Fetched, Field, Source, quoted, text
 
-_TYPES: dict[str, pa.DataType] = {
-    "bool": pa.bool_(),
-    "int2": pa.int16(),
-    "int4": pa.int32(),
-    "int8": pa.int64(),
-    "oid": pa.int64(),
-    "float4": pa.float32(),
-    "float8": pa.float64(),
-    "bytea": pa.binary(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-}
 _KINDS = "SELECT oid::int8, typname::text, typcategory::text, oid::regtype::text FROM pg_type WHERE oid = ANY(%s)"
 _SETTINGS = (
     "SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false), "
@@ -133,7 +120,7 @@ def _sql(statement: str) -> LiteralString:
 
 def _field(column: psycopg.Column, kind: str, category: str, shown: str) -> Field:
     """What Arrow has no type for comes as text: arrays and records as JSON, numbers without a scale digit by digit."""
-    arrow, expression = _TYPES.get(kind, pa.string()), quoted(column.name)
+    arrow, expression = ARROW_TYPES.get(kind, pa.string()), quoted(column.name)
     if category in "AC":
         expression = f"CAST(to_json(penstock.{expression}) AS text)"
     precision, scale = column.precision, column.scale
