@@ -80,7 +80,9 @@ def test_results_are_those_of_a_batch_computation(tmp_path: Path, kind: str, che
         "max_in_flight": 2,
     }
     with running(tmp_path, stream) as process:
-        kill_repeatedly(process, KILLS if checkpoint == "output" else 5, random.Random(13), longest=0.25)
+        kill_repeatedly(
+            process, KILLS if checkpoint == "output" else 5, random.Random(13), longest=0.25, more=lambda: None
+        )
         process.start()
         assert process.wait() == 0, process.tail()
     times = ", ".join(f"CAST(round(julianday({n}) * 86400000 - 210866760000000) AS INTEGER)" for n in BOUNDS)
@@ -130,7 +132,7 @@ def test_a_join_of_two_files_is_that_of_a_batch_computation(tmp_path: Path) -> N
         "max_in_flight": 2,
     }
     with running(tmp_path, stream) as process:
-        kill_repeatedly(process, KILLS, random.Random(15), longest=0.25)
+        kill_repeatedly(process, KILLS, random.Random(15), longest=0.25, more=lambda: None)
         process.start()
         assert process.wait() == 0, process.tail()
     start = "CAST(round(julianday(window_start) * 86400000 - 210866760000000) AS INTEGER)"
