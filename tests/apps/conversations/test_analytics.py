@@ -14,8 +14,6 @@ from typing import Any
 import msgspec
 import pytest
 
-pytest.importorskip("pyiceberg")
-
 from penstock.apps.conversations.analytics.checks import BRONZE, SILVER, run_checks
 from penstock.apps.conversations.analytics.lake import Lake
 from penstock.apps.conversations.analytics.models import PROJECT, read_models, select_models, transform
