@@ -50,20 +50,24 @@ function state(row) {
   return row.expires_at ? h("span", {}, row.replaced_by ? "replaced, works until " : "until ", time(row.expires_at)) : "works";
 }
 
-const rotating = (row, view) => button("Rotate", (event) => act(event.currentTarget, view.problem, async () => {
+const rotating = (row, view) => button("Rotate", async ({ currentTarget }) => {
   const overlap = h("select", {}, OVERLAPS.map(([value, text]) => h("option", { value }, text)));
   if (!(await confirmed(`Rotate the key “${row.name}”?`, "A new key takes its place. Whatever uses the old one needs the new one.", "Rotate", field("The old one goes on to work for", overlap)))) return;
-  const { data } = await guarded(view, () => api.send("POST", `keys/${row.id}/rotate`, { overlap: overlap.value }));
-  reveal(view, data);
-  await refresh(view);
-}), { "aria-label": `Rotate ${row.name}` });
+  await act(currentTarget, view.problem, async () => {
+    const { data } = await guarded(view, () => api.send("POST", `keys/${row.id}/rotate`, { overlap: overlap.value }));
+    reveal(view, data);
+    await refresh(view);
+  });
+}, { "aria-label": `Rotate ${row.name}` });
 
-const revoking = (row, view) => button("Revoke", (event) => act(event.currentTarget, view.problem, async () => {
+const revoking = (row, view) => button("Revoke", async ({ currentTarget }) => {
   const isOwn = row.id === view.me.key ? " You signed in with it: you will be signed out." : "";
   if (!(await confirmed(`Revoke the key “${row.name}”?`, `It stops working at once, and for good.${isOwn}`, "Revoke"))) return;
-  await guarded(view, () => api.send("DELETE", `keys/${row.id}`));
-  await guarded(view, () => refresh(view));
-}), { class: "danger", "aria-label": `Revoke ${row.name}` });
+  await act(currentTarget, view.problem, async () => {
+    await guarded(view, () => api.send("DELETE", `keys/${row.id}`));
+    await guarded(view, () => refresh(view));
+  });
+}, { class: "danger", "aria-label": `Revoke ${row.name}` });
 
 function form(view, scopes) {
   const name = h("input", { type: "text", required: true, maxlength: 100, autocomplete: "off" });

@@ -16,11 +16,13 @@ export async function sessions(me, told) {
       { title: "", cell: (row) => (row.id === me.session ? "" : h("span", { class: "actions" }, ending(row))) },
     ], rows, "Nobody is signed in."));
   };
-  const ending = (row) => button("End", (event) => act(event.currentTarget, problem, async () => {
+  const ending = (row) => button("End", async ({ currentTarget }) => {
     if (!(await confirmed(`End the session of ${row.user_name}?`, `Whoever uses it, from ${row.address}, has to sign in again.`, "End"))) return;
-    await api.send("DELETE", `sessions/${row.id}`).catch((error) => { told(error); throw error; });
-    await refresh();
-  }), { class: "danger", "aria-label": `End the session of ${row.user_name} from ${row.address}` });
+    await act(currentTarget, problem, async () => {
+      await api.send("DELETE", `sessions/${row.id}`).catch((error) => { told(error); throw error; });
+      await refresh();
+    });
+  }, { class: "danger", "aria-label": `End the session of ${row.user_name} from ${row.address}` });
   await refresh();
   return h("section", { "aria-labelledby": "sessions-title" }, h("h2", { id: "sessions-title" }, "Sessions"), problem, list);
 }

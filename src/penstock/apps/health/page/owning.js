@@ -14,23 +14,27 @@ const again = () => dispatchEvent(new HashChangeEvent("hashchange"));
 export function deletingPoint(metric, row, { session, signal, told }) {
   if (!may(session, "admin")) return null;
   const query = { start: row.time, end: row.time, source: row.source, kind: row.kind };
-  return button("Delete", (event) => act(event.currentTarget, told, async () => {
+  return button("Delete", async ({ currentTarget }) => {
     if (!(await confirmed(`Delete the point of ${second(row.time)}?`, BACK, "Delete"))) return;
-    await api.send("DELETE", api.path`metrics/${metric.name}`, undefined, signal, query);
-    again();
-  }), { class: "danger", "aria-label": `Delete the point of ${second(row.time)}` });
+    await act(currentTarget, told, async () => {
+      await api.send("DELETE", api.path`metrics/${metric.name}`, undefined, signal, query);
+      again();
+    });
+  }, { class: "danger", "aria-label": `Delete the point of ${second(row.time)}` });
 }
 
 /** A button that deletes the points of the days shown; null for who may not. */
 export function deletingRange(view, told) {
   if (!may(view.session, "admin")) return null;
-  return button("Delete this range", (event) => act(event.currentTarget, told, async () => {
+  return button("Delete this range", async ({ currentTarget }) => {
     const [first, last] = [day(view.from), day(addDays(view.to, -1))];
     if (!(await confirmed(`Delete all points from ${first} to ${last}?`, BACK, "Delete"))) return;
-    const query = { start: view.from.toISOString(), end: view.to.toISOString() };
-    await api.send("DELETE", api.path`metrics/${view.metric.name}`, undefined, view.signal, query);
-    again();
-  }), { class: "danger" });
+    await act(currentTarget, told, async () => {
+      const query = { start: view.from.toISOString(), end: view.to.toISOString() };
+      await api.send("DELETE", api.path`metrics/${view.metric.name}`, undefined, view.signal, query);
+      again();
+    });
+  }, { class: "danger" });
 }
 
 /** Everything of a person: as a file, and the end of it. */
@@ -46,7 +50,7 @@ export function everything(session, signal) {
     h("p", { class: "actions" }, buttons), told);
 }
 
-const erasing = (signal, told) => button("Delete everything", (event) => act(event.currentTarget, told, async () => {
+const erasing = (signal, told) => button("Delete everything", async ({ currentTarget }) => {
   const typed = h("input", { type: "text", autocomplete: "off" });
   const sure = await confirmed("Delete everything?", "All points, their history and every upload are deleted, for good. Keys stay until they are revoked.", "Delete everything", field("Type “everything” to confirm", typed));
   if (!sure) return;
@@ -54,6 +58,8 @@ const erasing = (signal, told) => button("Delete everything", (event) => act(eve
     told.replaceChildren(h("p", { class: "problem", role: "alert" }, "Nothing was deleted: the word was not typed."));
     return;
   }
-  const { data } = await api.send("DELETE", "user/data", undefined, signal, { confirm: "everything" });
-  told.replaceChildren(note(`Deleted: ${Object.values(data).reduce((sum, each) => sum + each, 0).toLocaleString()} rows.`));
-}), { class: "danger" });
+  await act(currentTarget, told, async () => {
+    const { data } = await api.send("DELETE", "user/data", undefined, signal, { confirm: "everything" });
+    told.replaceChildren(note(`Deleted: ${Object.values(data).reduce((sum, each) => sum + each, 0).toLocaleString()} rows.`));
+  });
+}, { class: "danger" });
