@@ -121,9 +121,6 @@ def test_what_an_agent_writes_shows_by_itself_and_a_line_has_its_own_address(pag
 def test_activity_is_dragged_over_and_two_sessions_are_compared(page: Page, log: Path) -> None:
     with log.with_name("okapi.jsonl").open("w") as file:
         file.write(said("user", f"Mend the okapi {HOSTILE}", 90_000, sessionId="okapi", parentUuid=None))
-    sessions = "async () => (await (await fetch('api/conversations/sessions')).json()).data.length === 2"
-    page.wait_for_function(sessions, timeout=60_000)
-    page.reload()
     chart = page.locator("svg.bars")
     expect(chart.locator("rect.prompts")).to_have_count(2)
     box = chart.bounding_box()

@@ -13,6 +13,9 @@ LOOK_INTERVAL = 0.25
 MAX_SESSIONS = 200
 """How many sessions that have changed of late are told to who comes back."""
 
+RECENT_LINES = 10_000
+"""How many of the latest lines count as new at the first look: a page may have been read shortly before it."""
+
 
 class Watch:
     """The latest line of each session that has changed since somebody began to watch."""
@@ -34,8 +37,8 @@ class Watch:
 
     def _read(self, connection: Connection) -> list[tuple[str, int, int]]:
         latest = connection.scalar(select(func.max(lines.c.id))) or 0
-        last, self._last = self._last, latest
-        if last is None or last == latest:
+        last, self._last = latest - RECENT_LINES if self._last is None else self._last, latest
+        if last == latest:
             return []
         found = (
             select(lines.c.session, func.max(lines.c.id), func.count())

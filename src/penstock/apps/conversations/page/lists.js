@@ -4,6 +4,8 @@ import { button, h, time } from "../keys/dom.js";
 import { get } from "./api.js";
 import { clean } from "./text.js";
 
+export const PAGE_SIZE = 50;
+
 /** An address within this page. */
 export const address = (parameters, fragment = "") => {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value)).toString();
@@ -27,7 +29,7 @@ export function downloads(asked) {
 /** Show sessions, that of the latest line first. */
 export async function sessions(view, project, isCurrent) {
   const list = h("ol", { class: "results" });
-  const add = await paged(list, (cursor) => get("sessions", { project, limit: 50, cursor }), (one) =>
+  const add = await paged(list, (cursor) => get("sessions", { project, limit: PAGE_SIZE, cursor }), (one) =>
     h("li", {}, h("a", { href: address({ session: one.id }) }, clean(one.title ?? one.id)),
       h("p", { class: "note" }, time(one.last_at), ` · ${counted(one.prompts, "prompt")} · `, h("span", { class: "tag" }, clean(one.project)))));
   if (!isCurrent()) return;
@@ -39,7 +41,7 @@ export async function sessions(view, project, isCurrent) {
 export async function results(view, { q, project, start, end, timezone }, signal, isCurrent) {
   const list = h("ol", { class: "results" });
   const asked = project ? `${q} project:"${project}"` : q;
-  const add = await paged(list, (cursor) => get("search", { q: asked, start, end, timezone, limit: 50, cursor }, signal), (hit) =>
+  const add = await paged(list, (cursor) => get("search", { q: asked, start, end, timezone, limit: PAGE_SIZE, cursor }, signal), (hit) =>
     h("li", {}, h("a", { href: address({ session: hit.session, q, project }, `#line-${hit.id}`) }, clean(hit.title ?? hit.session ?? "A line of no session")),
       h("p", { class: "snippet" }, hit.snippet.map((piece, place) => (place % 2 ? h("mark", {}, clean(piece)) : clean(piece)))),
       h("p", { class: "note" }, time(hit.at), ` · ${hit.kind} · `, h("span", { class: "tag" }, clean(hit.project)))));

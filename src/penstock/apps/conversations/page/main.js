@@ -3,22 +3,27 @@
 import { h } from "../keys/dom.js";
 import { activity } from "./activity.js";
 import { get } from "./api.js";
-import { address, results, sessions } from "./lists.js";
+import { address, PAGE_SIZE, results, sessions } from "./lists.js";
+import { watch } from "./live.js";
 import { clean } from "./text.js";
 import { compare, thread } from "./thread.js";
 import { usage } from "./usage.js";
 
 const TYPING_PAUSE = 200;
+const FOLLOW_PAUSE = 1000;
 const at = (id) => document.getElementById(id);
 let showing = 0;
-let searching = new AbortController();
+let shown = null;
+let leaving = new AbortController();
 
 async function show() {
   const asked = Object.fromEntries(new URLSearchParams(location.search));
   const mine = (showing += 1);
+  shown = location.search;
   const isCurrent = () => mine === showing;
-  searching.abort();
-  searching = new AbortController();
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
   at("problem").replaceChildren();
   at("search-form").hidden = at("search-hint").hidden = asked.view === "usage";
   if (document.activeElement !== at("q")) at("q").value = asked.q ?? "";
@@ -26,22 +31,39 @@ async function show() {
   document.title = "Conversations – Penstock";
   try {
     at("activity").hidden = Boolean(asked.session || asked.view);
-    if (!asked.session && !asked.view) chart(asked, isCurrent);
+    const isList = !asked.session && !asked.view;
+    if (isList) chart(asked, isCurrent);
     if (asked.session && asked.beside) await compare(at("view"), asked.session, asked.beside, isCurrent);
-    else if (asked.session) await thread(at("view"), asked.session, location.hash.slice(1), isCurrent);
+    else if (asked.session) await thread(at("view"), asked.session, location.hash.slice(1), signal, isCurrent);
     else if (asked.view === "usage") await usage(at("view"), asked.by, asked.project, isCurrent);
-    else if (asked.q || asked.start || asked.end) await results(at("view"), { ...asked, q: asked.q ?? "" }, searching.signal, isCurrent);
+    else if (asked.q || asked.start || asked.end) await results(at("view"), { ...asked, q: asked.q ?? "" }, signal, isCurrent);
     else await sessions(at("view"), asked.project, isCurrent);
+    if (isList && isCurrent()) follow(asked, signal, isCurrent);
   } catch (error) {
     if (error.name !== "AbortError" && isCurrent()) tell(error);
   }
 }
 
 /** Draw how much was said of what is asked for; choosing a time keeps what is searched. */
-async function chart(asked, isCurrent) {
+async function chart(asked, isCurrent, isWanted = () => true) {
   const choose = (chosen) => go(address({ ...asked, ...chosen }));
   const drawn = await activity(asked, choose).catch((error) => (error.status === 401 ? "" : h("p", { class: "note" }, error.message)));
-  if (isCurrent()) at("activity").replaceChildren(drawn);
+  if (isCurrent() && isWanted()) at("activity").replaceChildren(drawn);
+}
+
+/** Show what agents write meanwhile: the chart and the list are read again, unless a person is in the midst of them. */
+function follow(asked, signal, isCurrent) {
+  const isFree = (id) => isCurrent() && !at(id).matches(":active, :focus-within");
+  const isList = !asked.q && !asked.start && !asked.end;
+  let waiting = null;
+  watch(signal, () => {
+    waiting ??= setTimeout(() => {
+      waiting = null;
+      if (isFree("activity")) chart(asked, isCurrent, () => isFree("activity"));
+      const isFirstPage = at("view").querySelectorAll(".results > li").length <= PAGE_SIZE;
+      if (isList && isFirstPage && isFree("view")) sessions(at("view"), asked.project, () => isFree("view")).catch(() => {});
+    }, FOLLOW_PAUSE);
+  });
 }
 
 function tell(error) {
@@ -55,7 +77,15 @@ function tell(error) {
 function go(where, isTyping = false) {
   if (isTyping) history.replaceState(null, "", where);
   else history.pushState(null, "", where);
-  return show();
+  return arrive();
+}
+
+/** Show what the address says; where that is on the page already, only go to its line. */
+function arrive() {
+  const line = location.search === shown && document.getElementById(location.hash.slice(1));
+  if (!line) return show();
+  line.scrollIntoView({ block: "center" });
+  line.focus();
 }
 
 const search = (isTyping) => {
@@ -81,7 +111,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(link.href);
 });
-addEventListener("popstate", show);
+addEventListener("popstate", arrive);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;

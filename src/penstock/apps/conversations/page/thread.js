@@ -11,7 +11,7 @@ const WHO = { prompt: "You", answer: "Agent", command: "Program", result: "Tool"
 const IMAGE = /^image\/(?:png|jpeg|gif|webp)$/;
 
 /** Show a session; `at` is the line to begin with. What the agent writes meanwhile is added. */
-export async function thread(view, id, at, isCurrent) {
+export async function thread(view, id, at, signal, isCurrent) {
   const path = `sessions/${encodeURIComponent(id)}`;
   const list = h("ol", { class: "thread" });
   const map = h("nav", { class: "minimap", "aria-label": "Places of the session" });
@@ -35,7 +35,7 @@ export async function thread(view, id, at, isCurrent) {
   document.getElementById(at ?? "")?.focus();
   let updating = Promise.resolve();
   let waiting = 0;
-  watch(isCurrent, (told) => {
+  watch(signal, (told) => {
     if (told.session !== id || waiting > 1) return;  // one that waits shows all there is by then
     waiting += 1;
     updating = updating.then(async () => update((await get(path)).data)).catch(() => {}).then(() => { waiting -= 1; });
