@@ -96,6 +96,39 @@ def test_the_search_finds_streams_by_the_keyboard_alone(console: Callable[..., W
     assert not complaints
 
 
+def test_the_search_finds_tables_metrics_and_settings(site: Site, console: Callable[..., Watched]) -> None:
+    status, made, _ = site.call("POST", "/api/platform/v1/keys", {"name": "searcher", "scopes": ["health.ingest"]})
+    assert status == 201
+    point = {"date": "2026-01-02 03:04:05 +0000", "qty": 61}
+    metrics = [{"name": "resting_heart_rate", "units": "count/min", "data": [point]}]
+    sender = {"authorization": f"Bearer {made['data']['key']}", "cookie": "none=0"}
+    assert site.call("POST", "/api/v1/ingest", {"data": {"metrics": metrics}}, sender)[0] == 200
+    assert site.call("POST", "/ingest/searched_for", {"a": 1})[0] == 200
+    site.until(lambda: bool(site.call("GET", "/api/v1/search/metrics")[1]["data"]))
+    page, complaints = console()
+    for words, kind, address in (
+        ("searched_for", "Table", "**/#/tables/rows/searched_for"),
+        ("setting group_commit ingest", "Setting", "**/#/streams/ingest?tab=configuration"),
+        ("setting users", "Setting", "**/#/access?tab=users"),
+        ("resting heart", "Metric", "**/health-data#/metrics/resting_heart_rate"),
+    ):
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        page.keyboard.press("Control+k")
+        expect(page.get_by_role("combobox", name="Search for")).to_be_focused()
+        page.keyboard.type(words)
+        expect(page.get_by_role("option").first).to_contain_text(kind)
+        page.keyboard.press("Enter")
+        page.wait_for_url(address)
+    page.goto(site.url)
+    expect(page.get_by_role("button", name="Theme: As the system")).to_be_visible()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("theme dark")
+    expect(page.get_by_role("option", name="Theme: Dark")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Theme: Dark")).to_be_visible()
+    assert not complaints
+
+
 def test_a_theme_that_was_chosen_stays(console: Callable[..., Watched]) -> None:
     page, _ = console()
     paper = "getComputedStyle(document.body).backgroundColor"
@@ -139,6 +172,8 @@ def test_pages_of_other_origins_can_do_nothing(site: Site, console: Callable[...
     for method, path in (
         ("GET", "console/navigation"),
         ("GET", "console/search/streams"),
+        ("GET", "console/search/tables"),
+        ("GET", "console/search/settings"),
         ("POST", "platform/v1/streams/ingest/pause"),
         ("DELETE", "platform/v1/sessions/current"),
     ):
@@ -158,6 +193,10 @@ def test_a_session_sees_only_what_its_scopes_allow(site: Site, fresh: Callable[.
     _, made, _ = site.call(
         "POST", "/api/platform/v1/keys", {"name": "sensor", "user": "me", "scopes": ["health.ingest"]}
     )
+    sensor = {"authorization": f"Bearer {made['data']['key']}", "cookie": "none=0"}
+    assert site.call("GET", "/api/console/search/tables", headers=sensor)[1]["data"] == []
+    _, settings, _ = site.call("GET", "/api/console/search/settings", headers=sensor)
+    assert [one["title"] for one in settings["data"]] == ["Keys", "Audit"]
     page, _ = watched(fresh(), site.url)
     page.get_by_label("Or use a key").fill(made["data"]["key"])
     page.keyboard.press("Enter")

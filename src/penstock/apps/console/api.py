@@ -7,32 +7,31 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
-from urllib.parse import quote
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Response, get
 from litestar.params import Parameter
 
 from ...application import Installation
 from ...clients.database import redact_url
-from ...clients.view import tables
+from ...clients.view import tables as tables_of
 from ...errors import PenstockError
-from ...platform.access.caller import Caller
 from ...platform.access.gate import Gate
 from ...platform.access.middleware import GateMiddleware
 from ...platform.access.scopes import ANY, OPERATOR
 from ...platform.application import Platform
 from ...platform.ownership import rows_database
+from ...platform.tables.browsing import Tables
 from ...platform.web import api
 from ...platform.web.answers import answer, documented
 from ...platform.web.exchange import WebPolicy
+from . import finding
+from .finding import ROOT, Asked
 from .history import History, free_space
 from .lineage import Lineage, lineage
 
-ROOT = "/api/console"
 MAX_PAST = timedelta(days=31)
 """How far back the overview goes."""
-Asked = Request[Caller, Any, Any]
 
 
 class PageShown(msgspec.Struct):
@@ -60,18 +59,6 @@ class Navigation(msgspec.Struct):
     pages: list[PageShown]
 
 
-class Found(msgspec.Struct):
-    """What the search finds."""
-
-    title: str
-    kind: str
-    """What it is, in a word."""
-    hint: str
-    """What tells it apart from others of this name."""
-    address: str
-    """Where a browser gets to it, from the root of this server."""
-
-
 @get(f"{ROOT}/navigation", **documented(Navigation, "Who calls, and its pages.", scope=ANY, limit=OPERATOR.name))
 async def show_navigation(request: Asked) -> Response[Any]:
     """Tell which pages there are for the caller, in the order in which they are listed."""
@@ -84,17 +71,6 @@ async def show_navigation(request: Asked) -> Response[Any]:
     return answer(
         Navigation(caller.user, caller.user_name, sorted(caller.scopes), caller.session or None, pages),
     )
-
-
-@get(f"{ROOT}/search/streams", **documented(list[Found], "The streams.", scope=OPERATOR.name))
-async def find_streams(request: Asked) -> Response[Any]:
-    """List the streams for the search of the console."""
-    streams = request.app.state.streams()
-    return answer([_found(one.stream.id, one.stream.source.application) for one in streams])
-
-
-def _found(id: str, application: str) -> Found:
-    return Found(id, "Stream", application, f"/#/streams/{quote(id, safe='')}")
 
 
 class Hour(msgspec.Struct):
@@ -157,7 +133,7 @@ async def show_lineage(request: Asked) -> Response[Any]:
     """Tell which sources, streams and tables rows pass, and which application reads them."""
     state = request.app.state
     try:
-        found: Iterable[str] = await asyncio.to_thread(tables, rows_database(state.installation))
+        found: Iterable[str] = await asyncio.to_thread(tables_of, rows_database(state.installation))
     except PenstockError:  # it does not answer, or is not there yet
         found = ()
     names = [name for name in found if not name.startswith("_")]
@@ -165,7 +141,7 @@ async def show_lineage(request: Asked) -> Response[Any]:
     return answer(lineage(state.streams(), names, readers))
 
 
-def build(platform: Platform, gate: Gate, history: History) -> Litestar:
+def build(platform: Platform, gate: Gate, history: History, tables: Tables) -> Litestar:
     """Return the application that serves all routes."""
     policy = WebPolicy(
         logging.getLogger("penstock.console"),
@@ -174,7 +150,7 @@ def build(platform: Platform, gate: Gate, history: History) -> Litestar:
     )
     return api.build(
         "Penstock console",
-        [show_navigation, show_overview, show_lineage, find_streams],
+        [show_navigation, show_overview, show_lineage, *finding.ROUTES],
         policy,
         openapi_path=f"{ROOT}/openapi.json",
         key="A key made by `penstock keys create`; the page uses the cookie of a session.",
@@ -183,6 +159,7 @@ def build(platform: Platform, gate: Gate, history: History) -> Litestar:
             "installation": platform.installation,
             "streams": platform.context.streams,
             "history": history,
+            "tables": tables,
             "gate": gate,
             "application": "console",
         },

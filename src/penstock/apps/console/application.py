@@ -21,6 +21,7 @@ from ...serving.asgi import Asgi, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
+    from ...platform.tables.browsing import Tables
     from .history import History
 
 INTERVAL = 20.0
@@ -74,9 +75,23 @@ class Console(Application, type="console"):
                 scope=OPERATOR.name,
                 icon="letter",
             ),
-            Page("/tables", "Tables", f"{views}/tables.js", group="Data", icon="table"),
+            Page(
+                "/tables",
+                "Tables",
+                f"{views}/tables.js",
+                group="Data",
+                icon="table",
+                search=f"{API}/search/tables",
+            ),
             Page("/sql", "SQL", f"{views}/sql.js", group="Data", icon="page"),
-            Page("/access", "Keys and audit", f"{views}/access.js", group="Installation", icon="key"),
+            Page(
+                "/access",
+                "Keys and audit",
+                f"{views}/access.js",
+                group="Installation",
+                icon="key",
+                search=f"{API}/search/settings",
+            ),
             Page("/lineage", "Lineage", f"{views}/lineage.js", group="Engine", scope=OPERATOR.name, icon="lineage"),
         ]
 
@@ -106,6 +121,7 @@ class Console(Application, type="console"):
         from ...platform.access.gate import Gate  # Commands need none of this.
         from ...platform.access.options import AccessOptions
         from ...platform.access.scopes import Scopes
+        from ...platform.tables.browsing import Tables
 
         installation = platform.installation
         options = AccessOptions.of(installation.environment)
@@ -113,11 +129,13 @@ class Console(Application, type="console"):
         files = await asyncio.to_thread(StaticPages, f"{__package__}.page", FILES)
         history = _history(platform)
         await history.open()
+        tables = Tables(installation, scopes, lambda: [one.stream for one in platform.context.streams()])
         async with Gate(options, scopes, platform.tables_of(OWNER), clock=platform.clock).open() as gate:
-            api = Deferred(partial(_build, platform, gate, history))
+            api = Deferred(partial(_build, platform, gate, history, tables))
             try:
                 yield {"/": _index(files), FILES: files, f"{FILES}/*": files, f"{API}/*": api}
             finally:
+                tables.close()
                 with suppress(PenstockError):  # the last moments are not worth waiting for a database that is away
                     await history.count(platform.context.streams(), datetime.fromtimestamp(platform.clock.time(), UTC))
 
@@ -140,8 +158,8 @@ def _history(platform: Platform) -> History:
     )
 
 
-def _build(platform: Platform, gate: Gate, history: History) -> Asgi:
+def _build(platform: Platform, gate: Gate, history: History, tables: Tables) -> Asgi:
     """Make the API: importing what it needs takes a while."""
     from .api import build
 
-    return cast(Asgi, build(platform, gate, history))
+    return cast(Asgi, build(platform, gate, history, tables))

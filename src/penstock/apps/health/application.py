@@ -98,7 +98,14 @@ class Health(Application, Settings, type="health"):
         """Return the page and the documentation of the API."""
         return [
             Page("/health", "Today", f"{PAGE[0]}/today.js", group="Health", scope=f"{self.type_name}.read", icon="sun"),
-            Page("/health-data", "All health data", group="Health", scope=f"{self.type_name}.read", icon="heart"),
+            Page(
+                "/health-data",
+                "All health data",
+                group="Health",
+                scope=f"{self.type_name}.read",
+                icon="heart",
+                search="/api/v1/search/metrics",
+            ),
             Page("/api/v1/docs", "The health API", listed=False),
         ]
 

@@ -89,6 +89,19 @@ class Tables:
         found = await asyncio.gather(*(self._threads.run(self._list, place) for place in places.values()))
         return Listing([shown for shown, _ in found], [table for _, tables in found for table in tables])
 
+    async def names(self, caller: Caller) -> list[tuple[str, str]]:
+        """Return the places and names of the tables that a caller may see; a place that does not answer has none."""
+        places = await self.places(caller)
+        found = await asyncio.gather(*(self._threads.run(self._names, place) for place in places.values()))
+        return [(place, table) for place, tables in zip(places, found, strict=True) for table in tables]
+
+    def _names(self, place: Place) -> list[str]:
+        try:
+            with place.open(SIZES_TIMEOUT) as reader:
+                return [one.name for one in place.tables(reader)]
+        except (PenstockError, OSError):
+            return []
+
     def _list(self, place: Place) -> tuple[PlaceShown, list[Entry]]:
         file = place.file
         shown = PlaceShown(place.name, place.engine, None, is_queried=place.user is None)

@@ -3,8 +3,7 @@
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Search } from "./search.js";
-
-const THEMES = { system: ["dark", "system", "As the system"], dark: ["light", "moon", "Dark"], light: ["system", "sun", "Light"] };
+import { THEMES, choose, chosen } from "./theming.js";
 
 /** Return the pages that are listed, by their headings in the order in which they come. */
 function grouped(pages) {
@@ -72,18 +71,12 @@ export function Frame({ session, current, leave }) {
 }
 
 function Theme() {
-  const [theme, setTheme] = useState(document.documentElement.dataset.theme ?? "system");
-  const [next, icon, name] = THEMES[theme] ?? THEMES.system;
-  const change = () => {
-    if (next === "system") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = next;
-    try {
-      localStorage.setItem("penstock-theme", next);
-    } catch {
-      // Without storage the choice lasts as long as the page.
-    }
-    setTheme(next);
-    dispatchEvent(new CustomEvent("theme"));
-  };
-  return html`<button type="button" class="plain" title=${`Theme: ${name}`} aria-label=${`Theme: ${name}. Change it`} onClick=${change}><${Icon} name=${icon} /></button>`;
+  const [theme, setTheme] = useState(chosen);
+  useEffect(() => {
+    const changed = () => setTheme(chosen());
+    addEventListener("theme", changed);
+    return () => removeEventListener("theme", changed);
+  }, []);
+  const { next, icon, name } = THEMES[theme];
+  return html`<button type="button" class="plain" title=${`Theme: ${name}`} aria-label=${`Theme: ${name}. Change it`} onClick=${() => choose(next)}><${Icon} name=${icon} /></button>`;
 }

@@ -1,11 +1,15 @@
 // Search everywhere: pages, streams, tables, metrics, settings. Sources that a session may not see say nothing.
 
-import { html, useEffect, useMemo, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import * as api from "./api.js";
 import { hrefOf } from "./frame.js";
 import { Icon } from "./icons.js";
+import { visible } from "./parts/format.js";
+import { THEMES, choose } from "./theming.js";
 
 const MAX_SHOWN = 40;
+/** What was found at the last opening, by session: it is there at once, until the sources have answered again. */
+const before = new WeakMap();
 
 /** Return what can be found besides pages: each source is asked once for each opening, and one that fails is left out. */
 async function gather(session, signal) {
@@ -14,6 +18,12 @@ async function gather(session, signal) {
   }));
   const answers = await Promise.allSettled(session.pages.filter((page) => page.search).map(ask));
   return answers.flatMap((answer) => answer.value ?? []);
+}
+
+/** Return what is known without asking: the pages, and what is set in this browser. */
+function knownTo(session) {
+  const themes = Object.entries(THEMES).map(([theme, { icon, name }]) => ({ kind: "Setting", title: `Theme: ${name}`, hint: "of this browser", icon, act: () => choose(theme) }));
+  return [...pagesOf(session), ...themes];
 }
 
 function pagesOf(session) {
@@ -29,17 +39,21 @@ function fit(one, words) {
 
 export function Search({ session, close }) {
   const dialog = useRef(null);
-  const [found, setFound] = useState(() => pagesOf(session));
+  const [found, setFound] = useState(() => [...knownTo(session), ...(before.get(session) ?? [])]);
   const [text, setText] = useState("");
   const [at, setAt] = useState(0);
-  useEffect(() => {
-    const before = document.activeElement;
+  useLayoutEffect(() => { // before the next key is pressed: whoever types at once loses none
+    const focused = document.activeElement;
     const running = new AbortController();
     dialog.current.showModal();
-    gather(session, running.signal).then((more) => setFound([...pagesOf(session), ...more]), () => {});
+    gather(session, running.signal).then((more) => {
+      if (running.signal.aborted) return;
+      before.set(session, more);
+      setFound([...knownTo(session), ...more]);
+    }, () => {});
     return () => {
       running.abort();
-      before?.focus?.();
+      focused?.focus?.();
     };
   }, []);
   const shown = useMemo(() => {
@@ -52,7 +66,8 @@ export function Search({ session, close }) {
   useEffect(() => dialog.current.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [active]);
   const take = (one) => {
     dialog.current.close();
-    location.href = new URL(one.href, document.baseURI);
+    if (one.act) one.act();
+    else location.href = new URL(one.href, document.baseURI);
   };
   const pressed = (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -67,12 +82,12 @@ export function Search({ session, close }) {
   return html`<dialog class="finder" ref=${dialog} aria-label="Search" onClose=${close} onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
     <div class="finder-box">
       <p class="finder-field"><${Icon} name="search" />
-        <input type="text" placeholder="Pages, streams, tables, settings" role="combobox" aria-expanded="true" aria-controls="found" aria-label="Search for"
+        <input type="text" placeholder="Pages, streams, tables, metrics, settings" role="combobox" aria-expanded="true" aria-controls="found" aria-label="Search for"
           aria-activedescendant=${shown.length ? `found-${active}` : undefined} autocomplete="off" spellcheck=${false} value=${text}
           onInput=${(event) => { setText(event.target.value); setAt(0); }} onKeyDown=${pressed} autofocus /></p>
       <ul id="found" role="listbox" aria-label="Found">
         ${shown.map((one, index) => html`<li id=${`found-${index}`} role="option" aria-selected=${index === active} onClick=${() => take(one)} onMouseMove=${() => index !== active && setAt(index)}>
-          <${Icon} name=${one.icon} /><span class="finder-title">${one.title}</span><span class="finder-hint">${one.kind}${one.hint ? ` · ${one.hint}` : ""}</span></li>`)}
+          <${Icon} name=${one.icon} /><span class="finder-title">${visible(one.title)}</span><span class="finder-hint">${one.kind}${one.hint ? ` · ${visible(one.hint)}` : ""}</span></li>`)}
       </ul>
       ${shown.length === 0 && html`<p class="finder-nothing" role="status">Nothing is called like this.</p>`}
     </div>

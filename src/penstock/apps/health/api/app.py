@@ -26,6 +26,7 @@ MODULES = (
     "erasing",
     "reading",
     "domains",
+    "finding",
     "exporting",
     "owning",
     "priorities",
