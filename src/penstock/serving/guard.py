@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 
 from .asgi import Scope
@@ -12,6 +13,7 @@ _OWN = (b"same-origin", b"none")
 """Values of Sec-Fetch-Site for pages of our own, and for what a person typed."""
 
 
+@lru_cache(maxsize=64)
 def is_local(address: str) -> bool:
     """Tell whether ``address``, host and port, is reached from this machine alone; raises ValueError."""
     return _is_loopback(split_address(address)[0])
@@ -72,6 +74,7 @@ def _name(host: bytes) -> str:
     return text.partition(":")[0]
 
 
+@lru_cache(maxsize=64)  # which a client may fill with what it likes
 def _is_loopback(name: str) -> bool:
     if name == "localhost":
         return True
