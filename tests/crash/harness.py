@@ -111,7 +111,7 @@ def kill_repeatedly(
     ``more`` gives it more to do when it ends by itself; ``before`` waits for what must have happened before a kill that
     is not early.
     """
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while process.kills < times:
         assert time.monotonic() < deadline, f"{process.kills} kills only: {process.tail()}"
         process.start()

@@ -14,7 +14,7 @@ from ..faults.brokers import BROKERS, Broker
 from .harness import kill_repeatedly, query
 from .test_kill import KILLS, SLOW, database, running
 
-pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(600)]
 ROWS = 6000
 
 

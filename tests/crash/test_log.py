@@ -24,7 +24,7 @@ from penstock.testing.servers import PostgresServer, free_port
 
 from .harness import Process, query
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
 
 class Place:

@@ -17,7 +17,7 @@ from penstock.testing.servers import free_port
 
 from .harness import Process, query
 
-pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(600)]
 
 
 def post(port: int, number: int) -> bool:

@@ -15,7 +15,7 @@ from penstock.testing.servers import PostgresServer
 from .harness import kill_repeatedly, query
 from .test_kill import KILLS, SLOW, database, running
 
-pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(600)]
 
 
 def test_each_change_is_written_exactly_once(tmp_path: Path) -> None:

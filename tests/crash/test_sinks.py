@@ -17,7 +17,7 @@ from penstock.testing.servers import ClickhouseServer, InfluxdbServer, MariadbSe
 from .harness import kill_repeatedly
 from .test_kill import SLOW, Lines, running
 
-pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.crash, pytest.mark.server, pytest.mark.timeout(600)]
 KILLS = 3
 Sink = tuple[dict[str, Any], Callable[[], list[int]]]
 """The options of a stream that writes, and what reads all numbers back."""

@@ -13,7 +13,7 @@ import pytest
 from .harness import kill_repeatedly, query
 from .test_kill import SLOW, database, running
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 KEYS = 2000
 
 

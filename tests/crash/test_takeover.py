@@ -18,7 +18,7 @@ import pytest
 
 from .harness import Process
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 ROWS = 1500
 GATE = """
 import os, time

@@ -14,7 +14,7 @@ import pytest
 from .harness import kill_repeatedly, query
 from .test_kill import KILLS, SLOW, START, database, running
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 WINDOWS: dict[str, dict[str, Any]] = {
     "tumbling": {"type": "tumbling_window", "size": "10s"},
     "sliding": {"type": "sliding_window", "size": "20s", "slide": "10s"},
