@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..absence import without
 from ..component import Codec
 from ..delivery import Batch, Delivery
 from ..errors import PermanentError
@@ -103,7 +104,8 @@ def _payloads(rows: Batch) -> list[bytes | None]:
     if VALUE in rows.schema.names:
         found: list[bytes | None] = rows.column(VALUE).cast(pa.binary()).to_pylist()
         return found
-    return _as_json(without_metadata(rows))
+    # With its nulls, told from what a row lacked: a dead letter that is sent again says the same.
+    return _as_json(without_metadata(rows, keep_absent=True), nulls=True)
 
 
 def _readable(payload: bytes | None) -> dict[str, str | None]:
@@ -131,25 +133,25 @@ def _common(origin: Origin) -> Mapping[str, str]:
     return origin.ext if isinstance(origin.ext, Mapping) else {}
 
 
-def _as_json(rows: Batch) -> list[bytes | None]:
-    if not rows.num_columns:
+def _as_json(rows: Batch, *, nulls: bool = False) -> list[bytes | None]:
+    codec = Codec.find("json").model_validate({"nulls": nulls})
+    if not without(rows).num_columns:
         return [b"{}"] * rows.num_rows
     try:
-        encoded: list[bytes | None] = Codec.find("json")().encode(rows).to_pylist()
+        encoded: list[bytes | None] = codec.encode(rows).to_pylist()
     except PermanentError:
         # What was refused may be refused by JSON too, and yet the dead letter has to be written.
-        encoded = [_described(rows.slice(row, 1)) for row in range(rows.num_rows)]
+        encoded = [_described(codec, without(rows.slice(row, 1))) for row in range(rows.num_rows)]
     return encoded
 
 
-def _described(row: Batch) -> bytes:
+def _described(codec: Codec, row: Batch) -> bytes:
     """Return a row as JSON, with the values that JSON cannot express as Arrow prints them."""
-    encode = Codec.find("json")().encode
     fields = []
     for number, (name, column) in enumerate(zip(row.schema.names, row.columns, strict=True)):
         try:
-            fields.append(encode(pa.RecordBatch.from_arrays([column], [name]))[0].as_py())
+            fields.append(codec.encode(pa.RecordBatch.from_arrays([column], [name]))[0].as_py())
         except PermanentError:
             printed = pa.array([column.to_string(indent=0, skip_new_lines=True)])
-            fields.append(encode(pa.RecordBatch.from_arrays([printed], [name or str(number)]))[0].as_py())
+            fields.append(codec.encode(pa.RecordBatch.from_arrays([printed], [name or str(number)]))[0].as_py())
     return b"{" + b",".join(field[1:-1] for field in fields if field != b"{}") + b"}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 import pyarrow as pa
 
@@ -29,18 +31,25 @@ class Json(Codec, type="json"):
     digits beyond its 17 are rounded, and what exceeds it, or would be zero though it is not (``1e400``, ``1e-400``), is
     refused. Amounts that need more are written as text.
 
-    Written, each row is an object without its nulls. Times are ISO 8601, in UTC with a ``Z`` if they have a zone,
-    years beyond 0 to 9999 with a sign and six digits, as in ``+010000-01-01T00:00:00``; durations are like ``PT1.5S``,
-    intervals like ``P1M2DT3S``; decimals keep every digit; bytes are text, or base64 where they are not UTF-8;
-    NaN and infinity count as null.
+    Written, each row is an object without its nulls, so that who reads it cannot tell a null from a field that the
+    row lacks: an upsert behind it leaves the old value in place. With ``nulls`` they are told apart: a null is written
+    as ``null``, and only what the row lacks is left out; within nested objects nulls are always left out.
+
+    Times are ISO 8601, in UTC with a ``Z`` if they have a zone, years beyond 0 to 9999 with a sign and six digits, as
+    in ``+010000-01-01T00:00:00``; durations are like ``PT1.5S``, intervals like ``P1M2DT3S``; decimals keep every
+    digit; bytes are text, or base64 where they are not UTF-8; NaN and infinity count as null.
 
     Example::
 
         type: json
     """
 
+    tells_absent: ClassVar[bool] = True
+
     pretty: bool = False
     """Whether each object is written over several indented lines."""
+    nulls: bool = False
+    """Whether a field that is null is written as `null`; if not, it is left out."""
 
     def decode(self, payloads: pa.BinaryArray) -> Batch:
         """Return a row for each object; raises PermanentError if a payload holds anything else."""
@@ -52,7 +61,7 @@ class Json(Codec, type="json"):
 
     def encode(self, batch: Batch) -> pa.BinaryArray:
         """Return one object for each row; raises PermanentError for a type that JSON cannot express."""
-        encoded = encode_rows(batch, Ending.NONE)
+        encoded = encode_rows(batch, Ending.NONE, nulls=self.nulls)
         if not self.pretty:
             return encoded
         return pa.array([msgspec.json.format(row, indent=2) for row in encoded.to_pylist()], pa.binary())
@@ -60,5 +69,5 @@ class Json(Codec, type="json"):
     def encode_lines(self, batch: Batch) -> pa.Buffer:
         """Return all rows as one text of lines, each ended by a newline."""
         if not self.pretty:
-            return contents(encode_rows(batch, Ending.NEWLINE))
+            return contents(encode_rows(batch, Ending.NEWLINE, nulls=self.nulls))
         return pa.py_buffer(b"".join(row + b"\n" for row in self.encode(batch).to_pylist()))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import iso8601
+from ...absence import Mask, shapes_of, without
 from ...delivery import Batch
 from ...errors import PermanentError
 
@@ -42,12 +43,20 @@ class Ending(StrEnum):
     NEWLINE = "\n"
 
 
-def encode_rows(batch: Batch, ending: Ending) -> pa.BinaryArray:
-    """Return each row as one JSON object; raises PermanentError naming the column that cannot be written."""
+def encode_rows(batch: Batch, ending: Ending, *, nulls: bool = False) -> pa.BinaryArray:
+    """Return each row as one JSON object; raises PermanentError naming the column that cannot be written.
+
+    ``nulls``: fields that are null are written, and only what the row lacks is left out.
+    """
+    shapes = shapes_of(batch) if nulls else None
+    batch = without(batch)
     written = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            written.append(_written(array))
+            text = _written(array)
+            if nulls and text.values.null_count:
+                text = _with_nulls(text, shapes.lacking(name) if shapes is not None else None)
+            written.append(text)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, PermanentError) as error:
             raise PermanentError(f"column `{name}` of type {array.type} cannot be written as JSON: {error}") from error
     rows = _objects(batch.schema.names, written, batch.num_rows, ending)
@@ -55,6 +64,12 @@ def encode_rows(batch: Batch, ending: Ending) -> pa.BinaryArray:
         return rows.cast(pa.large_binary()).cast(pa.binary())
     except pa.ArrowInvalid as error:
         raise PermanentError(f"{batch.num_rows} rows take more than 2 GiB as JSON: expected smaller batches") from error
+
+
+def _with_nulls(text: Text, lacking: Mask | None) -> Text:
+    """Write ``null`` where there is no value, except in rows that lack the field."""
+    whole = text.joined.fill_null("null")
+    return Text("", whole if lacking is None else pc.if_else(pa.array(~lacking), whole, None), "")
 
 
 def _objects(names: Sequence[str], texts: Sequence[Text], rows: int, ending: str = "") -> pa.Array:

@@ -25,9 +25,10 @@ _LINE_BREAK_REASON = (
 def encoded(config: File, batch: Batch) -> pa.Buffer:
     """Return the payloads of a batch, framed."""
     codec = config.codec or (Codec.find("json")() if VALUE not in batch.schema.names else None)
-    lines = codec.encode_lines(without_metadata(batch)) if codec and config.framing is Framing.LINES else None
-    if lines is not None:
-        return lines
+    if codec is not None and config.framing is Framing.LINES:
+        lines = codec.encode_lines(without_metadata(batch, keep_absent=codec.tells_absent))
+        if lines is not None:
+            return lines
     payloads = config.payloads(batch)
     data = join(config.framing, payloads)
     if config.framing is Framing.LINES and config.codec is not None and _newlines(data) != len(payloads):
