@@ -96,6 +96,7 @@ def test_keys_are_made_rotated_and_revoked_by_who_signed_in_with_a_link(browser:
     expect(shown).not_to_have_text(key)
     expect(row).to_have_count(1)
     row.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(row).to_have_count(1)
@@ -169,8 +170,10 @@ def test_the_page_fits_phones_and_screens_in_both_themes(
     wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     assert page.evaluate(wide), "nothing is wider than the window"
     page.get_by_role("button", name="Rotate sensor").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     page.screenshot(path=tmp_path / f"dialog-{size}-{scheme}.png")
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_role("button", name="Rotate sensor").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()

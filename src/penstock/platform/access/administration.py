@@ -126,7 +126,13 @@ class Administration:
 
 
 def read_audit(
-    connection: Connection, *, user: int | None, action: str | None, after: Sequence[Any] | None, limit: int
+    connection: Connection,
+    *,
+    user: int | None,
+    action: str | None,
+    after: Sequence[Any] | None,
+    limit: int,
+    without: str | None = None,
 ) -> tuple[list[dict[str, Any]], AuditKey | None]:
     """Return a page of the audit, the newest first, and the key to go on after; None at the end."""
     ordered = [audit_table.c.time, audit_table.c.id]
@@ -135,6 +141,8 @@ def read_audit(
         query = query.where(audit_table.c.user_id == user)
     if action is not None:
         query = query.where(audit_table.c.action == action)
+    if without is not None:
+        query = query.where(audit_table.c.action != without)
     if after is not None:
         query = query.where(tuple_(*ordered) < tuple_(*after))
     rows = [dict(row) for row in connection.execute(query.limit(limit + 1)).mappings()]

@@ -159,14 +159,15 @@ async def read_audit(
     limit: Limit = 100,
     cursor: Cursor = None,
     action: Annotated[str | None, Parameter(pattern="^[a-z_]{1,64}$", description="Only this action.")] = None,
+    without: Annotated[str | None, Parameter(pattern="^[a-z_]{1,64}$", description="All but this action.")] = None,
 ) -> Response[Any]:
     """List what was done and tried with keys and sessions: with all for an operator, else with those of one's user."""
     user = authority(request).user
-    after = cursors.read(cursor, [audit.c.time, audit.c.id], "audit", action)
+    after = cursors.read(cursor, [audit.c.time, audit.c.id], "audit", action, without)
 
     def read(connection: Connection) -> dict[str, Any]:
-        rows, last = read_page(connection, user=user, action=action, after=after, limit=limit)
-        return {"data": rows, "next_cursor": cursors.written(last, "audit", action)}
+        rows, last = read_page(connection, user=user, action=action, without=without, after=after, limit=limit)
+        return {"data": rows, "next_cursor": cursors.written(last, "audit", action, without)}
 
     return await answer_with(request, platform(request).database, read)
 

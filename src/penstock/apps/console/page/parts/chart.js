@@ -15,6 +15,16 @@ function load() {
   return loading;
 }
 
+/** How moments stand below a chart, by the least distance in seconds: the day and the year are said where they change. */
+const MOMENTS = [
+  [31536000, "{YYYY}", null, null, null, null, null, null, 1],
+  [2419200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [0.001, "{HH}:{mm}:{ss}.{fff}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+];
+
 /** Return the colours of the page as a canvas takes them. */
 function colours(element) {
   const probe = document.createElement("span");
@@ -37,7 +47,7 @@ function options(Plot, element, { data, series, height, bars, step, unit, seen }
     width: Math.max(200, element.clientWidth), height,
     cursor: { y: false, points: { size: 7 } },
     legend: { live: true, show: series.length > 1 || seen },
-    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(tick)) }],
+    axes: [{ ...axis, grid: { show: false }, values: MOMENTS }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(tick)) }],
     scales: { y: { range: (_, low, high) => [bars ? Math.min(0, low ?? 0) : low ?? 0, (high ?? 1) === (low ?? 0) ? (high ?? 0) + 1 : high] } },
     series: [{ value: (_, at) => (at === null ? "–" : new Date(at * 1000).toLocaleString()) }, ...series.map((one) => ({
       label: one.label, stroke: colour[one.color ?? "accent"] ?? one.color, width: bars ? 0 : 1.75, paths, value: (_, value) => format(value),

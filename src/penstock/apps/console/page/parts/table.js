@@ -7,14 +7,14 @@ const AHEAD = 8;
 const PAGE = 200;
 const MAX_PIXELS = 8e6; // browsers cannot scroll over more; beyond it the scrollbar is scaled
 
-/** {caption, columns: [{title, cell: (row) => vnode, number, main}], rows, empty, onRow}. */
+/** {caption, columns: [{title, cell: (row) => vnode, number, main, short, isTitled}], rows, empty}: one that is not titled says what it has to readers of screens only. */
 export function Table({ caption, columns, rows, empty = "Nothing here.", keyOf }) {
   if (!rows.length) return html`<p class="soft">${empty}</p>`;
-  const kind = (column) => classes(column.number && "number", column.main && "main");
+  const kind = (column) => classes(column.number && "number", column.main && "main", column.short && "short");
   return html`<table class="table" role="table"><caption class="hidden-text">${caption}</caption>
-    <thead role="rowgroup"><tr role="row">${columns.map((column) => html`<th role="columnheader" scope="col" class=${kind(column)}>${column.title}</th>`)}</tr></thead>
+    <thead role="rowgroup"><tr role="row">${columns.map((column) => html`<th role="columnheader" scope="col" class=${kind(column)}>${column.isTitled === false ? html`<span class="hidden-text">${column.title}</span>` : column.title}</th>`)}</tr></thead>
     <tbody role="rowgroup">${rows.map((row, index) => html`<tr role="row" key=${keyOf ? keyOf(row) : index}>
-      ${columns.map((column) => html`<td role="cell" class=${kind(column)} data-title=${column.title || undefined}><div>${column.cell(row)}</div></td>`)}</tr>`)}</tbody></table>`;
+      ${columns.map((column) => html`<td role="cell" class=${kind(column)} data-title=${column.isTitled === false ? undefined : column.title}><div>${column.cell(row)}</div></td>`)}</tr>`)}</tbody></table>`;
 }
 
 /**
@@ -51,6 +51,10 @@ export function DataTable({ caption, columns, rows, count, load, version, sort, 
     place.current.addEventListener("scroll", look, { passive: true });
     return () => sized.disconnect();
   }, []);
+  useLayoutEffect(() => { // other rows are looked at from the first one on
+    setActive(0);
+    place.current.scrollTop = 0;
+  }, [version]);
   const reveal = (index) => {
     const [begin, end] = [index * ROW, (index + 1) * ROW];
     if (begin < top) place.current.scrollTop = begin / scale;

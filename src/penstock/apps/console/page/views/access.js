@@ -19,12 +19,15 @@ export const view = {
     const isOperator = session.scopes.includes("operator");
     const tabs = [["keys", "Keys", Keys, `${ROOT}/keys`], ...(isOperator ? [["sessions", "Signed in", Sessions, `${ROOT}/sessions`], ["users", "Users", Users, `${ROOT}/users`]] : []), ["audit", "Audit", Audit, `${ROOT}/audit`]];
     const [tab, , Tab, path] = tabs.find(([name]) => name === query.tab) ?? tabs[0];
-    const [answer, scopes] = await Promise.all([api.get(path, tab === "audit" ? { action: query.action, limit: 100 } : {}, signal), api.get(`${ROOT}/scopes`, {}, signal)]);
+    const [answer, scopes] = await Promise.all([api.get(path, tab === "audit" ? { ...chosen(query), limit: 100 } : {}, signal), api.get(`${ROOT}/scopes`, {}, signal)]);
     return html`<header class="head"><h1>Keys and audit</h1></header>
       <nav class="tabs" aria-label="Keys and audit">${tabs.map(([name, title]) => html`<a href=${link(["access"], { tab: name })} aria-current=${name === tab ? "page" : undefined}>${title}</a>`)}</nav>
       <${Tab} key=${tab} answer=${answer} scopes=${scopes.data} query=${query} session=${session} isOperator=${isOperator} />`;
   },
 };
+
+/** What of the audit is shown: that a session or a key was used, which each view of a page leads to, only where it is asked for. */
+const chosen = (query) => (query.action ? { action: query.action } : query.uses ? {} : { without: "authentication_success" });
 
 const guarded = (work) => async () => {
   try {
@@ -70,9 +73,9 @@ function Keys({ answer, scopes, query, isOperator }) {
       { title: "May", cell: (row) => row.scopes.join(", ") },
       { title: "Last used", cell: (row) => (row.last_used_at ? html`<${Time} at=${row.last_used_at} relative />` : "never") },
       { title: "State", cell: (row) => (row.state === "active" ? html`<${Pill} kind="good">${row.expires_at ? html`until <${Time} at=${row.expires_at} />` : "works"}<//>` : html`<${Pill}>${row.state}<//>`) },
-      { title: "", cell: (row) => row.state === "active" && html`<span class="actions">${!row.replaced_by && html`<button type="button" aria-label=${`Rotate ${row.name}`} onClick=${rotate(row)}>Rotate</button>`}<button type="button" class="danger" aria-label=${`Revoke ${row.name}`} onClick=${revoke(row)}>Revoke</button></span>` },
+      { title: "Actions", isTitled: false, cell: (row) => row.state === "active" && html`<span class="actions">${!row.replaced_by && html`<button type="button" aria-label=${`Rotate ${row.name}`} onClick=${rotate(row)}>Rotate</button>`}<button type="button" class="danger" aria-label=${`Revoke ${row.name}`} onClick=${revoke(row)}>Revoke</button></span>` },
     ]} /></section>
-    <section class="panel"><header><h2>What keys may do</h2></header><${Table} caption="Scopes" rows=${scopes} keyOf=${(row) => row.name} columns=${[{ title: "Scope", main: true, cell: (row) => html`<code>${row.name}</code>` }, { title: "It lets", cell: (row) => row.description }, { title: "", cell: (row) => (row.is_default ? "what a new key has" : "") }]} /></section>`;
+    <section class="panel"><header><h2>What keys may do</h2></header><${Table} caption="Scopes" rows=${scopes} keyOf=${(row) => row.name} columns=${[{ title: "Scope", main: true, cell: (row) => html`<code>${row.name}</code>` }, { title: "It lets", cell: (row) => row.description }, { title: "By default", isTitled: false, cell: (row) => (row.is_default ? "what a new key has" : "") }]} /></section>`;
 }
 
 function Sessions({ answer, session }) {
@@ -87,7 +90,7 @@ function Sessions({ answer, session }) {
     { title: "Last seen", cell: (row) => html`<${Time} at=${row.last_seen_at} relative />` },
     { title: "Ends", cell: (row) => html`<${Time} at=${row.expires_at} />` },
     { title: "From", cell: (row) => html`${row.address} <span class="soft">${visible(row.user_agent ?? "")}</span>` },
-    { title: "", cell: (row) => html`<button type="button" class="danger" aria-label=${`End the session of ${row.user_name} from ${row.address}`} onClick=${end(row)}>End</button>` },
+    { title: "Actions", isTitled: false, cell: (row) => html`<button type="button" class="danger" aria-label=${`End the session of ${row.user_name} from ${row.address}`} onClick=${end(row)}>End</button>` },
   ]} /></section>`;
 }
 
@@ -99,13 +102,14 @@ function Audit({ answer, query }) {
   useEffect(() => setMore({ rows: [], next: answer.next_cursor }), [answer]);
   const rows = [...answer.data, ...more.rows];
   const load = guarded(async () => {
-    const page = await api.get(`${ROOT}/audit`, { action: query.action, limit: 100, cursor: more.next });
+    const page = await api.get(`${ROOT}/audit`, { ...chosen(query), limit: 100, cursor: more.next });
     setMore({ rows: [...more.rows, ...page.data], next: page.next_cursor });
   });
-  return html`<section class="panel">${query.action && html`<p><a class="chip" aria-current="true" href=${link(["access"], { tab: "audit" })}>${query.action} ×</a></p>`}
+  return html`<section class="panel"><header><h2>What was done</h2><label class="row"><input type="checkbox" checked=${Boolean(query.uses)} onChange=${(event) => refine({ uses: event.target.checked ? "yes" : null, action: null })} /> also each use of keys and sessions</label></header>
+    ${query.action && html`<p><a class="chip" aria-current="true" href=${link(["access"], { tab: "audit" })}>${query.action} ×</a></p>`}
     <${Table} caption="Audit" rows=${rows} keyOf=${(row) => row.id} empty="Nothing was done yet." columns=${[
-      { title: "When", cell: (row) => html`<${Time} at=${row.time} relative />` },
-      { title: "What", main: true, cell: (row) => html`<a href=${link(["access"], { tab: "audit", action: row.action })}>${row.action.replaceAll("_", " ")}</a>` },
+      { title: "When", short: true, cell: (row) => html`<${Time} at=${row.time} relative />` },
+      { title: "What", main: true, short: true, cell: (row) => html`<a href=${link(["access"], { tab: "audit", action: row.action })}>${row.action.replaceAll("_", " ")}</a>` },
       { title: "Outcome", cell: (row) => html`<${Pill} kind=${{ success: "good", refused: "warn" }[row.outcome] ?? "bad"}>${row.outcome}<//>` },
       { title: "Of", cell: (row) => visible(row.resource ?? "") },
       { title: "By", cell: (row) => html`${row.user_id === null ? "nobody known" : `user ${row.user_id}`}${row.address ? html` <span class="soft">${row.address}</span>` : ""}` },
