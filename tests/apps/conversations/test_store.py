@@ -6,13 +6,16 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from penstock.apps.conversations.schema import calls, files, lines, responses, sessions
+from penstock.apps.conversations.store.reading import Row
+from penstock.apps.conversations.store.store import Source, Store
 
-from .conftest import SAMPLES, Stored, line
+from .conftest import SAMPLES, Stored, line, rows
 
 
 def read(stored: Stored, folder: Path) -> None:
@@ -105,22 +108,82 @@ _CONTENTS = st.lists(_LINES, max_size=8)
 def test_no_line_of_any_generation_of_a_file_is_missing_or_doubled(
     steps: list[tuple[list[bytes], bool, int]], data: st.DataObject
 ) -> None:
-    """A file is appended to or written anew, and read in pieces, some of which come twice: a multiset is stored."""
+    """A file is appended to or written anew, and read in pieces, some of which come twice: a multiset is stored.
+
+    What several pieces hold may be written at once.
+    """
     with TemporaryDirectory() as folder:
         stored = Stored(f"sqlite:///{folder}/conversations.db")
         content: list[bytes] = []
         kept: Counter[bytes] = Counter()
+        waiting: list[Row] = []
         for written, is_appended, size in steps:
             begin = len(content) if is_appended else 0
             content = content + written if is_appended else written
             place = data.draw(st.integers(0, begin)) if is_appended else 0
             while place < len(content):
-                stored.write("/logs/p/a.jsonl", content[place : place + size], place)
-                if data.draw(st.booleans()):
-                    stored.restart()
-                    stored.write("/logs/p/a.jsonl", content[place : place + size], place)
+                piece = rows("/logs/p/a.jsonl", content[place : place + size], place)
+                waiting += piece
+                match data.draw(st.sampled_from(["wait", "write", "crash"])):
+                    case "write":
+                        stored.store.write(waiting)
+                        waiting = []
+                    case "crash":
+                        stored.store.write(waiting)
+                        stored.restart()
+                        waiting = piece  # what was there before is not, and does not come again
                 place += size
             kept |= Counter(content)
+        stored.store.write(waiting)
         found = Counter(bytes(one) for (one,) in stored.rows(select(lines.c.line)))
         stored.store.close()
     assert found == kept
+
+
+SESSION = "1af7fc5e-8455-4414-9ccd-011d40f70b2a.jsonl"
+
+
+@pytest.mark.parametrize("name", [SESSION, "agent-7.jsonl"])
+def test_a_log_that_is_read_from_an_archive_and_from_its_folder_is_stored_once(stored: Stored, name: str) -> None:
+    written = [line(content=str(number), at=number, uuid=f"u{number}") for number in range(5)]
+    stored.write(f"/imports/old/p/{name}", written[:3])
+    stored.write(f"/logs/p/{name}", written)
+    stored.restart()
+    stored.write(f"/imports/old/p/{name}", written[:3])
+    stored.write(f"/logs/p/{name}", [line(content="later", at=9)], 5)
+    assert stored.rows(select(lines.c.row).order_by(lines.c.row)) == [(number,) for number in range(6)]
+    assert stored.rows(select(sessions.c.lines)) == [(6,)]
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        (f"/logs/p/{SESSION}", line(content="another beginning")),
+        ("/logs/q/a.jsonl", line(content="one")),
+        ("/logs/p/b.jsonl", line(content="one")),
+    ],
+)
+def test_logs_that_only_look_alike_are_kept_apart(stored: Stored, path: str, other: bytes) -> None:
+    stored.write(f"/old/p/{SESSION}", [line(content="one")])
+    stored.write("/old/p/a.jsonl", [line(content="one")])
+    stored.write(path, [other, line(content="two", at=1)])
+    assert stored.rows(select(func.count()).select_from(lines)) == [(4,)]
+
+
+def test_copies_of_a_log_that_are_read_at_once_are_stored_once(stored: Stored) -> None:
+    written = [line(content=str(number), at=number) for number in range(4)]
+    both = [*rows(f"/old/p/{SESSION}", written[:3], 0), *rows(f"/logs/p/{SESSION}", written, 0)]
+    stored.store.write(both)
+    stored.store.write(both)
+    assert stored.rows(select(lines.c.row).order_by(lines.c.row)) == [(number,) for number in range(4)]
+
+
+def test_two_stores_that_write_the_lines_of_one_log_double_none(stored: Stored) -> None:
+    written = [line(content=str(number), at=number) for number in range(8)]
+    other = Store(stored.database, Source(Path("/logs"), "laptop", "me"))
+    for end in range(1, 9):
+        (stored.store if end % 2 else other).write(
+            rows("/logs/p/a.jsonl", written[max(0, end - 3) : end], max(0, end - 3))
+        )
+    other._connection.close()
+    assert stored.rows(select(lines.c.row).order_by(lines.c.row)) == [(number,) for number in range(8)]

@@ -33,6 +33,8 @@ files = Table(
     Column("id", SERIAL, primary_key=True),
     Column("host", Key, nullable=False),
     Column("path", Key, nullable=False),
+    Column("name", Key, nullable=False),  # the last part of the path
+    Column("same_as", SERIAL),  # the file that holds its lines, where it is a copy of one
     Column("owner", Text, nullable=False),  # the person whose agent wrote it
     Column("project", Key, nullable=False),
     Column("generation", Integer, nullable=False, default=0),  # how often it was written anew
