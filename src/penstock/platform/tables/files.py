@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -103,20 +105,42 @@ class _Sink(io.RawIOBase):
 def _parquet(columns: Sequence[str], batches: Iterator[list[Row]]) -> Iterator[bytes]:
     """Yield row groups; a column whose values are of one kind keeps it, any other one is text.
 
-    The kinds are those of the first piece. A later value of another kind is an error, as a column cannot change.
+    The kinds are known once the last row was read: until then the rows wait in a file.
     """
-    sink = _Sink()
-    first = next(batches, [])
-    columns = _distinct(columns)
-    schema = pa.schema([pa.field(name, _kind([row[at] for row in first])) for at, name in enumerate(columns)])
     import pyarrow.parquet as pq  # a service that nobody asks for such a file does without it
 
-    with pq.ParquetWriter(sink, schema) as writer:
-        for batch in chain([first], batches):
-            arrays = [_array([row[at] for row in batch], schema.field(at).type) for at in range(len(columns))]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-            yield sink.take()
-    yield sink.take()
+    columns = _distinct(columns)
+    with tempfile.TemporaryFile() as waiting:
+        kinds = [pa.null()] * len(columns)
+        for batch in batches:
+            cells = list(zip(*batch, strict=True))
+            of_batch = [_kind(column) for column in cells]
+            kinds = [_joined_kind(kind, other) for kind, other in zip(kinds, of_batch, strict=True)]
+            arrays = [_array(column, kind) for column, kind in zip(cells, of_batch, strict=True)]
+            _put(waiting, pa.record_batch(arrays, names=columns))
+        kinds = [pa.string() if kind == pa.null() else kind for kind in kinds]
+        schema = pa.schema(list(zip(columns, kinds, strict=True)))
+        waiting.seek(0)
+        sink = _Sink()
+        with pq.ParquetWriter(sink, schema) as writer:
+            for found in _take(waiting):
+                arrays = [_as_kind(column, kind) for column, kind in zip(found.columns, kinds, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                yield sink.take()
+        yield sink.take()
+
+
+def _put(waiting: IO[bytes], batch: pa.RecordBatch) -> None:
+    """Append a batch, as a stream of its own: each has its kinds."""
+    with pa.ipc.new_stream(waiting, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+        stream.write_batch(batch)
+
+
+def _take(waiting: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches that were appended."""
+    end = os.fstat(waiting.fileno()).st_size
+    while waiting.tell() < end:
+        yield from pa.ipc.open_stream(waiting)
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:
@@ -130,15 +154,29 @@ def _distinct(columns: Sequence[str]) -> list[str]:
 
 def _kind(cells: Sequence[Any]) -> pa.DataType:
     kinds = {type(cell) for cell in cells if cell is not None}
+    if not kinds:
+        return pa.null()
     if kinds == {bool}:
         return pa.bool_()
-    if kinds == {int} and all(cell is None or -(2**63) <= cell < 2**63 for cell in cells):
-        return pa.int64()
-    if kinds and kinds <= {int, float}:
-        return pa.float64()
+    if kinds <= {int, float}:
+        if any(isinstance(cell, int) and not -(2**63) <= cell < 2**63 for cell in cells):
+            return pa.string()
+        return pa.int64() if kinds == {int} else pa.float64()
     if kinds == {bytes}:
         return pa.binary()
     return pa.string()
+
+
+def _joined_kind(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the kind of a column some of whose values are of one kind, and some of another."""
+    kinds = {kind, other} - {pa.null()}
+    if kinds == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.string() if len(kinds) > 1 else next(iter(kinds), pa.null())
+
+
+def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column if column.type == kind else _array(column.to_pylist(), kind)
 
 
 def _array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
