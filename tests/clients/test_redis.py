@@ -6,9 +6,12 @@ import ssl
 import pytest
 from pydantic import SecretStr
 from redis import exceptions
+from redis.asyncio.connection import SSLConnection
 
-from penstock.clients.redis import classify_error, client
+from penstock.clients.redis import Sentinel, _close, _made, classify_error, client
+from penstock.clients.tls import Tls
 from penstock.errors import ConfigError, ConnectionLost, PermanentError, TransientError
+from penstock.testing.servers import make_certificate
 
 URL = SecretStr("redis://user:s3cret%21@localhost:6379/3")
 
@@ -101,3 +104,14 @@ async def test_a_killed_server_is_a_lost_connection_and_comes_back(redis_server)
     await asyncio.to_thread(redis_server.start)
     assert await made.ping()
     await made.aclose()
+
+
+async def test_tls_reaches_the_sentinels_and_the_server_they_name(tmp_path):
+    made = make_certificate(tmp_path)
+    mode = Sentinel(urls=["rediss://redis.example:26379"])
+    master = await _made(mode, mode.urls[0], Tls(ca=made.certificate), 1.0)
+    watcher = master.connection_pool.sentinel_manager.sentinels[0]
+    for pool in (master.connection_pool, watcher.connection_pool):
+        assert issubclass(pool.connection_class, SSLConnection)
+        assert pool.connection_kwargs["ssl_ca_certs"] == str(made.certificate)
+    await _close(master)

@@ -54,7 +54,7 @@ async def test_a_query_that_takes_too_long_is_interrupted_and_shown(kind: str, u
     engine, stop = Engine([stream(input=source)], data=tmp_path / "data"), asyncio.Event()
     running = asyncio.ensure_future(engine.run(stop))
     async with asyncio.timeout(60):
-        await until(lambda: "still at work after 0.2 s" in trouble(engine))
+        await until(lambda: "no answer within 0.2 s" in trouble(engine))
         assert not engine.supervised[0].status().is_well
         stop.set()
         await running
@@ -121,7 +121,7 @@ async def test_a_write_that_takes_too_long_is_interrupted_and_tried_again(
     engine = Engine([one], data=tmp_path / "data")
     running = asyncio.ensure_future(engine.run())
     async with asyncio.timeout(60):
-        await until(lambda: "still at work after 0.2 s" in trouble(engine))
+        await until(lambda: "no answer within 0.2 s" in trouble(engine))
         assert not engine.supervised[0].status().is_well
         await asyncio.to_thread(spring, kind, url)
         await running
@@ -158,7 +158,7 @@ async def test_a_call_between_whose_statements_an_interruption_falls_is_interrup
         raise InterruptedError
 
     async with OwnThread("test") as thread, Deadline(thread, lambda: interruptions.append(0), 0.01, Clock()) as calls:
-        with pytest.raises(ConnectionLost, match="still at work"):
+        with pytest.raises(ConnectionLost, match="no answer within"):
             await calls.run(many_short_statements)
         assert await calls.run(lambda: 7) == 7
 

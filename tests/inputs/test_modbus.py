@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from pymodbus import FramerType
-from pymodbus.server import ModbusTcpServer
+from pymodbus.server import ModbusTcpServer, ModbusTlsServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from penstock.errors import ConnectionLost
@@ -18,6 +18,7 @@ from penstock.inputs.modbus import Modbus, Point
 from penstock.metadata import attach
 from penstock.testing.contexts import lend_context
 from penstock.testing.faults import FaultProxy
+from penstock.testing.servers import make_certificate
 from penstock.testing.suites import InputSuite
 
 REGISTERS = [7, 0xFFFE, *struct.unpack(">4H", struct.pack(">d", -1.5)), *struct.unpack(">2H", struct.pack(">f", 20.25))]
@@ -180,3 +181,19 @@ async def test_rows_come_at_the_interval(tmp_path: Path) -> None:
         done, _ = await asyncio.wait({again}, timeout=0.05)
         again.cancel()
         assert not done
+
+
+async def test_a_device_is_read_over_tls(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    words = [SimData(0, values=REGISTERS, datatype=DataType.REGISTERS)]
+    bits = [SimData(0, values=[True], datatype=DataType.BITS)]
+    device = SimDevice(1, simdata=(bits, bits, words, words))
+    server = ModbusTlsServer(device, address=("127.0.0.1", 0), sslctx=made.context())
+    await server.listen()
+    try:
+        port = server.transport.sockets[0].getsockname()[1]
+        assert await read_one(modbus(port, tls={"ca": str(made.certificate)}), tmp_path) == {"level": 7}
+        with pytest.raises(ConnectionLost, match="self-signed certificate"):
+            await read_one(modbus(port, tls={}), tmp_path)
+    finally:
+        await server.shutdown()

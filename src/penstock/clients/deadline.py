@@ -88,7 +88,7 @@ class Deadline:
         except TimeoutError:
             await self._end(running)
             if error := running.exception():
-                reason = f"the database was still at work after {self._timeout:g} s (`timeout`): interrupted"
+                reason = f"no answer within {self._timeout:g} s (`timeout`): interrupted"
                 raise ConnectionLost(reason) from error
         return running.result()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -17,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from ..errors import ConnectionLost, PenstockError, PermanentError, TransientError
 from ..options import Options
+from .tls import Tls
 
 if TYPE_CHECKING:
     import aiohttp
@@ -135,6 +137,12 @@ def check_credentials(url: str | None, auth: Basic | Bearer | None, headers: Map
         raise ValueError("expected credentials in one place: `auth` or the header `Authorization`")
 
 
+def check_tls(url: str, tls: Tls | None) -> None:
+    """Raise ValueError if ``tls`` is given for a URL without TLS."""
+    if tls is not None and not url.startswith("https://"):
+        raise ValueError("`tls` needs a `url` that begins with https://")
+
+
 Url: TypeAlias = Annotated[str, AfterValidator(check_url)]
 
 
@@ -147,18 +155,24 @@ def redact_url(url: str) -> str:
 
 @asynccontextmanager
 async def open_session(
-    headers: Mapping[str, str], auth: Basic | Bearer | None, *, timeout: float, connections: int
+    headers: Mapping[str, str],
+    auth: Basic | Bearer | None,
+    *,
+    timeout: float,
+    connections: int,
+    tls: Tls | None = None,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield a session that keeps at most ``connections`` connections; keeps no cookies."""
     import aiohttp  # a server has no need of it
 
+    secured: Any = True if tls is None else await asyncio.to_thread(tls.context)
     sent = dict(headers)
     if auth is not None:
         sent["Authorization"] = auth.header()
     async with aiohttp.ClientSession(
         headers=sent,
         timeout=aiohttp.ClientTimeout(total=timeout),
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=secured),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         yield session
@@ -175,6 +189,8 @@ def failures(url: str) -> Iterator[None]:
         raise PermanentError("the URL is not valid") from error
     except TimeoutError as error:
         raise TransientError(f"{redact_url(url)} did not answer in time") from error
+    except aiohttp.ClientConnectorError as error:
+        raise ConnectionLost(f"cannot talk to {redact_url(url)}: {error.os_error}") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
         raise ConnectionLost(f"cannot talk to {redact_url(url)}: {error or type(error).__name__}") from error
     except aiohttp.ClientError as error:

@@ -92,7 +92,10 @@ def classify_error(error: Exception, uri: SecretStr, *, opening: bool = False) -
     """Convert an error of pymongo to one of the five kinds of errors, without the password."""
     from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-    text = redact(str(error), uri.get_secret_value()).partition(" (configured timeouts")[0].partition(", full error")[0]
+    text = redact(str(error), uri.get_secret_value())
+    for rest in (" (configured timeouts", ", full error", ", Timeout: ", ", Topology Description: "):
+        text = text.partition(rest)[0]
+    text = text.replace("No servers found yet", "no server has answered in time")
     message = f"mongodb: {text[:500]}"
     if isinstance(error, OperationFailure) and not opening:
         return TransientError(message) if error.code is None or error.code in PASSING else PermanentError(message)

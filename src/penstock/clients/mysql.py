@@ -49,6 +49,7 @@ def connect(database: Mysql, settings: Sequence[str] = (), **options: Any) -> An
         "database": unquote(parts.path.strip("/")) or None,
         "charset": "utf8mb4",
         "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": CONNECT_TIMEOUT,  # of the greeting, for which the client would wait for ever
         "program_name": "penstock",
         **options,
     }
@@ -64,6 +65,7 @@ def connect(database: Mysql, settings: Sequence[str] = (), **options: Any) -> An
             for statement in (_isolation(made), *settings):
                 cursor.execute(statement)
         made.commit()
+        made._read_timeout = options.get("read_timeout")  # from here on the deadline of the caller counts
     except BaseException:
         made.close()
         raise
@@ -85,9 +87,12 @@ def _isolation(connection: Any) -> str:
 def _encryption(given: Ssl | None, mode: str) -> dict[str, Any]:
     if mode == "disable":
         return {"ssl_disabled": True}
-    context = ssl.create_default_context(cafile=str(given.root_cert) if given and given.root_cert else None)
-    if given is not None and given.client_cert is not None:
-        context.load_cert_chain(given.client_cert, given.client_key)
+    try:
+        context = ssl.create_default_context(cafile=str(given.root_cert) if given and given.root_cert else None)
+        if given is not None and given.client_cert is not None:
+            context.load_cert_chain(given.client_cert, given.client_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"mysql: a file of `ssl` cannot be used: {error}") from error
     context.check_hostname = mode == "verify_full"
     if mode in ("prefer", "require"):
         context.verify_mode = ssl.CERT_NONE

@@ -128,6 +128,8 @@ async def connected(
         raise
     except Exception as error:
         await _close(client)
+        if isinstance(error, TimeoutError) and not errors:
+            raise ConnectionLost(f"{server.describe()}: no answer within {timeout:g} s") from None
         raise classify_error(errors[-1] if errors else error, server) from None
     try:
         yield client

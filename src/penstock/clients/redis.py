@@ -138,7 +138,8 @@ async def opened(mode: Single | Cluster | Sentinel, tls: Tls | None, *, timeout:
             async with asyncio.timeout(timeout):
                 await made.ping()
         except Exception as error:
-            failure = classify_error(error, url)
+            silent = ConnectionLost(f"redis {redact_url(url.get_secret_value())}: no answer within {timeout:g} s")
+            failure = silent if type(error) is TimeoutError else classify_error(error, url)
             if made is not None:
                 await _close(made)
             continue
@@ -173,10 +174,15 @@ async def _made(mode: Single | Cluster | Sentinel, url: SecretStr, tls: Tls | No
         return RedisCluster.from_url(url.get_secret_value(), **options)
     seen = client(url, timeout=timeout, **secured).connection_pool.connection_kwargs
     credentials = {name: seen[name] for name in ("username", "password") if seen.get(name)}
+    if url.get_secret_value().startswith("rediss://"):
+        secured["ssl"] = True  # of the sentinels and, by the same files, of the server that they name
+    else:
+        secured = {}
     watchers = sentinel.Sentinel(  # type: ignore[no-untyped-call]
         [(seen["host"], seen.get("port", 26379))],
-        sentinel_kwargs={**_common(timeout), **credentials},
+        sentinel_kwargs={**_common(timeout), **credentials, **secured},
         **_common(timeout),
+        **secured,
     )
     password = mode.password.get_secret_value() if mode.password is not None else None
     return watchers.master_for(mode.service, username=mode.username, password=password, db=mode.database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from ..clients.tls import Tls
 from ..component import Input, Reader
 from ..context import Context
 from ..delivery import Delivery
@@ -145,6 +147,8 @@ class Modbus(Input, type="modbus"):
     """How often."""
     framing: Literal["tcp", "rtu"] = "tcp"
     """How messages are framed: those of Modbus TCP, or those of serial lines (RTU) behind a gateway."""
+    tls: Tls | None = None
+    """How to know the device, and to be known by it, where it speaks Modbus over TLS (mostly at port 802)."""
     timeout: Duration = Field(5.0, gt=0)
     """How long connecting and each answer may take."""
 
@@ -162,6 +166,8 @@ class Modbus(Input, type="modbus"):
         names = [point.name for point in self.points]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two points are called {twice[0]!r}")
+        if self.tls is not None and self.framing == "rtu":
+            raise ValueError("Modbus over TLS has a framing of its own: expected no `framing: rtu`")
         if self.codec is not None:
             raise ValueError("`codec` decodes payloads, and points are columns: expected none")
         return self
@@ -169,29 +175,49 @@ class Modbus(Input, type="modbus"):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncIterator[Reader]:
         """Connect; raises ConnectionLost if that fails."""
-        from pymodbus import FramerType
-        from pymodbus.client import AsyncModbusTcpClient
-
-        host, _, port = self.addr.rpartition(":")
-        client = AsyncModbusTcpClient(
-            host.strip("[]"),
-            port=int(port),
-            framer=FramerType.RTU if self.framing == "rtu" else FramerType.SOCKET,
-            timeout=self.timeout,
-            retries=0,
-            reconnect_delay=0,
-        )
+        client = await self._client()
+        failures = _note_failures(client)
         try:
             try:
-                async with asyncio.timeout(self.timeout):
+                async with asyncio.timeout(self.timeout + 1):
                     is_connected = await client.connect()
             except (OSError, TimeoutError) as error:
-                raise ConnectionLost(f"modbus {self.addr}: {error or 'no connection in time'}") from error
+                is_connected, failures = False, [error]
             if not is_connected:
-                raise ConnectionLost(f"modbus {self.addr}: the connection was refused, or not made in time")
+                why = next((str(one) for one in failures if str(one)), f"no answer within {self.timeout:g} s")
+                raise ConnectionLost(f"modbus {self.addr}: {why}")
             yield _ModbusReader(self, client, context)
         finally:
             client.close()
+
+    async def _client(self) -> AsyncModbusTcpClient:
+        from pymodbus import FramerType
+        from pymodbus.client import AsyncModbusTcpClient, AsyncModbusTlsClient
+
+        logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # its errors are raised, and told by us
+        host, _, port = self.addr.rpartition(":")
+        given: dict[str, Any] = {"port": int(port), "timeout": self.timeout, "retries": 0, "reconnect_delay": 0}
+        if self.tls is not None:
+            secured = await asyncio.to_thread(self.tls.context)
+            return AsyncModbusTlsClient(host.strip("[]"), sslctx=secured, **given)
+        framer = FramerType.RTU if self.framing == "rtu" else FramerType.SOCKET
+        return AsyncModbusTcpClient(host.strip("[]"), framer=framer, **given)
+
+
+def _note_failures(client: AsyncModbusTcpClient) -> list[BaseException]:
+    """Return a list that gets why connecting fails, which pymodbus only logs."""
+    failures: list[BaseException] = []
+    connect = client.ctx.call_create
+
+    async def noting() -> Any:
+        try:
+            return await connect()
+        except OSError as error:
+            failures.append(error)
+            raise
+
+    client.ctx.call_create = noting
+    return failures
 
 
 class _ModbusReader:
@@ -218,11 +244,14 @@ class _ModbusReader:
 
         read = getattr(self._client, f"read_{point.type}")
         where = f"modbus {self._config.addr}: {point.name}"
+        timeout = self._config.timeout
         try:
-            async with asyncio.timeout(self._config.timeout + 1):
+            async with asyncio.timeout(timeout + 1):
                 answer = await read(point.address, count=point.count, device_id=self._config.slave_id)
         except (ModbusException, OSError, TimeoutError) as error:
-            raise ConnectionLost(f"{where}: {error or 'no answer in time'}") from error
+            is_silent = isinstance(error, TimeoutError) or "No response received" in str(error)
+            why = f"no answer within {timeout:g} s" if is_silent else str(error)
+            raise ConnectionLost(f"{where}: {why}") from error
         if answer.isError():
             raise ConnectionLost(f"{where}: the device refuses it: {answer}")
         found: Sequence[Any] = answer.bits if point.is_bits else answer.registers

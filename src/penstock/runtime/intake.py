@@ -67,11 +67,16 @@ class Intake:
 
         An input that commits positions to its source stays open until all that it delivered is settled and committed.
         """
+        condition = self._metrics.condition
         while not self._stop.is_set():
             try:
                 async with AsyncExitStack() as stack:
-                    async with unless_stopped(self._stop, context.clock):
-                        reader = await stack.enter_async_context(self.branch.input.open(context))
+                    condition.begin(self.branch.part)
+                    try:
+                        async with unless_stopped(self._stop, context.clock):
+                            reader = await stack.enter_async_context(self.branch.input.open(context))
+                    finally:
+                        condition.end(self.branch.part)
                     self._when_open()
                     await self._read_and_commit(reader, context)
                 break

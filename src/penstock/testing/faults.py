@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -159,8 +160,15 @@ class FaultyProcessor(Processor):
 class FaultProxy:
     """A TCP proxy in front of a server, whose network can be slowed, swallowed, cut and refused."""
 
-    def __init__(self, host: str, port: int, *, listen: int = 0) -> None:
-        """``listen`` is the port it listens at, by default a free one: some servers tell clients where to connect."""
+    def __init__(
+        self, host: str, port: int, *, listen: int = 0, tls: ssl.SSLContext | None = None, asks: bool = False
+    ) -> None:
+        """``listen`` is the port it listens at, by default a free one: some servers tell clients where to connect.
+
+        ``tls`` is what it shows to clients, while it talks to the server without. ``asks`` tells whether clients ask
+        for TLS first, as those of PostgreSQL do.
+        """
+        self._tls, self._asks = tls, asks
         self.target_host, self.target_port = host, port
         self.host, self.port = "127.0.0.1", listen
         self.delay = 0.0
@@ -182,7 +190,8 @@ class FaultProxy:
 
     async def accept(self) -> None:
         """Listen again, at the same port."""
-        self._server = await asyncio.start_server(self._connected, self.host, self.port)
+        secured = None if self._asks else self._tls
+        self._server = await asyncio.start_server(self._connected, self.host, self.port, ssl=secured)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -208,12 +217,16 @@ class FaultProxy:
         assert task is not None
         writers = self._connections[task] = [writer]
         try:
+            if self._asks and self._tls is not None:
+                await reader.readexactly(8)
+                writer.write(b"S")
+                await writer.start_tls(self._tls)
             target_reader, target_writer = await asyncio.open_connection(self.target_host, self.target_port)
             writers.append(target_writer)
             async with asyncio.TaskGroup() as directions:
                 directions.create_task(self._pass_on(reader, target_writer))
                 directions.create_task(self._pass_on(target_reader, writer))
-        except (OSError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             for each in writers:
                 each.transport.abort()
         finally:

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from ...clients.clickhouse import Connection
 from ...clients.deadline import Deadline, connect
-from ...clients.http import Url, check_credentials
+from ...clients.http import Url, check_credentials, check_tls
 from ...clients.tls import Tls
 from ...component import Output, Writer
 from ...context import Context
@@ -88,8 +88,7 @@ class Clickhouse(Output, type="clickhouse"):
     @model_validator(mode="after")
     def _check(self) -> Clickhouse:
         check_credentials(self.url, None, {})
-        if self.tls is not None and not self.url.startswith("https://"):
-            raise ValueError("`tls` needs a `url` that begins with https://")
+        check_tls(self.url, self.tls)
         for text in (self.username, self.password.get_secret_value()):
             if not text.isascii() or not (text.isprintable() or not text):
                 raise ValueError("expected a `username` and a `password` of printable ASCII characters")

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from ...clients.http import check_credentials, check_tls, check_url
+from ...clients.tls import Tls
 from ...component import Output, TransactionalWriter
 from ...context import Context
 from ...duration import Duration
@@ -40,15 +42,31 @@ class RestCatalog(Options):
     name: str = "default"
     """The name of the catalog, for messages."""
     uri: str
-    """Where the catalog is."""
+    """Where the catalog is, `http://` or `https://`."""
     warehouse: str | None = None
     """The warehouse, where the catalog has several."""
     credential: SecretStr | None = None
     """The credential, as `client:secret`."""
     token: SecretStr | None = None
     """The token."""
+    tls: Tls | None = None
+    """How to know the catalog by TLS, with `https://`."""
     properties: dict[str, SecretStr] = {}
     """Other properties of pyiceberg, such as `s3.endpoint`."""
+
+    @field_validator("uri")
+    @classmethod
+    def _is_url(cls, uri: str) -> str:
+        uri = check_url(uri)
+        check_credentials(uri, None, {})
+        return uri
+
+    @model_validator(mode="after")
+    def _check(self) -> RestCatalog:
+        check_tls(self.uri, self.tls)
+        if self.tls is not None and self.tls.key_password is not None:
+            raise ValueError("expected a `key` without a password: what connects to the catalog reads no other")
+        return self
 
 
 class Iceberg(Output, type="iceberg"):
@@ -110,6 +128,17 @@ class Iceberg(Output, type="iceberg"):
                 if (secret := getattr(given, name)) is not None:
                     found[name] = secret.get_secret_value()
         return found
+
+    def open_catalog(self) -> Any:
+        """Open the catalog; blocks, and raises what pyiceberg and the network do."""
+        given = self.catalog
+        if isinstance(given, RestCatalog):
+            from .rest import PatientCatalog
+
+            return PatientCatalog(given.name, self.timeout, given.tls, **self.catalog_properties())
+        from pyiceberg.catalog import load_catalog
+
+        return load_catalog(given.name, **self.catalog_properties())
 
     def secrets(self) -> list[str]:
         """Return what no message may show."""

@@ -75,6 +75,8 @@ class IcebergWriter:
         text = f"iceberg: {' '.join(str(error).split())[:400] or type(error).__name__}"
         for secret in self._config.secrets():
             text = text.replace(secret, "***")
+        if opening and isinstance(error, OSError) and (reason := _network_reason(error)) is not None:
+            text = f"iceberg: cannot talk to the catalog: {reason}"
         if opening:
             return ConnectionLost(text)
         if isinstance(error, pa.ArrowException | TypeError) or type(error).__name__ in _REFUSED:
@@ -82,9 +84,7 @@ class IcebergWriter:
         return TransientError(text)  # another has committed meanwhile, the catalog or the store is away
 
     def _connect(self) -> None:
-        from pyiceberg.catalog import load_catalog
-
-        self._catalog = load_catalog(self._config.catalog.name, **self._config.catalog_properties())
+        self._catalog = self._config.open_catalog()
         self._catalog.list_namespaces()
 
     def _found(self) -> Any:
@@ -215,6 +215,19 @@ class IcebergWriter:
                     change.append_data_file(file)
         except CommitFailedException:  # the next time will do
             self._table = None
+
+
+def _network_reason(error: BaseException) -> str | None:
+    """Return what the network said, which requests and urllib3 wrap in each other; None if it said nothing."""
+    import ssl
+
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLError | ConnectionError | TimeoutError) and not hasattr(found, "request"):
+            return str(found) or type(found).__name__
+        inner = [each for each in (getattr(found, "reason", None), *found.args) if isinstance(each, BaseException)]
+        found = inner[0] if inner else found.__cause__ or found.__context__
+    return None
 
 
 def _nulls(values: pa.Array) -> list[int]:

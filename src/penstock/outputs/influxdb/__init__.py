@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from ...clients.http import Basic, Url, check_credentials, open_session
+from ...clients.http import Basic, Url, check_credentials, check_tls, open_session
+from ...clients.tls import Tls
 from ...component import Output, Writer
 from ...context import Context
 from ...duration import Duration
@@ -97,6 +98,8 @@ class Influxdb(Output, type="influxdb"):
     """Accepted but without effect: each write is sent at once, before it is acked."""
     retry_count: int | None = Field(None, ge=0)
     """Accepted but without effect: the stream's `retry` says how often to try again."""
+    tls: Tls | None = None
+    """How to know the server by TLS, with `https://`."""
     timeout_ms: int = Field(5000, ge=1)
     """How long a request may take, in milliseconds."""
     timeout: Duration | None = Field(None, gt=0)
@@ -105,6 +108,7 @@ class Influxdb(Output, type="influxdb"):
     @model_validator(mode="after")
     def _check(self) -> Influxdb:
         check_credentials(self.url, None, {})
+        check_tls(self.url, self.tls)
         needed = {1: ("database",), 2: ("org", "bucket"), 3: ("database",)}[self.version]
         others = {1: ("org", "bucket", "token"), 2: ("database", "username", "retention_policy"), 3: ("org", "bucket")}
         for name in needed:
@@ -143,5 +147,5 @@ class Influxdb(Output, type="influxdb"):
             scheme = "Token" if self.version == 2 else "Bearer"
             headers["Authorization"] = f"{scheme} {self.token.get_secret_value()}"
         timeout = self.timeout if self.timeout is not None else self.timeout_ms / 1000
-        async with open_session(headers, auth, timeout=timeout, connections=1) as session:
+        async with open_session(headers, auth, timeout=timeout, connections=1, tls=self.tls) as session:
             yield InfluxdbWriter(self, session, context.clock)
