@@ -92,6 +92,7 @@ class KeyedState:
         self.name, self.ttl, self.max_entries = name, ttl, max_entries
         self._now = now
         self._entries = OrderedDict(entries or {})
+        self._shorten_lives()
         self._changes: dict[str, Entry | None] = {}
         self._before: dict[str, Entry | None] = {}
         """The entries as they were before the call in progress."""
@@ -156,6 +157,15 @@ class KeyedState:
 
     def _is_over(self, entry: Entry) -> bool:
         return entry.expires is not None and entry.expires <= self._now
+
+    def _shorten_lives(self) -> None:
+        """Let no entry live longer than from now: its time was told by a clock that was ahead, or by a longer ttl."""
+        if self.ttl is None:
+            return
+        latest = self._now + self.ttl
+        for key, entry in self._entries.items():
+            if entry.expires is not None and entry.expires > latest:
+                self._entries[key] = Entry(entry.value, latest)
 
     def _forget(self) -> None:
         """Remove what has expired, and what is more than may be held."""

@@ -22,6 +22,8 @@ from .keyedstate import Entry, KeyedState, KeyedStore, Place, Prune, Version
 
 _MAX_STEP = 1 << 24
 """Version numbers grow by a random step, so that two processes of one stream never write under the same number."""
+_MAX_SLEW = 1.0
+"""By how many seconds the clock may fall behind and still not count as put back."""
 
 _MARK: Place = ("", "")
 """A place that every version changes, to be found by."""
@@ -111,6 +113,10 @@ class StateLog:
         """Those whose positions are to be saved with them."""
         self._covered = 0
         """The number of the last change that is saved or in ``_settled``."""
+        self._ahead = 0.0
+        """How many seconds the clock was put back since this began."""
+        self._told: tuple[float, float] | None = None
+        """The time as it was last told, and the monotonic time then."""
         self.through = 0
         """The number of the last change of which positions may be saved."""
 
@@ -120,8 +126,13 @@ class StateLog:
         return bool(self._names)
 
     def time(self) -> float:
-        """Return the time in seconds since 1970."""
-        return self._clock.time()
+        """Return the time in seconds since 1970; where the clock is put back, it goes on from what it was."""
+        wall, monotonic = self._clock.time(), self._clock.monotonic()
+        if self._told is not None:
+            lost = self._told[0] + monotonic - self._told[1] - (wall + self._ahead)
+            self._ahead += lost if lost > _MAX_SLEW else 0.0
+        self._told = wall + self._ahead, monotonic
+        return self._told[0]
 
     def component(self, name: str) -> ComponentState:
         """Return the part of one component."""
@@ -141,7 +152,7 @@ class StateLog:
             raise ConfigError(f"{self._stream}: two components keep the state {name!r}; give them names")
         self._names.add(name)
         entries = await self._store.load_state(self._stream, name, self._version)
-        return KeyedState(name, entries, ttl=ttl, max_entries=max_entries, now=self._clock.time())
+        return KeyedState(name, entries, ttl=ttl, max_entries=max_entries, now=self.time())
 
     async def _load_version(self) -> Version:
         saved = await self._positions.load(self.key)
@@ -284,7 +295,7 @@ class StateLog:
         if not entries:
             return Unsaved(0, entries, moved, through, _keep_nothing)
         self._last += random.randrange(1, _MAX_STEP)
-        number, now = self._last, self._clock.time()
+        number, now = self._last, self.time()
         entries[_MARK] = Entry(str(number).encode(), None)
         record = {"version": number, "base": self._version.number, **({"run": self._run} if self._run else {})}
         self._has_void = self._has_void or not self._is_certain

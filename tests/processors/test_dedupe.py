@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -16,7 +17,10 @@ from pydantic import ValidationError
 from penstock.component import Processor
 from penstock.delivery import Batch
 from penstock.errors import PermanentError, RowsRejected
+from penstock.keyedstate import Entry, KeyedState
 from penstock.processors.dedupe import Dedupe
+from penstock.state.memory import MemoryStore
+from penstock.testing.clock import FakeClock, jumping
 from penstock.testing.contexts import lend_context
 from penstock.testing.suites.processors import ProcessorSuite
 
@@ -150,3 +154,46 @@ def test_a_key_is_one_name_or_several() -> None:
     assert Dedupe.model_validate({"key": "id"}) == Dedupe(key=["id"])
     with pytest.raises(ValidationError):
         Dedupe(key=[])
+
+
+class PutClock(FakeClock):
+    """A clock that is put forward or back."""
+
+    put_by = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.put_by
+
+
+@jumping
+async def test_a_clock_that_is_put_back_lengthens_no_window(tmp_path: Path) -> None:
+    """Else a key of a clock that was ahead for a moment would drop new rows for as long as it was ahead."""
+    clock, store = PutClock(), MemoryStore()
+
+    async def seen_by(process: Any, states: Any, *values: str) -> list[str]:
+        states.begin()
+        found = [row["id"] for each in process(ids(*values)) for row in each.to_pylist()]
+        states.keep()
+        return found
+
+    component = Dedupe(key="id", window="10s")
+    async with lend_context(tmp_path, clock=clock, store=store) as context, component.open(context) as process:
+        assert await seen_by(process, context.states, "a") == ["a"]
+        clock.put_by = -3600
+        await asyncio.sleep(9)
+        assert await seen_by(process, context.states, "a", "b") == ["b"]
+        await asyncio.sleep(2)
+        assert await seen_by(process, context.states, "a", "b") == ["a"], (
+            "ten seconds are over, whatever the clock says"
+        )
+        clock.put_by = 3600
+        assert await seen_by(process, context.states, "a") == ["a"], "time has passed, as far as anyone can tell"
+
+
+def test_what_a_clock_remembered_that_was_ahead_is_remembered_no_longer_than_the_window() -> None:
+    ahead = {"a": Entry(b"null", 1e12), "b": Entry(b"null", 1005.0)}
+    state = KeyedState("s", ahead, ttl=10, now=1000)
+    state.begin(1009)
+    assert list(state) == ["a"]
+    state.begin(1010)
+    assert list(state) == []

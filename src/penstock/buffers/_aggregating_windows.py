@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -106,10 +107,11 @@ class AggregatingWindows:
 
     async def put(self, delivery: Delivery) -> None:
         """Take a delivery; waits while results wait to be taken."""
-        await self._wait_for_room()
-        async with self._one_at_a_time:
+        async with self._turn():
+            began = self._clock.monotonic()
             taken = await self._work(delivery.batch.num_rows, lambda: self._take(delivery.batch))
             now = self._clock.monotonic()
+            self._watermark.excuse_work(now - began)
             if taken.is_disordered and not self._spans.is_even:
                 await self._save(now)
             self._rows += delivery.batch.num_rows
@@ -131,19 +133,24 @@ class AggregatingWindows:
                 self._watermark.observe(self._source(delivery), taken.newest, now)
             if self._must_save(now):
                 await self._save(now)
+                self._watermark.excuse_work(self._clock.monotonic() - now)
         self._changed.set()
 
-    async def _wait_for_room(self) -> None:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for room, and for the work in progress: no source is silent meanwhile."""
         began = self._clock.monotonic()
         self._waiting = True
         try:
             while len(self._ready) >= _MAX_READY and not self._ended:
                 self._room.clear()
                 await self._room.wait()
+            async with self._one_at_a_time:
+                self._waiting = False
+                self._watermark.excuse(self._clock.monotonic() - began)
+                yield
         finally:
             self._waiting = False
-        if (waited := self._clock.monotonic() - began) > 0:
-            self._watermark.excuse(waited)
 
     @staticmethod
     def _source(delivery: Delivery) -> str | None:

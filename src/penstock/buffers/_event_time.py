@@ -116,6 +116,10 @@ class _Source:
     heard: float
 
 
+_SHORT_WORK = 0.1
+"""The share of the idle timeout that work on rows may take and still be too short to hold a source back."""
+
+
 class Watermark:
     """The time before which no row is expected any more: it lags behind the newest by a fixed time, and never falls.
 
@@ -190,8 +194,19 @@ class Watermark:
         heard = [*(source.heard for source in self._active(now)), *self._awaited(now)]
         return min((since + timeout for since in heard), default=now)
 
+    def excuse_work(self, took: float) -> None:
+        """Do not count long work on rows as silence of the sources: what they send meanwhile has to wait.
+
+        Short work is not excused: it holds a source back for no longer, while excusing all of it would keep a silent
+        source from ever being idle beside one that always has more.
+        """
+        if self._idle_timeout is not None and took > self._idle_timeout * _SHORT_WORK:
+            self.excuse(took)
+
     def excuse(self, waited: float) -> None:
         """Do not count a time in which nobody listened as silence of the sources."""
+        if waited <= 0:
+            return
         for source in self._sources.values():
             source.heard += waited
         self._expected = {name: since + waited for name, since in self._expected.items()}

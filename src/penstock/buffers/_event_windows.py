@@ -97,12 +97,21 @@ class EventWindows:
 
     async def put(self, delivery: Delivery) -> None:
         """Take a delivery; waits while a window waits to be taken. Raises PenstockError when too many rows are held."""
-        now = self._clock.monotonic()
-        if self._ready or self._out:
-            await self._wait_for_room()
-            self._watermark.excuse(self._clock.monotonic() - now)
-        now = self._heard = self._clock.monotonic()
+        began = self._clock.monotonic()
+        self._waiting = True
+        try:
+            while (self._ready or self._out) and not self._ended:
+                self._room.clear()
+                await self._room.wait()
+            self._watermark.excuse(self._clock.monotonic() - began)
+            await self._take(delivery)
+        finally:
+            self._waiting = False
+        self._changed.set()
+
+    async def _take(self, delivery: Delivery) -> None:
         source, first = await self._replay.number(delivery)
+        now = self._heard = self._clock.monotonic()
         self._is_new = True
         done = self._share(delivery, self._sorter.sort(delivery.batch, source, first, now, self._closed))
         self._fire_due()
@@ -111,6 +120,7 @@ class EventWindows:
             await share.ack()
         if self._windows.rows - self._windows.on_disk > self._windowing.max_rows:
             await self._spill_rows()
+            self._watermark.excuse_work(self._clock.monotonic() - now)
 
     async def _spill_rows(self) -> None:
         """Write half of what may be held to disk, of the windows that fire last."""
@@ -125,15 +135,6 @@ class EventWindows:
         places = await asyncio.to_thread(self._spill.write, batches)
         # Windows may have fired meanwhile: their rows are on their way out.
         self._spill.add(places, self._windows.note_spilled(chosen))
-
-    async def _wait_for_room(self) -> None:
-        self._waiting = True
-        try:
-            while (self._ready or self._out) and not self._ended:
-                self._room.clear()
-                await self._room.wait()
-        finally:
-            self._waiting = False
 
     def _share(self, delivery: Delivery, sorted_: Sorted) -> list[Delivery]:
         """Give a delivery to windows and to the error output; returns the shares of it that are done with."""
@@ -343,6 +344,8 @@ class EventWindows:
             self._emit_at, self._is_new = now + self._emit_every, False
             if not self._replay.awaited:
                 self._emit_early()
+            return
+        if self._waiting:  # rows are being taken, and others may wait behind them
             return
         if self._replay.awaited:
             self._log.warning(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
@@ -96,10 +97,11 @@ class JoinedInputs:
 
     async def put(self, delivery: Delivery) -> None:
         """Take a delivery; waits while results wait to be taken."""
-        await self._wait_for_room()
-        async with self._one_at_a_time:
+        async with self._turn():
+            began = self._clock.monotonic()
             taken = await self._work(delivery.batch.num_rows, lambda: self._take(delivery.batch))
             now = self._clock.monotonic()
+            self._excuse_work(now - began)
             self.late_rows += taken.dropped
             if not self._absorbed:
                 self._absorbed_at = now
@@ -113,20 +115,29 @@ class JoinedInputs:
                 self._marks[side].observe(f"{self._names[side]}/{self._source(delivery)}", newest, now)
             if self._pending_rows >= max(MIN_ROUND, self._count_held() // 4):
                 await self._join()
+                self._excuse_work(self._clock.monotonic() - now)
         self._changed.set()
 
-    async def _wait_for_room(self) -> None:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for room, and for the work in progress: no source is silent meanwhile."""
         began = self._clock.monotonic()
         self._waiting = True
         try:
             while len(self._ready) >= _MAX_READY and not self._ended:
                 self._room.clear()
                 await self._room.wait()
+            async with self._one_at_a_time:
+                self._waiting = False
+                for mark in self._marks:
+                    mark.excuse(self._clock.monotonic() - began)
+                yield
         finally:
             self._waiting = False
-        if (waited := self._clock.monotonic() - began) > 0:
-            for mark in self._marks:
-                mark.excuse(waited)
+
+    def _excuse_work(self, took: float) -> None:
+        for mark in self._marks:
+            mark.excuse_work(took)
 
     @staticmethod
     def _source(delivery: Delivery) -> str:
