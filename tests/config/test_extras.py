@@ -21,6 +21,8 @@ PACKAGES = {
     "avro": ["fastavro"],
     "msgpack": ["msgpack"],
     "cbor": ["cbor2"],
+    "xml": ["lxml"],
+    "sketches": ["datasketches"],
     "vrl": ["vrl_python"],
     "protobuf": ["google", "grpc_tools"],
     "kafka": ["confluent_kafka"],

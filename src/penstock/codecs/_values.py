@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -104,11 +104,18 @@ def decoder(read: Callable[[bytes], Any], wanted: frozenset[str] | None = None) 
 
     Raises PermanentError for a payload that is not a map of texts to values, or whose values fit no column.
     """
+    return columns_decoder(lambda payload: [_row(read, payload)], wanted)
+
+
+def columns_decoder(
+    read_rows: Callable[[bytes], Iterable[dict[str, Any]]], wanted: frozenset[str] | None = None
+) -> Decoder:
+    """Return a decoder of payloads of any number of rows, which ``read_rows`` yields or raises."""
     known: dict[str, pa.DataType] = {}
     lock = threading.Lock()
 
     def decode(payloads: pa.BinaryArray) -> Batch:
-        rows = [_row(read, payload) for payload in payloads.to_pylist()]
+        rows = [row for payload in payloads.to_pylist() for row in read_rows(payload)]
         try:
             with lock:
                 learned = dict(known)
