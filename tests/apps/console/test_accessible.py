@@ -64,6 +64,7 @@ VIEWS = [
     View("sql", "#/sql", lambda page: page.locator(".sql-editor .cm-content")),
     View("sql-table", QUERY, table("Result"), run=True),
     View("sql-chart", f"{QUERY}&as=chart", lambda page: page.locator(".chart canvas"), run=True),
+    View("sql-map", f"{QUERY}&as=map", lambda page: page.locator(".map [data-drawn='28'] canvas"), run=True),
     View("dead-letters", "#/dead-letters", lambda page: page.get_by_role("button", name="Mend and send all…").first),
     View("keys", "#/access", table("Keys")),
     View("sessions", "#/access?tab=sessions", table("Sessions")),

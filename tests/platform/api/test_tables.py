@@ -136,6 +136,17 @@ async def test_hostile_names_values_and_sizes_are_data(stored: Stored) -> None:
     await stored.get("/tables/nowhere/rows", status=404, table="wide")
 
 
+async def test_a_text_is_seen_beyond_a_nul(stored: Stored) -> None:
+    sign = "\1" if stored.engine == "postgres" else "\0"  # PostgreSQL stores no NUL
+    stored.run("CREATE TABLE nuls (t VARCHAR(2000))")
+    stored.run("INSERT INTO nuls VALUES (?)", [[f"a{sign}b"], [f"a{sign}{'é' * 1000}"]])
+    page = await stored.rows("nuls")
+    assert page["data"]["rows"] == [[f"a{sign}b"], [f"a{sign}{'é' * (questions.MAX_CELL_SIZE - 2)}"]]
+    assert page["data"]["cut"] == [[1, 0]]
+    shown = (await stored.get("/tables/rows/row", table="nuls", key=page["data"]["keys"][1]))["data"]
+    assert shown["cells"] == [f"a{sign}{'é' * 1000}"]
+
+
 async def test_tables_are_downloaded_as_they_are_filtered(stored: Stored) -> None:
     stored.run("CREATE TABLE readings (n INTEGER, celsius DOUBLE PRECISION, note VARCHAR(50))")
     stored.run(

@@ -29,6 +29,7 @@ from . import finding
 from .finding import ROOT, Asked
 from .history import History, free_space
 from .lineage import Lineage, lineage
+from .tiles import Tiles
 
 MAX_PAST = timedelta(days=31)
 """How far back the overview goes."""
@@ -57,6 +58,10 @@ class Navigation(msgspec.Struct):
     session: str | None
     """The id of the session; null for a request with a key."""
     pages: list[PageShown]
+    tiles: str | None
+    """Where maps get tiles from; null for plain land and coast."""
+    tiles_credit: str
+    """What those who made the tiles want to have said."""
 
 
 @get(f"{ROOT}/navigation", **documented(Navigation, "Who calls, and its pages.", scope=ANY, limit=OPERATOR.name))
@@ -69,7 +74,14 @@ async def show_navigation(request: Asked) -> Response[Any]:
         if not one.scope or one.scope in caller.scopes
     ]
     return answer(
-        Navigation(caller.user, caller.user_name, sorted(caller.scopes), caller.session or None, pages),
+        Navigation(
+            caller.user,
+            caller.user_name,
+            sorted(caller.scopes),
+            caller.session or None,
+            pages,
+            *request.app.state.tiles,
+        ),
     )
 
 
@@ -141,7 +153,7 @@ async def show_lineage(request: Asked) -> Response[Any]:
     return answer(lineage(state.streams(), names, readers))
 
 
-def build(platform: Platform, gate: Gate, history: History, tables: Tables) -> Litestar:
+def build(platform: Platform, gate: Gate, history: History, tables: Tables, tiles: Tiles) -> Litestar:
     """Return the application that serves all routes."""
     policy = WebPolicy(
         logging.getLogger("penstock.console"),
@@ -160,6 +172,7 @@ def build(platform: Platform, gate: Gate, history: History, tables: Tables) -> L
             "streams": platform.context.streams,
             "history": history,
             "tables": tables,
+            "tiles": tiles,
             "gate": gate,
             "application": "console",
         },

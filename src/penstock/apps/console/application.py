@@ -18,6 +18,7 @@ from ...platform.ownership import space_of
 from ...platform.pages import StaticPages
 from ...platform.web.deferred import Deferred
 from ...serving.asgi import Asgi, Receive, Scope, Send
+from .tiles import Tiles
 
 if TYPE_CHECKING:
     from ...platform.access.gate import Gate
@@ -44,6 +45,12 @@ class Console(Application, type="console"):
     """
 
     extra: ClassVar[str] = "health"
+
+    tiles: str | None = None
+    """Where maps get tiles from: `https://tiles.example.org/{z}/{x}/{y}.png`. By default `PENSTOCK_TILES`; without
+    either, maps have plain land and coast, and nothing is fetched from elsewhere."""
+    tiles_credit: str = ""
+    """What is said below maps of those who made the tiles; by default `PENSTOCK_TILES_CREDIT`."""
 
     def needs(self, installation: Installation) -> Sequence[str]:
         """Return the application that keeps users and keys."""
@@ -126,12 +133,13 @@ class Console(Application, type="console"):
         installation = platform.installation
         options = AccessOptions.of(installation.environment)
         scopes = Scopes(installation.scopes)
-        files = await asyncio.to_thread(StaticPages, f"{__package__}.page", FILES)
+        tiles = Tiles.of(self.tiles, self.tiles_credit, installation.environment)
+        files = await asyncio.to_thread(StaticPages, f"{__package__}.page", FILES, tiles.policy)
         history = _history(platform)
         await history.open()
         tables = Tables(installation, scopes, lambda: [one.stream for one in platform.context.streams()])
         async with Gate(options, scopes, platform.tables_of(OWNER), clock=platform.clock).open() as gate:
-            api = Deferred(partial(_build, platform, gate, history, tables))
+            api = Deferred(partial(_build, platform, gate, history, tables, tiles))
             try:
                 yield {"/": _index(files), FILES: files, f"{FILES}/*": files, f"{API}/*": api}
             finally:
@@ -158,8 +166,8 @@ def _history(platform: Platform) -> History:
     )
 
 
-def _build(platform: Platform, gate: Gate, history: History, tables: Tables) -> Asgi:
+def _build(platform: Platform, gate: Gate, history: History, tables: Tables, tiles: Tiles) -> Asgi:
     """Make the API: importing what it needs takes a while."""
     from .api import build
 
-    return cast(Asgi, build(platform, gate, history, tables))
+    return cast(Asgi, build(platform, gate, history, tables, tiles))

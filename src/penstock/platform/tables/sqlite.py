@@ -94,9 +94,14 @@ class SqliteReader(Reader):
         return list(indexes.values())
 
     def cut(self, column: Column, length: int) -> str:
-        """Return the expression of a value: text and bytes are cut, whatever the column was declared as."""
+        """Return the expression of a value: text and bytes are cut, whatever the column was declared as.
+
+        Text is cut as bytes, for as text it ends at the first NUL; a character takes at most four.
+        """
         name = self.quote(column.name)
-        return f"CASE WHEN typeof({name}) IN ('text', 'blob') THEN substr({name}, 1, {length + 1:d}) ELSE {name} END"
+        text = f"CAST(substr(CAST({name} AS BLOB), 1, {4 * (length + 1):d}) AS TEXT)"
+        bytes = f"substr({name}, 1, {length + 1:d})"
+        return f"CASE typeof({name}) WHEN 'text' THEN {text} WHEN 'blob' THEN {bytes} ELSE {name} END"
 
     def text(self, column: Column) -> str:
         """Return the expression of a value as text."""

@@ -1,6 +1,7 @@
 // A chart over time, drawn by uPlot, which is loaded with the first one: {label, data: [seconds, values, ...], series: [{label, color}], height, bars, unit}.
 
 import { html, useEffect, useRef } from "../html.js";
+import { colours } from "./colours.js";
 
 let loading;
 /** Load the library and its stylesheet, once. */
@@ -25,21 +26,8 @@ const MOMENTS = [
   [0.001, "{HH}:{mm}:{ss}.{fff}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
 ];
 
-/** Return the colours of the page as a canvas takes them. */
-function colours(element) {
-  const probe = document.createElement("span");
-  element.append(probe);
-  const found = {};
-  for (const name of ["accent", "accent-soft", "soft", "rule", "ink", "good", "warn", "bad"]) {
-    probe.style.color = `var(--${name})`;
-    found[name] = getComputedStyle(probe).color;
-  }
-  probe.remove();
-  return found;
-}
-
 function options(Plot, element, { data, series, height, bars, step, unit, seen }) {
-  const colour = colours(element);
+  const colour = colours(element, ["accent", "accent-soft", "soft", "rule", "ink", "good", "warn", "bad"]);
   const axis = { stroke: colour.soft, grid: { stroke: colour.rule, width: 1 }, ticks: { show: false }, font: "12px ui-sans-serif, system-ui, sans-serif" };
   const format = (value) => (value === null || value === undefined ? "–" : `${Intl.NumberFormat("en", { maximumFractionDigits: 2 }).format(value)}${unit ? ` ${unit}` : ""}`);
   const paths = bars ? Plot.paths.bars({ size: [0.7, 60], radius: 0.15 }) : step ? Plot.paths.stepped({ align: 1 }) : undefined;

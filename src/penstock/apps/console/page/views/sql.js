@@ -6,6 +6,7 @@ import { ask } from "../parts/dialog.js";
 import { Editor } from "../parts/editor.js";
 import { duration, number, visible } from "../parts/format.js";
 import { Empty, Notice } from "../parts/notice.js";
+import { Places, coordinates } from "../parts/places.js";
 import { Plot } from "../parts/plot.js";
 import { DataTable } from "../parts/table.js";
 import { toast } from "../parts/toast.js";
@@ -59,7 +60,7 @@ function Workbench({ listing, saved, query }) {
     setState({ isRunning: true });
     try {
       const { data } = await api.send("POST", "api/platform/v1/sql", { sql: text, place, id });
-      setState({ result: data, of: text });
+      setState({ result: { ...data, id }, of: text });
     } catch (problem) {
       setState({ problem: problem.message });
     } finally {
@@ -86,7 +87,8 @@ function Workbench({ listing, saved, query }) {
     reload();
   };
   const { result } = state;
-  const as = query.as ?? "table";
+  const hasPlaces = Boolean(result?.rows.length && coordinates(result));
+  const as = query.as === "map" && !hasPlaces ? "table" : query.as ?? "table";
   return html`<header class="head"><h1>SQL</h1><p class="lead">Queries only read. Ctrl Enter runs them.</p></header>
     <section class="panel">
       <${Editor} value=${sql} version=${version} change=${setSql} run=${start} tables=${listing.tables} placeholder=${first ? `SELECT * FROM ${first.name} LIMIT 100` : "SELECT 1"} />
@@ -98,8 +100,8 @@ function Workbench({ listing, saved, query }) {
     ${saved.length > 0 && html`<nav class="actions" aria-label="Queries that are kept">${saved.map((one) => html`<span class="kept" key=${one.id}><a class="chip" href=${link(["sql"], { sql: one.sql, place: one.place })}>${visible(one.name)}</a><button type="button" class="plain" aria-label=${`Delete the query ${one.name}`} onClick=${() => forget(one)}>×</button></span>`)}</nav>`}
     ${state.problem && html`<${Notice} kind="bad" title="The query found nothing">${visible(state.problem)}<//>`}
     ${result && html`<section class="stack" aria-label="Result">
-      <nav class="tabs" aria-label="Show the result as">${[["table", "Table"], ["chart", "Chart"]].map(([value, title]) => html`<a href=${link(["sql"], { ...query, as: value })} aria-current=${as === value ? "page" : undefined}>${title}</a>`)}</nav>
+      <nav class="tabs" aria-label="Show the result as">${[["table", "Table"], ["chart", "Chart"], ...(hasPlaces ? [["map", "Map"]] : [])].map(([value, title]) => html`<a href=${link(["sql"], { ...query, as: value })} aria-current=${as === value ? "page" : undefined}>${title}</a>`)}</nav>
       <p class="soft" role="status">${number(result.rows.length)} row${result.rows.length === 1 ? "" : "s"} in ${duration(result.seconds)}${result.is_cut ? "; there is more, which a download has" : ""}</p>
-      ${result.rows.length === 0 ? html`<${Empty} title="No rows">The query is fine, and nothing fits it.<//>` : as === "chart" ? html`<${Plot} result=${result} query=${query} />` : html`<${DataTable} caption="Result" height=${560} rows=${result.rows} columns=${result.columns.map((name, index) => ({ key: String(index), title: visible(name), number: typeof result.rows[0][index] === "number", cell: (row) => cell(row[index]) }))} />`}</section>`}`;
+      ${result.rows.length === 0 ? html`<${Empty} title="No rows">The query is fine, and nothing fits it.<//>` : as === "map" ? html`<${Places} result=${result} query=${query} />` : as === "chart" ? html`<${Plot} result=${result} query=${query} />` : html`<${DataTable} caption="Result" height=${560} rows=${result.rows} columns=${result.columns.map((name, index) => ({ key: String(index), title: visible(name), number: typeof result.rows[0][index] === "number", cell: (row) => cell(row[index]) }))} />`}</section>`}`;
 }
 
