@@ -67,7 +67,7 @@ def encode_rows(batch: Batch, ending: Ending, *, nulls: bool = False) -> pa.Bina
 
 
 def _with_nulls(text: Text, lacking: Mask | None) -> Text:
-    """Write ``null`` where there is no value, except in rows that lack the field."""
+    """Write ``null`` for a missing value, except in rows that lack the field."""
     whole = text.joined.fill_null("null")
     return Text("", whole if lacking is None else pc.if_else(pa.array(~lacking), whole, None), "")
 
