@@ -42,8 +42,10 @@ class Vrl(Processor, type="vrl"):
 
     What a program may fail at is that row's error, with the line. A program that does not compile, or calls a function
     that asks this machine or others for something (``get_env_var``, ``http_request``), is refused when the stream is
-    built. Integers are 64-bit and wrap, as VRL says; one that does not fit in refuses its row, and so does a result
-    that is infinite. A fraction that is copied may differ in the last of its 17 digits.
+    built. Integers are 64-bit. VRL lets them wrap around; here ``+``, ``-``, ``*``, ``abs`` and ``to_int`` fail where a
+    result does not fit, which ``??`` and ``, err =`` can handle, and else it is the row's error. (Not checked is an
+    operation on what may itself fail, as ``to_int(.a) + 1 ?? 0``.) A result that is infinite refuses its row. A
+    fraction that is copied may differ in the last of its 17 digits.
 
     Example::
 

@@ -10,13 +10,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from vrl_python import VRLRuntime
 
 from ...errors import ConfigError, PermanentError
+from .overflow import checked, overflow_in
+from .tokens import Token, tokens
 
 MAX_PROGRAM_SIZE = 256 * 1024
 """How many characters a program may have."""
@@ -27,14 +28,6 @@ HOST_FUNCTIONS = frozenset(
 )
 """Functions that tell of this machine, or speak with others."""
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+|\#[^\n]*)
-      | (?P<string>[srt]?'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")
-      | (?P<number>\d[\d_]*(?:\.\d[\d_]*)?)
-      | (?P<word>[A-Za-z_]\w*)
-      | (?P<symbol>.)""",
-    re.VERBOSE | re.DOTALL,
-)
 _SEGMENT = re.compile(r"""[A-Za-z0-9_@]+|"(?:\\.|[^"\\])*\"""")
 _ABORTED = re.compile(r"│ +\^+ aborted$", re.MULTILINE)
 _HEAD = re.compile(r"error\[E000\]: (.*?)\n", re.DOTALL)
@@ -65,31 +58,69 @@ class Program:
         self._text, self._timezone = text, timezone
         self._threads = threading.local()
         self.fields = fields(text)
-        self._runtime()
+        self._runtime(text)
+        self._checked = self._with_checks()
 
     def __deepcopy__(self, memo: Any) -> Program:
         return self
 
     def run(self, event: dict[str, Any]) -> Any:
         """Return what becomes of an event; raises Aborted, or PermanentError with the line."""
+        if self._checked is not None:
+            try:
+                return self._executed(self._checked, event)
+            except RuntimeError as error:
+                if (said := overflow_in(str(error))) is not None:
+                    raise PermanentError(said) from None
         try:
-            return self._runtime().execute(self._text, event).processed_event
+            return self._executed(self._text, event)
         except RuntimeError as error:
             said = str(error)
             if _ABORTED.search(said):
                 raise Aborted(_head(said)) from None
             raise PermanentError(f"the program failed: {_head(said)}{_place(said)}") from None
+
+    def _executed(self, text: str, event: dict[str, Any]) -> Any:
+        try:
+            return self._runtime(text).execute(text, event).processed_event
         except TypeError as error:
             raise PermanentError(f"the program cannot be given such a row: {error}") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the library, and derived from BaseException
+                raise
+            raise PermanentError(f"the program failed: {error}") from None
 
-    def _runtime(self) -> VRLRuntime:
-        """Return the runtime of this thread: one holds one program, and compiles it once."""
-        found: VRLRuntime | None = getattr(self._threads, "runtime", None)
-        if found is None:
-            found = VRLRuntime(self._timezone)
-            found.compile(self._text)
-            self._threads.runtime = found
-        return found
+    def _with_checks(self) -> str | None:
+        """Return the program with its operations checked, those that still compile; None if there are none."""
+        whole = checked(self._text)
+        if not whole.operations:
+            return None
+        try:
+            _try_elsewhere(whole.text)
+        except ConfigError:
+            return None
+        if self._compiles(whole.text):
+            return whole.text
+        some = checked(self._text, {at for at in whole.operations if self._compiles(checked(self._text, {at}).text)})
+        return some.text if some.operations and self._compiles(some.text) else None
+
+    def _compiles(self, text: str) -> bool:
+        try:
+            VRLRuntime(self._timezone).compile(text)
+        except ValueError:
+            return False
+        return True
+
+    def _runtime(self, text: str) -> VRLRuntime:
+        """Return the runtime of this thread for a text: one holds one program, and compiles it once."""
+        runtimes: dict[str, VRLRuntime] | None = getattr(self._threads, "runtimes", None)
+        if runtimes is None:
+            runtimes = self._threads.runtimes = {}
+        if text not in runtimes:
+            runtime = VRLRuntime(self._timezone)
+            runtime.compile(text)
+            runtimes[text] = runtime
+        return runtimes[text]
 
 
 @lru_cache(maxsize=256)
@@ -109,8 +140,8 @@ def compile_program(text: str, timezone: str, *, allow_host: bool) -> Program:
 def fields(text: str) -> frozenset[str] | None:
     """Return the fields of the event that a program names; None if it may look at all of them."""
     found: set[str] = set()
-    before: _Token | None = None
-    for token in _tokens(text):
+    before: Token | None = None
+    for token in tokens(text):
         is_continued = (
             before is not None
             and before.end == token.start
@@ -126,25 +157,12 @@ def fields(text: str) -> frozenset[str] | None:
 
 
 def _refuse_host_functions(text: str) -> None:
-    tokens = list(_tokens(text))
-    for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
+    found = list(tokens(text))
+    for before, token, after in zip([None, *found], found, found[1:], strict=False):
         is_field = before is not None and before.text == "." and before.end == token.start
         if token.kind == "word" and token.text in HOST_FUNCTIONS and after.text in ("(", "!") and not is_field:
             line = text.count("\n", 0, token.start) + 1
             raise ConfigError(f"line {line}: {token.text} asks this machine or another: write `allow_host: true`")
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    end: int
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    for match in _TOKEN.finditer(text):
-        if match.lastgroup != "space":
-            yield _Token(str(match.lastgroup), match[0], match.start(), match.end())
 
 
 def _unquoted(segment: str) -> str:
