@@ -17,8 +17,8 @@ from ..checkpoint import Checkpoint
 from ..context import Context
 from ..delivery import Batch, Delivery
 from ..errors import EndOfInput, PenstockError, PermanentError
-from ._aggregation import END as WINDOW_END
-from ._aggregation import START as WINDOW_START
+from ._aggregate_query import END as WINDOW_END
+from ._aggregate_query import START as WINDOW_START
 from ._aggregation import Aggregation
 from ._event_time import Micros, Unreadable, Watermark, micros
 from ._grouping import wait_until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,34 +14,16 @@ import pyarrow.compute as pc
 from ..delivery import Batch
 from ..errors import ConfigError, PermanentError
 from ..sql.query import PreparedQuery
-from ..sql.statement import Statement, Token, aggregate_names, unquoted
+from ..sql.statement import Statement
+from ._aggregate_query import BOUNDS, PARTS, Call, QueryText, read_plan
+from ._sketches import SKETCHES, count_distinct, find_quantiles
 
-START, END = "window_start", "window_end"
-_BOUNDS = (START, END)
-_SYNONYMS = {"mean": "avg"}
-_PARTS = {
-    "count": ("count",),
-    "sum": ("sum",),
-    "avg": ("sum", "count"),
-    "min": ("min",),
-    "max": ("max",),
-    "first_value": ("first",),
-    "last_value": ("last",),
-}
-"""What is kept of a column for each function that can be computed from partial results."""
 _COMBINED_BY = {"count": "sum", "sum": "sum", "min": "min", "max": "max"}
 _WIDE = pa.decimal128(38, 0)
 """Sums of integers are kept so wide that they never overflow; the result has the type of the query, or is refused."""
 RESULT_ROWS = 65_536
 """Groups whose result is computed at once, so that it takes little memory; an ordered result is computed whole."""
 _SUM = pc.ScalarAggregateOptions(min_count=1)
-
-
-class Call(NamedTuple):
-    """An aggregate function and the column that it is applied to; None for rows."""
-
-    function: str
-    column: str | None
 
 
 class Part(NamedTuple):
@@ -93,24 +75,24 @@ class Aggregation:
         planned = PreparedQuery(sql).plan_made_up()
         if planned is None:
             raise ConfigError("it cannot be planned before the types of the columns are known")
-        keys, calls = _read_plan(planned.plan)
-        text = _Text(sql)
+        keys, calls = read_plan(planned.plan)
+        text = QueryText(sql)
         if set(text.found) != set(calls):
             raise ConfigError("its functions cannot be told from its text")
-        own = tuple(key for key in keys if key not in _BOUNDS)
-        parts = {f"{kind}:" for kinds in _PARTS.values() for kind in kinds}
+        own = tuple(key for key in keys if key not in BOUNDS)
+        parts = {f"{kind}:" for kinds in PARTS.values() for kind in kinds}
         if odd := next((key for key in own if key.startswith(("@", *parts))), None):
             raise ConfigError(f"a column cannot be called {odd!r} here")
         calls = list(dict.fromkeys(calls))
-        columns = tuple(name for name in planned.columns if name not in _BOUNDS)
-        bounds = [name for name in _BOUNDS if name not in planned.names]
+        columns = tuple(name for name in planned.columns if name not in BOUNDS)
+        bounds = [name for name in BOUNDS if name not in planned.names]
         final = text.final(calls, set(planned.names))
         return cls(sql, own, tuple(calls), columns, text.condition, final, (*planned.names, *bounds))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """What is kept of each group."""
-        found = [Part(kind, call.column) for call in self.calls for kind in _PARTS[call.function]]
+        found = [Part(kind, call.column) for call in self.calls for kind in PARTS[call.function]]
         return tuple(dict.fromkeys(found))
 
     @cached_property
@@ -129,10 +111,7 @@ class Aggregation:
 
     @cached_property
     def _types(self) -> PreparedQuery:
-        called = ", ".join(
-            f'{call.function}({_quoted(call.column) if call.column else "*"}) AS "{at}"'
-            for at, call in enumerate(self.calls)
-        )
+        called = ", ".join(f'{call.write()} AS "{at}"' for at, call in enumerate(self.calls))
         return PreparedQuery("SELECT " + (called or "count(*)") + " FROM flow")  # noqa: S608 - names are quoted
 
     def select(self, batch: Batch) -> Batch:
@@ -159,21 +138,23 @@ class Aggregation:
             column = batch.column(part.column)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
+            if part.kind in SKETCHES:
+                column = SKETCHES[part.kind].prepare(column)
             columns[part.name] = _summable(column) if part.kind == "sum" else column
             if part.is_ordered:
                 columns[part.number] = np.arange(first, first + batch.num_rows)
-        return self._group(pa.table(columns), groups.column_names, lambda part: part.kind)
+        return self._group(pa.table(columns), groups.column_names, is_begun=False)
 
     def combine(self, kept: pa.Table, groups: Sequence[str]) -> pa.Table:
         """Return what is kept, with the rows of each group made one."""
-        return self._group(kept, groups, lambda part: _COMBINED_BY.get(part.kind, part.kind))
+        return self._group(kept, groups, is_begun=True)
 
-    def _group(self, rows: pa.Table, groups: Sequence[str], function: Callable[[Part], str]) -> pa.Table:
+    def _group(self, rows: pa.Table, groups: Sequence[str], *, is_begun: bool) -> pa.Table:
         """Make one row of each group; raises PermanentError if the types of the columns cannot be grouped so."""
         asked: list[Any] = []
         orders = {}
         for part in self.parts:
-            how = function(part)
+            how = _COMBINED_BY.get(part.kind, part.kind) if is_begun else part.kind
             if part.is_ordered:
                 order = np.argsort(rows.column(part.number).to_numpy(), kind="stable")
                 rank = np.empty_like(order)
@@ -181,6 +162,8 @@ class Aggregation:
                 orders[part] = order
                 rows = rows.append_column(part.rank, pa.array(rank))
                 asked.append((part.rank, "min" if part.kind == "first" else "max"))
+            elif part.kind in SKETCHES:
+                asked.append((part.name, "list" if is_begun else SKETCHES[part.kind].aggregate))
             elif how == "count" and part.column is None:
                 asked.append(([], "count_all"))
             else:
@@ -196,6 +179,9 @@ class Aggregation:
                 chosen = pa.array(orders[part][column.to_numpy()])
                 columns[part.name] = rows.column(part.name).take(chosen)
                 columns[part.number] = rows.column(part.number).take(chosen)
+            elif part.kind in SKETCHES:
+                sketch = SKETCHES[part.kind]
+                columns[part.name] = sketch.merge(column) if is_begun else sketch.begin(column)
             elif part.kind == "sum" and pa.types.is_integer(column.type):
                 columns[part.name] = column.cast(_WIDE)
             else:
@@ -212,7 +198,7 @@ class Aggregation:
             return [batch for start in starts for batch in self.finish(kept.slice(start, RESULT_ROWS), types)]
         if not kept.num_rows:
             return []
-        columns = {name: kept.column(name) for name in (*self.keys, *_BOUNDS)}
+        columns = {name: kept.column(name) for name in (*self.keys, *BOUNDS)}
         for at, (call, kind) in enumerate(zip(self.calls, types, strict=True)):
             columns[f"__{at}"] = _value(kept, call, kind)
         found = self._result.run(pa.table(columns).combine_chunks().to_batches()[0])
@@ -235,116 +221,12 @@ def _value(kept: pa.Table, call: Call, kind: pa.DataType) -> Any:
             if pa.types.is_decimal(kind):
                 return pc.divide(total.cast(pa.decimal256(60, kind.scale)), count.cast(pa.decimal256(15, 0))).cast(kind)
             return pc.divide(total.cast(pa.float64()), count.cast(pa.float64())).cast(kind)
-        (part,) = _PARTS[call.function]
+        (part,) = PARTS[call.function]
+        if part in SKETCHES:
+            sketches = kept.column(Part(part, call.column).name).to_pylist()
+            share = 0.5 if call.share is None else call.share
+            found = count_distinct(sketches) if part == "distinct" else find_quantiles(sketches, share)
+            return pa.array(found, kind)
         return kept.column(Part(part, call.column).name).cast(kind)
     except pa.ArrowException as error:
         raise PermanentError(f"{call.function}({call.column}) is out of range: {error}") from error
-
-
-# -- taking a query apart ----------------------------------------------------------------------------------------------
-
-
-def _read_plan(plan: Any) -> tuple[list[str], list[Call]]:
-    """Return the columns by which a plan groups and the functions it calls; raises ConfigError where it does more."""
-    names = []
-    while (name := type(plan.to_variant()).__name__) in ("Sort", "Projection", "Filter"):
-        names.append(name)
-        (plan,) = plan.inputs()
-    if name != "Aggregate" or names.count("Projection") != 1 or names.count("Filter") > 1:
-        raise ConfigError("it does not only group and aggregate")
-    aggregate = plan.to_variant()
-    below = plan.inputs()[0]
-    if type(below.to_variant()).__name__ == "Filter":
-        (below,) = below.inputs()
-    if type(below.to_variant()).__name__ != "TableScan":
-        raise ConfigError("it does not read its rows as they are")
-    keys = []
-    for expression in aggregate.group_by_exprs():
-        if expression.variant_name() != "Column":
-            raise ConfigError(f"it groups by {expression.canonical_name()}, which is not a column")
-        keys.append(expression.to_variant().name())
-    return keys, [_read_call(aggregate, expression) for expression in aggregate.aggregate_exprs()]
-
-
-def _read_call(aggregate: Any, expression: Any) -> Call:
-    function, arguments = aggregate.agg_func_name(expression), aggregate.aggregation_arguments(expression)
-    written = ",".join(argument.canonical_name() for argument in arguments)
-    if function not in _PARTS or len(arguments) != 1 or expression.canonical_name() != f"{function}({written})":
-        raise ConfigError(f"{expression.canonical_name()} cannot be computed from partial results")
-    kind = arguments[0].variant_name()
-    if kind == "Column" and (name := arguments[0].to_variant().name()) not in _BOUNDS:
-        return Call(function, name)
-    if kind == "Literal" and function == "count":
-        return Call(function, None)
-    raise ConfigError(f"{expression.canonical_name()} is not of a column")
-
-
-class _Text:
-    """The text of a query of which the planner has said what it is."""
-
-    def __init__(self, sql: str) -> None:
-        self._statement = Statement(sql)
-        self._sql, self._tokens = self._statement.sql.rstrip().rstrip(";"), self._statement.tokens
-        self._calls = list(self._find_calls())
-        self.found = [call for call, _, _ in self._calls]
-        where, end = self._clause("where"), self._end_of_condition()
-        self._cut = (where.start, end) if where is not None else None
-        self.condition = self._sql[where.end : end].strip() if where is not None else None
-        if self.condition is not None and not {START, END}.isdisjoint(Statement(self.condition).words):
-            raise ConfigError("its condition is on the window, which rows do not have yet")
-
-    def _find_calls(self) -> Any:
-        """Yield each call of an aggregate function, with where it begins and ends."""
-        names = {token.start for token, _ in self._statement.calls(aggregate_names())}
-        for at, token in enumerate(self._tokens):
-            if token.start not in names:
-                continue
-            depth, closing = 0, at + 1
-            for closing in range(at + 1, len(self._tokens)):
-                depth += (self._tokens[closing].text == "(") - (self._tokens[closing].text == ")")
-                if depth == 0:
-                    break
-            arguments = self._tokens[at + 2 : closing]
-            last = arguments[-1] if arguments else None
-            column = unquoted(last.text) if last is not None and last.kind in ("word", "quoted") else None
-            function = _SYNONYMS.get(token.text, token.text)
-            yield Call(function, column), token.start, self._tokens[closing].end
-
-    def _clause(self, word: str) -> Token | None:
-        depth = 0
-        for token in self._tokens:
-            if token.kind == "symbol":
-                depth += (token.text in "([") - (token.text in ")]")
-            if depth == 0 and token.kind == "word" and token.text == word:
-                return token
-        return None
-
-    def _end_of_condition(self) -> int:
-        found = [self._clause(word) for word in ("group", "having", "order")]
-        return min((token.start for token in found if token is not None), default=len(self._sql))
-
-    def final(self, calls: Sequence[Call], names: set[str]) -> str:
-        """Return the query over one row for each group, with the window in its result and among its groups."""
-        source, group = self._clause("from"), self._clause("group")
-        assert source is not None
-        bounds = ", ".join(f'"{name}"' for name in _BOUNDS)
-        selected = "".join(f', "{name}"' for name in _BOUNDS if name not in names)
-        edits = [(start, end, f'first_value("__{calls.index(call)}")') for call, start, end in self._calls]
-        edits.append((source.start, source.start, f"{selected} "))
-        if self._cut is not None:
-            edits = [edit for edit in edits if not self._cut[0] <= edit[0] < self._cut[1]]
-            edits.append((*self._cut, ""))
-        if group is not None:
-            by = next(token for token in self._tokens if token.start > group.start)
-            edits.append((by.end, by.end, f" {bounds},"))
-        else:
-            edits.append((self._end_of_condition(), self._end_of_condition(), f" GROUP BY {bounds} "))
-        sql = self._sql
-        for start, end, text in sorted(edits, key=lambda edit: (edit[0], edit[1]), reverse=True):
-            sql = f"{sql[:start]}{text}{sql[end:]}"
-        return sql
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'

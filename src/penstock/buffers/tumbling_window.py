@@ -55,11 +55,13 @@ class TumblingWindow(EventTimeBuffer, type="tumbling_window"):
 
     **With a `query`** (event time) the rows of a window are the table `flow`, and its result goes on, with the columns
     `window_start` and `window_end`. A query that groups by columns and computes `count`, `sum`, `avg`, `min`, `max`,
-    `first_value` or `last_value` of columns, as the planner finds, is computed as rows come: what it needs of each
-    group is kept, and no row. That is saved with the positions, so that a restart reads nothing again, and a stop
-    leaves windows open. Such a row is late once all its windows have closed. Any other query, and one that uses
-    `LIMIT` or `DISTINCT`, is run over the rows of a window when it fires. A result that cannot be computed refuses the
-    window. `emit_every` releases open windows before they end, as they are so far: write them by key.
+    `first_value`, `last_value`, `approx_distinct`, `approx_median` or `approx_percentile_cont` of columns, as the
+    planner finds, is computed as rows come: what it needs of each group is kept, and no row; the approximate ones are
+    kept as sketches (`penstock[sketches]`), within 2 % or so. That is saved with the positions, so that a restart reads
+    nothing again, and a stop leaves windows open. Such a row is late once all its windows have closed. Any other query,
+    and one that uses `LIMIT` or `DISTINCT`, is run over the rows of a window when it fires. A result that cannot be
+    computed refuses the window. `emit_every` releases open windows before they end, as they are so far: write them by
+    key.
 
     **With a `join`** the rows of each input of `multiple_inputs` are a table of its name, and the result of the query
     over them goes on. An input that has no rows in a window gives null (`missing: outer`), or sends the rows of the
