@@ -29,10 +29,9 @@ class Place(NamedTuple):
         """The name of the machine."""
         return "127.0.0.1"
 
-    def url(self, scheme: str, path: str = "", user: str | None = None) -> str:
+    def url(self, scheme: str, path: str = "") -> str:
         """Return a URL with user and password."""
-        name = self.user if user is None else user
-        return f"{scheme}://{name}:{self.password}@{self.host}:{self.port}{path}"
+        return f"{scheme}://{self.user}:{self.password}@{self.host}:{self.port}{path}"
 
     def http(self) -> str:
         """Return a URL of HTTP without user and password."""
@@ -91,7 +90,7 @@ def _mqtt_output(place: Place) -> dict[str, Any]:
 
 
 def _redis(place: Place) -> dict[str, Any]:
-    url = place.url("rediss" if place.tls else "redis", user="")
+    url = place.url("rediss" if place.tls else "redis")
     return {"type": "redis", "mode": {"type": "single", "url": url}, "timeout": "2s", **place.encryption}
 
 

@@ -151,6 +151,12 @@ async def test_rows_are_written_over_tls(
     server = request.getfixturevalue(f"shared_{fixture}_server")
     made = make_certificate(tmp_path)
     async with fault_proxy(server.port, tls=made.context(), asks=name.startswith("postgres")) as proxy:
-        place = Place(proxy.port, getattr(server, "user", "penstock"), server.password, made.certificate, tls=True)
+        place = Place(
+            proxy.port,
+            getattr(server, "user", "default" if fixture == "redis" else "penstock"),
+            server.password,
+            made.certificate,
+            tls=True,
+        )
         async with lend_context(tmp_path) as context, Output.parse(OUTPUTS[name](place)).open(context) as writer:
             await writer.write([pa.record_batch({"n": [1], "__value__": [b"1"]})])

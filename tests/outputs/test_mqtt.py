@@ -5,6 +5,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import datafusion  # noqa: F401 an import may block no event loop
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.component import Output
-from penstock.errors import ConnectionLost, RowsRejected
+from penstock.errors import ConnectionLost, RowsRejected, TransientError
 from penstock.outputs.mqtt import Mqtt
 from penstock.testing.batches import sample
 from penstock.testing.contexts import lend_context
@@ -105,3 +106,19 @@ async def test_a_frozen_broker_is_a_lost_connection(mosquitto_server, tmp_path):
         with pytest.raises(ConnectionLost, match="no answer within"):
             await writer.write([sample(0, 10)])
         mosquitto_server.resume()
+
+
+async def test_a_topic_that_the_user_may_not_write_refuses_its_row_where_rows_choose_topics(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("user penstock\ntopic readwrite open/#\n")
+    (tmp_path / "acl").chmod(0o600)
+    rows = pa.record_batch({"topic": ["open/a", "closed/b"], "__value__": [b"1", b"2"]})
+    with MosquittoServer(acl_file=tmp_path / "acl") as server:
+        chosen = writing(server, topic={"type": "expr", "expr": "topic"})
+        async with lend_context(tmp_path) as context, chosen.open(context) as writer:
+            with pytest.raises(RowsRejected, match="not authorized") as refusal:
+                await writer.write([rows])
+            assert set(refusal.value.reasons) == {1}
+        fixed = writing(server, topic="closed/c")
+        async with lend_context(tmp_path) as context, fixed.open(context) as writer:
+            with pytest.raises(TransientError, match="not authorized"):
+                await writer.write([rows.slice(0, 1)])

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis as Client
 
 from penstock.component import Output
-from penstock.errors import ConnectionLost, RowsRejected
+from penstock.errors import ConnectionLost, PermanentError, RowsRejected, TransientError
 from penstock.outputs.redis import Redis
 from penstock.testing.batches import sample
 from penstock.testing.contexts import lend_context
@@ -136,3 +136,18 @@ async def test_a_cluster_is_written(tmp_path):
             await writer.write([pa.record_batch({"key": [f"k{number}" for number in range(100)]})])
         with connect(server) as client:
             assert client.dbsize() == 100
+
+
+async def test_a_key_that_the_user_may_not_write_refuses_its_row_where_rows_choose_keys(redis_server, tmp_path):
+    redis_server.command("ACL", "SETUSER", "writer", "on", ">sesame", "~a*", "+@all")
+    mode = {"type": "single", "url": f"redis://writer:sesame@127.0.0.1:{redis_server.port}"}
+    chosen = Redis(mode=mode, redis_type={"type": "list", "key": KEY}, value_field="key")
+    fixed = Redis(mode=mode, redis_type={"type": "list", "key": "b"}, value_field="key")
+    rows = pa.record_batch({"key": ["a1", "b1"]})
+    async with lend_context(tmp_path) as context, chosen.open(context) as writer:
+        with pytest.raises(PermanentError, match="permission"):  # of none was anything done: the stream halves them
+            await writer.write([rows])
+        await writer.write([rows.slice(0, 1)])
+    async with lend_context(tmp_path) as context, fixed.open(context) as writer:
+        with pytest.raises(TransientError, match="permission"):
+            await writer.write([rows])

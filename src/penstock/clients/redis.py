@@ -216,7 +216,8 @@ def classify_error(error: Exception, url: SecretStr) -> PenstockError:
     if isinstance(error, PenstockError):
         return error
     text = url.get_secret_value()
-    message = redact(f"redis {redact_url(text)}: {str(error).strip() or type(error).__name__}", text)
+    said = str(error).strip().rpartition(" of pipeline caused error: ")[2].strip("()\"',")  # without the row's payload
+    message = redact(f"redis {redact_url(text)}: {said or type(error).__name__}", text)
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.NoPermissionError):
         return PermanentError(message)
     if isinstance(error, exceptions.BusyLoadingError):

@@ -25,6 +25,8 @@ MAX_UNCONFIRMED = 4096
 """How many messages are on their way to the broker at once, unless it takes fewer."""
 _LATER = frozenset({0x83, 0x97})
 """Codes after which the same message may be taken later."""
+_NOT_AUTHORIZED = 0x87
+"""The code for a topic to which the user may not publish."""
 
 
 class Mqtt(Output, type="mqtt"):
@@ -183,7 +185,9 @@ class _MqttWriter:
 
     def _verdict(self, refused: Mapping[int, int]) -> PenstockError:
         version = self.session.version
-        later = [code for code in refused.values() if code in _LATER]
+        # A topic that all rows have is that of the configuration, and no row is at fault.
+        passing = _LATER | {_NOT_AUTHORIZED} if self._config.topic.constant is not None else _LATER
+        later = [code for code in refused.values() if code in passing]
         if later:
             return TransientError(f"{self._config.server.describe()}: {mqtt.reason(version, later[0])}")
         return RowsRejected({row: f"mqtt: {mqtt.reason(version, code)}" for row, code in refused.items()}, across=True)

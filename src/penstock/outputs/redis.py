@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -16,7 +17,7 @@ from ..component import Output, Writer
 from ..context import Context
 from ..delivery import Batch
 from ..duration import Duration
-from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected
+from ..errors import ConnectionLost, PenstockError, PermanentError, RowsRejected, TransientError
 from ..options import Options
 from ..sql.expression import Expr
 from ._payloads import bodies
@@ -146,7 +147,7 @@ class _RedisWriter:
                 if error is None:
                     self._kept.append(command.words)
                     continue
-                meaning = classify_error(error, self._url)
+                meaning = self._meaning(error)
                 if not isinstance(meaning, PermanentError):
                     self._kept = []
                     raise meaning
@@ -154,6 +155,19 @@ class _RedisWriter:
         if refused:
             raise RowsRejected(refused, across=True)
         self._kept = []
+
+    def _meaning(self, error: Exception) -> PenstockError:
+        """Return what an error of a command means: a permission is no fault of a row, unless rows choose the key."""
+        from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
+
+        meaning = classify_error(error, self._url)
+        if not isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+            return meaning
+        kind = self._config.redis_type
+        is_chosen = (kind.channel if isinstance(kind, Publish) else kind.key).constant is None
+        if is_chosen and isinstance(error, NoPermissionError) and re.search("key|channel", str(error)):
+            return meaning
+        return TransientError(str(meaning))
 
     async def _send(self, commands: Sequence[_Command]) -> list[Exception | None]:
         """Send commands and return what each failed with."""
@@ -167,8 +181,8 @@ class _RedisWriter:
             raise ConnectionLost(f"redis: no answer within {self._config.timeout:g} s") from None
         except PenstockError:
             raise
-        except Exception as error:
-            raise classify_error(error, self._url) from None
+        except Exception as error:  # also what is refused before any command is carried out
+            raise self._meaning(error) from None
         return [answer if isinstance(answer, Exception) else None for answer in answers]
 
     def _commands(self, batches: Sequence[Batch]) -> list[_Command]:

@@ -22,14 +22,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     session: Any
     user: str
-    password: str
+    password: Path
     lock = threading.Lock()
 
     def do_POST(self) -> None:
         """Answer a query."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         given = f"{self.headers.get('X-ClickHouse-User')}:{self.headers.get('X-ClickHouse-Key')}"
-        if not hmac.compare_digest(given.encode(), f"{self.user}:{self.password}".encode()):
+        if not hmac.compare_digest(given.encode(), f"{self.user}:{self.password.read_text()}".encode()):
             self._answer(403, b"Code: 516. DB::Exception: Authentication failed. (AUTHENTICATION_FAILED)")
             return
         options = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -82,7 +82,7 @@ def main() -> None:
     engine: Any = session.Session
     port, folder, user, password = sys.argv[1:]
     Handler.session, Handler.user = engine(folder), user
-    Handler.password = Path(password).read_text()
+    Handler.password = Path(password)
     server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     server.daemon_threads = True
     server.serve_forever()

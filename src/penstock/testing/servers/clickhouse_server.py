@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from importlib.util import find_spec
+from pathlib import Path
 
 from .programs import ServerMissing, free_port, spawn
 from .server import Server
@@ -35,10 +36,15 @@ class ClickhouseServer(Server):
 
     def start(self) -> None:
         """Start it and return once it answers; raises RuntimeError with the end of its log if it does not."""
-        password = self._configure("password", self.password)
+        password = self.set_password(self.password)
         command = [sys.executable, "-m", "penstock.testing.servers.clickhouse_engine"]
         arguments = [str(self.port), str(self._folder / "data"), self.user, str(password)]
         self._launch(lambda log: spawn([*command, *arguments], stdout=log, stderr=log), self._answers, seconds=120)
+
+    def set_password(self, password: str) -> Path:
+        """Let its user in with ``password`` from now on, and with no other; returns the file that has it."""
+        self.password = password
+        return self._configure("password", password)
 
     def _answers(self) -> bool:
         try:
