@@ -23,8 +23,9 @@ BLOCK_TIMEOUT = 1000
 """Milliseconds that the server waits for entries before it says that there are none."""
 IDLE_INTERVAL = 0.05
 """Seconds between two looks, where the server cannot wait."""
-_CHUNK = 1000
-_Entry: TypeAlias = tuple[str, bytes, Mapping[bytes, bytes]]
+_CHUNK = 8192
+_Entry: TypeAlias = tuple[str, bytes, Sequence[bytes]]
+"""The stream, the id, and names and values of the fields by turns."""
 _MILLISECOND = 1_000_000
 
 
@@ -33,6 +34,8 @@ class StreamSource:
 
     def __init__(self, client: Any, options: Streams, consumer: str, rows: int, *, together: bool) -> None:
         """``together`` tells whether one command may name all streams; in a cluster they may be anywhere."""
+        for command in ("XREADGROUP", "XAUTOCLAIM"):  # the client makes mappings of all fields, of which one is read
+            client.set_response_callback(command, _get_answer)
         self._client, self._options, self._consumer, self._rows = client, options, consumer, rows
         self._together = together
         self._held: set[Receipt] = set()
@@ -122,12 +125,15 @@ class StreamSource:
         if name is None:
             encode = msgspec.json.Encoder().encode
             values = [
-                encode({k.decode(errors="replace"): v.decode(errors="replace") for k, v in fields.items()})
+                encode({k.decode(errors="replace"): v.decode(errors="replace") for k, v in _pairs(fields)})
                 for _, _, fields in entries
             ]
         else:
             wanted = name.encode()
-            values = [fields.get(wanted, b"") for _, _, fields in entries]
+            values = [
+                fields[1] if len(fields) == 2 and fields[0] == wanted else dict(_pairs(fields)).get(wanted, b"")
+                for _, _, fields in entries
+            ]
         times = np.array([int(entry.partition(b"-")[0]) for _, entry, _ in entries], np.int64) * _MILLISECOND
         origin = Origin("redis", ext=_Ext(entries), timestamp=pa.array(times, pa.timestamp("ns")))
         return Fetched(payloads(values), origin, [(stream, entry) for stream, entry, _ in entries])
@@ -163,6 +169,15 @@ class _Ext(Sequence[Mapping[str, str]]):
     def __getitem__(self, index: Any) -> Any:
         stream, entry, _ = self._entries[index]
         return {"stream": stream, "id": entry.decode()}
+
+
+def _get_answer(answer: Any, **_: Any) -> Any:
+    """Return an answer as it came."""
+    return answer
+
+
+def _pairs(fields: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(fields[::2], fields[1::2], strict=True)
 
 
 def _entries(answer: Any) -> Iterator[_Entry]:
