@@ -35,7 +35,7 @@ test: $(VENV)/dev ## Run all tests, in three processes for two processors (ARGS=
 
 .PHONY: quick
 quick: $(VENV)/dev ## Run the tests that need no server and kill nothing (ARGS="-k file")
-	$(PYTEST) -n auto -m "not server and not crash and not slow" $(ARGS)
+	$(PYTEST) -n $(WORKERS) -m "not server and not crash and not slow" $(ARGS)
 
 .PHONY: test-locked
 test-locked: $(VENV)-locked/ready ## Run the tests of the core with what users install, and nothing else but pytest

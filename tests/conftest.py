@@ -48,6 +48,8 @@ SERVERS = {"shared_postgres_server", "postgres_server", "shared_redis_server", "
 BROWSERS = {"browser", "browser_path", "chromium"}
 SERVICES = {"serve", "start", "up"}
 """Fixtures that start `penstock` for one test."""
+WHOLE = [Path(__file__).parent / folder for folder in ("apps/health/whole", "examples", "faults")]
+"""Folders of tests that run all of Penstock, which takes seconds."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -58,7 +60,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         value in ("postgres", "postgresql", "redis") for value in chosen if isinstance(value, str)
     ):
         item.add_marker("server")
-    if used & SERVICES:
+    if used & SERVICES or any(folder in item.path.parents for folder in WHOLE):
         item.add_marker("slow")
 
 

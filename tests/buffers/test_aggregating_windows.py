@@ -172,6 +172,7 @@ async def run(buffer: Buffer, parts: Sequence[Sequence[Row]], path: Path) -> lis
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWS)
 @given(data=st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -191,6 +192,7 @@ class Hasty(Clock):
         return self._now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWS)
 @given(data=st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)

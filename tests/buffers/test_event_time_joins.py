@@ -120,6 +120,7 @@ some_rows = st.lists(st.tuples(st.sampled_from([None, 0, 1, 2]), st.integers(0, 
 over_random = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["inner", "left", "right", "full"])
 @given(a=some_rows, b=some_rows, seed=st.integers(0, 1000), restarts=st.integers(0, 3))
 @over_random

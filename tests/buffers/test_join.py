@@ -114,6 +114,7 @@ async def test_inputs_with_codecs_of_their_own_are_joined_too(tmp_path: Path, lo
 rows_of_a_side = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 99)), max_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])
 @given(a=rows_of_a_side, b=rows_of_a_side)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)

@@ -255,6 +255,7 @@ def test_the_last_update_of_a_window_has_all_its_rows(world: World, crashes: lis
     assert dict(world.written) == expected(world.rows, world.kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transactional", [True, False])
 @pytest.mark.parametrize("kind", WINDOWS)
 def test_a_crash_after_every_single_write(kind: str, transactional: bool) -> None:

@@ -209,6 +209,7 @@ def test_a_column_of_another_kind_gets_it_for_its_batch() -> None:
         decoder(payloads(*[b'{"a": "x"}', b'{"a": 1}'] * MANY))
 
 
+@pytest.mark.slow
 def test_keys_that_are_data_are_not_learned_for_ever() -> None:
     decoder = Json().decoder()
     for number in range(50):
@@ -343,6 +344,7 @@ def test_a_written_null_is_told_from_texts_that_look_like_one(rows: list[Any], c
                 assert present(decoder(texts)) == [dict(pairs) for pairs in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(ROWS, ROWS, st.booleans())
 def test_absent_is_told_from_null_in_both_ways_of_decoding(first: list[Any], second: list[Any], ended: bool) -> None:
@@ -354,6 +356,7 @@ def test_absent_is_told_from_null_in_both_ways_of_decoding(first: list[Any], sec
                 assert [sorted(row) for row in present(decoder(texts))] == [sorted(row) for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(ROWS, ROWS, st.booleans())
 def test_both_ways_of_decoding_give_the_same(first: list[Any], second: list[Any], ended: bool) -> None:

@@ -132,6 +132,7 @@ NEEDING = {
 CASES = [(extra, text) for extra, texts in NEEDING.items() for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("extra", "text"), CASES, ids=[f"{extra}-{index}" for index, (extra, _) in enumerate(CASES)])
 def test_a_missing_package_was_a_traceback_at_run_time(extra: str, text: str) -> None:
     told = python(LOAD, json.dumps(PACKAGES[extra]), text)
@@ -139,6 +140,7 @@ def test_a_missing_package_was_a_traceback_at_run_time(extra: str, text: str) ->
     assert "\n" not in told
 
 
+@pytest.mark.slow
 def test_the_core_alone_loads_and_finds_what_needs_no_extra() -> None:
     everything = json.dumps([package for packages in PACKAGES.values() for package in packages])
     assert python(LOAD, everything, pieces()) == "valid"

@@ -220,7 +220,10 @@ def it_has_a_conformance_suite(kind: type[Component], name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS, ids=[f"{kind._package}/{name}" for kind, name in COMPONENTS])
-@pytest.mark.parametrize("rule", CHECKS)
+@pytest.mark.parametrize(
+    "rule",  # a server that is not there is waited for
+    [pytest.param(rule, marks=pytest.mark.slow) if rule == the_example_opens.__name__ else rule for rule in CHECKS],
+)
 def test_components_keep_the_standard(kind, name, rule, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reason = WAIVERS.get(f"{kind._package}/{name}", {}).get(rule)

@@ -65,6 +65,7 @@ def test_what_is_left_of_a_damaged_file_is_read(folder: Path, extension: str, da
     assert len(rows) >= (least if damage == "cut" else 1) * len(LINES)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(list(PACK)), st.integers(1, 1 << 20), st.integers(16, 4096))
 def test_no_line_is_altered_wherever_a_file_is_cut(

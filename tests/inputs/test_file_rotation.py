@@ -552,6 +552,7 @@ STEPS = ["append", "append", "half", "read", "read", "stop", "kill", "rotate", "
 STEPS += ["delete", "delete_oldest", "move", "truncate"]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=24))
 @example(["append", "rotate", "delete", "copy", "rotate", "rotate"])

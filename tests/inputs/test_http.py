@@ -256,6 +256,7 @@ async def test_compressed_bodies_are_read(tmp_path: Path, encoding: str, compres
         assert await service.accepted(body, Content_Encoding=encoding) == [b'{"a":1}', b'{"b":2}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
 async def test_zip_bombs_are_413_and_broken_ones_400(tmp_path: Path, encoding: str) -> None:
     compress: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}.get(

@@ -305,6 +305,7 @@ def test_a_wrong_option_of_an_input_is_told_with_its_place() -> None:
     assert raised.value.line == 5
 
 
+@pytest.mark.slow
 @given(
     left=st.lists(st.sampled_from(["row", "lost"]), max_size=12),
     right=st.lists(st.sampled_from(["row", "lost"]), max_size=12),

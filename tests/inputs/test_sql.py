@@ -285,6 +285,7 @@ async def test_new_rows_are_found(url: str, tmp_path: Path) -> None:
             await delivery.ack()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [1, 3, 7, 100])
 async def test_rows_that_share_a_value_are_not_lost_at_the_edge_of_a_batch(
     url: str, tmp_path: Path, batch_rows: int

@@ -333,6 +333,7 @@ def test_metadata_columns_follow_the_rules_of_sql() -> None:
     assert PreparedQuery("SELECT a FROM flow").run(batch)[0].schema.names == ["a"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_runs() -> None:
     query = PreparedQuery("SELECT sensor, avg(temp) AS a, count(*) AS n FROM flow GROUP BY sensor")
     batch = BATCHES[6]

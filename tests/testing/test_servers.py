@@ -112,6 +112,7 @@ def test_servers_are_required_in_ci(monkeypatch: pytest.MonkeyPatch, name: str, 
     assert require_servers() is required
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "outcome"), [({}, "4 skipped"), ({"CI": "true"}, "4 errors")])
 def test_a_missing_server_skips_or_in_ci_fails(tmp_path: Path, environment: dict[str, str], outcome: str) -> None:
     (tmp_path / "conftest.py").write_text(

@@ -157,7 +157,7 @@ class _RedisWriter:
         self._kept = []
 
     def _meaning(self, error: Exception) -> PenstockError:
-        """Return what an error of a command means: a permission is no fault of a row, unless rows choose the key."""
+        """Return what an error of a command means: a row is at fault for a permission only if rows choose the key."""
         from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
 
         meaning = classify_error(error, self._url)

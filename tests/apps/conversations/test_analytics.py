@@ -64,6 +64,7 @@ FACTS = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_run_again_adds_nothing_and_only_new_lines_are_read(talked: Stored, settings: Settings) -> None:
     first = run(talked, settings)
     assert first[0] == first[1] > 500

@@ -103,6 +103,7 @@ _LINES = st.sampled_from([line(content=letter) for letter in "abcd"])
 _CONTENTS = st.lists(_LINES, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_CONTENTS, st.booleans(), st.integers(1, 4)), min_size=1, max_size=6), st.data())
 def test_no_line_of_any_generation_of_a_file_is_missing_or_doubled(

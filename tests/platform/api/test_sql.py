@@ -155,6 +155,7 @@ async def test_a_query_changes_nothing_and_reaches_nothing_else(readings: Stored
     assert after == before
 
 
+@pytest.mark.slow
 async def test_time_and_memory_and_size_are_bounded(readings: Stored) -> None:
     queries = readings.api.service.queries
     queries.timeout = 3.0

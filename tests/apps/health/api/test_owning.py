@@ -117,6 +117,7 @@ async def test_these_routes_need_their_scopes(reader: Reader, method: str) -> No
         assert answer.status_code == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 async def test_answers_and_files_are_compressed_for_clients_that_take_it(reader: Reader, encoding: str) -> None:
     await reader.store((points, [point("step_count", at(number), 1.0) for number in range(20_000)]))

@@ -315,6 +315,7 @@ def exports(seed: int, begin: datetime, length: int) -> tuple[list[tuple[str, li
     return [(grouping, found) for grouping, found in sent if found], dict(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_days_of_random_exports_have_the_totals_of_the_truth(stored: Stored, seed: int) -> None:
     """Sums by hour, day and week, the summary, and what is counted anew from nothing are all the same."""

@@ -128,6 +128,7 @@ def test_an_ingest_is_not_processed_while_a_part_is_missing(stored: Stored) -> N
     assert (done.state, done.counts.received) == ("processed", 2)
 
 
+@pytest.mark.slow
 def test_l2_two_hundred_thousand_points_of_one_type_are_all_stored(stored: Stored) -> None:
     of = accepted()
     batches = many(of, 200_000, step=timedelta(seconds=1))

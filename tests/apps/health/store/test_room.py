@@ -61,6 +61,7 @@ def minutes(name: str, unit: str, count: int, source: str, **numbers: float) -> 
     return {"name": name, "units": unit, "data": data}
 
 
+@pytest.mark.slow
 def test_a_point_takes_at_most_150_bytes_indexes_included(stored: Stored) -> None:
     many = _DAYS * 1440
     source = "Anna’s Apple\N{NO-BREAK SPACE}Watch|Anna’s iPhone"
