@@ -1,4 +1,4 @@
-"""From NATS, Redis and MQTT into PostgreSQL and files, beside bare clients that read and ack the same messages."""
+"""From NATS, Redis, MQTT and RabbitMQ into PostgreSQL and files, beside bare clients that read the same messages."""
 
 from __future__ import annotations
 
@@ -175,6 +175,85 @@ async def _mqtt(folder: Path, stack: ExitStack) -> Span:
     return await run_stream(stream, folder)
 
 
+async def _fill_rabbitmq(server: Any, folder: Path) -> dict[str, Any]:
+    from penstock.metadata import payloads
+    from penstock.outputs.amqp import Amqp
+    from penstock.testing.contexts import lend_context
+
+    options = {"url": server.url, "routing_key": "in", "declare": {"queues": [{"name": "in"}]}}
+    async with lend_context(folder) as context, Amqp.model_validate(options).open(context) as writer:
+        with measured() as span:
+            for start in range(0, MESSAGES, 10_000):
+                await writer.write([payloads([_payload(number) for number in range(start, start + 10_000)])])
+    return {"options": {"url": server.url, "queue": "in"}, "span": span}
+
+
+async def _rabbitmq(folder: Path, stack: ExitStack) -> Span:
+    from penstock.testing.servers import RabbitmqServer
+
+    filled = await _fill_rabbitmq(stack.enter_context(RabbitmqServer()), folder)
+    stream = {
+        "id": "copy",
+        "input": {"type": "amqp", **filled["options"], "codec": "json"},
+        "output": {"type": "file", "path": str(folder / "out.jsonl")},
+    }
+    return await run_stream(stream, folder)
+
+
+async def _bare_rabbitmq(folder: Path, stack: ExitStack) -> Span:
+    import aio_pika
+
+    from penstock.testing.servers import RabbitmqServer
+
+    server = stack.enter_context(RabbitmqServer())
+    await _fill_rabbitmq(server, folder)
+    connection = await aio_pika.connect(server.url)
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=8192)
+    done, seen = asyncio.Event(), 0
+
+    async def ack(message: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen % 2048 == 0 or seen == MESSAGES:
+            await message.ack(multiple=True)
+        if seen == MESSAGES:
+            done.set()
+
+    with measured() as span:
+        await (await channel.get_queue("in")).consume(ack)
+        await done.wait()
+    await connection.close()
+    return span
+
+
+async def _publish_rabbitmq(folder: Path, stack: ExitStack) -> Span:
+    from penstock.testing.servers import RabbitmqServer
+
+    span: Span = (await _fill_rabbitmq(stack.enter_context(RabbitmqServer()), folder))["span"]
+    return span
+
+
+async def _bare_publish_rabbitmq(folder: Path, stack: ExitStack) -> Span:
+    import aio_pika
+
+    from penstock.testing.servers import RabbitmqServer
+
+    connection = await aio_pika.connect(stack.enter_context(RabbitmqServer()).url)
+    channel = await connection.channel()
+    await channel.declare_queue("in", durable=True)
+
+    async def publish(number: int) -> None:
+        message = aio_pika.Message(_payload(number), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, "in")
+
+    with measured() as span:
+        for start in range(0, MESSAGES, 1000):
+            await asyncio.gather(*map(publish, range(start, start + 1000)))
+    await connection.close()
+    return span
+
+
 def _measuring(work: Callable[[Path, ExitStack], Any]) -> Callable[[Path], Sample]:
     def measure(folder: Path) -> Sample:
         import uvloop
@@ -191,11 +270,12 @@ def _find() -> None:
         mosquitto_program,
         nats_program,
         postgres_binaries,
+        rabbitmq_program,
         redis_program,
     )
 
     try:
-        for find in (nats_program, postgres_binaries, redis_program, mosquitto_program):
+        for find in (nats_program, postgres_binaries, redis_program, mosquitto_program, rabbitmq_program):
             find()
     except ServerMissing as missing:
         raise Unavailable(str(missing)) from missing
@@ -212,4 +292,8 @@ CASES = [
     _case("redis-file", "Redis stream -> file, JSON of 120 bytes", _redis, 60_000),
     _case("redis-bare", "redis-py alone, reading and acking", _bare_redis),
     _case("mqtt-file", "MQTT QoS 1 -> file, JSON of 120 bytes", _mqtt, 15_000),
+    _case("amqp-file", "RabbitMQ -> file, JSON of 120 bytes", _rabbitmq, 8_000),
+    _case("amqp-bare", "aio-pika alone, reading and acking", _bare_rabbitmq),
+    _case("amqp-publish", "output amqp, each message persistent and confirmed", _publish_rabbitmq, 4_000),
+    _case("amqp-publish-bare", "aio-pika alone, a thousand confirmations awaited at once", _bare_publish_rabbitmq),
 ]

@@ -29,6 +29,7 @@ PACKAGES = {
     "postgres": ["psycopg"],
     "duckdb": ["duckdb"],
     "health": ["litestar", "multipart", "sqlalchemy", "alembic", "argon2"],
+    "amqp": ["aiormq"],
     "nats": ["nats"],
     "redis": ["redis"],
     "modbus": ["pymodbus"],
@@ -114,6 +115,10 @@ NEEDING = {
         pieces(output="{type: iceberg, catalog: {type: sql, uri: 'sqlite:///c.db', warehouse: w}, table_name: a.b}")
     ],
     "mongodb": [pieces(output="{type: mongodb, uri: 'mongodb://127.0.0.1', database: d, collection: c}")],
+    "amqp": [
+        pieces(input='{type: amqp, url: "amqp://127.0.0.1:1", queue: a}'),
+        pieces(output='{type: amqp, url: "amqp://127.0.0.1:1", routing_key: a}'),
+    ],
     "nats": [
         pieces(input='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),
         pieces(output='{type: nats, url: "nats://127.0.0.1:1", mode: {type: regular, subject: a}}'),

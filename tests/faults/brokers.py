@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, ClassVar
 
 import nats
@@ -15,8 +17,10 @@ import paho.mqtt.client as mqtt
 from nats.js.api import ConsumerConfig, StreamConfig
 from redis.asyncio import Redis
 
-from penstock.testing.servers import MosquittoServer, NatsServer, RedisServer
+from penstock.testing.servers import MosquittoServer, NatsServer, RabbitmqServer, RedisServer
 from penstock.testing.servers.server import Server
+
+from ..rabbitmq import make_queue, messages, send
 
 COMMON = {"codec": "json", "batch_size": 50, "timeout": "2s"}
 
@@ -110,6 +114,47 @@ class Nats(Broker):
                     rows += [json.loads(message.data)["n"] for message in await subscription.fetch(100)]
             await found.delete_consumer("out", "reading")
             return rows
+
+
+class LastingRabbitmq(RabbitmqServer):
+    """A server that lasts from test to test: one that is started by a thread would end with it."""
+
+    _starting = ThreadPoolExecutor(1)
+
+    def start(self) -> None:
+        self._starting.submit(super().start).result()
+
+
+class Rabbitmq(Broker):
+    """One server for all tests: to start it takes seconds of a processor."""
+
+    make = LastingRabbitmq
+    running: ClassVar[RabbitmqServer | None] = None
+
+    @classmethod
+    def serve(cls, *, undisturbed: bool = False) -> Any:
+        if cls.running is None:
+            cls.running = LastingRabbitmq().__enter__()
+            atexit.register(cls.running.remove)
+        return nullcontext(cls.running)
+
+    async def prepare(self) -> None:
+        self.source, self.target = await make_queue(self.server), await make_queue(self.server)
+
+    def _url(self, port: int) -> str:
+        return f"amqp://{self.server.user}:{self.server.password}@127.0.0.1:{port}"
+
+    def input(self, port: int) -> dict[str, Any]:
+        return {**COMMON, "type": "amqp", "url": self._url(port), "queue": self.source}
+
+    def output(self, port: int) -> dict[str, Any]:
+        return {"type": "amqp", "url": self._url(port), "routing_key": self.target, "timeout": "2s"}
+
+    async def produce(self, numbers: Iterable[int]) -> None:
+        await send(self.server, self.source, map(body, numbers))
+
+    async def written(self) -> list[int]:
+        return [json.loads(message.body)["n"] for message in await messages(self.server, self.target)]
 
 
 class RedisStream(Broker):
@@ -231,4 +276,4 @@ class Mqtt(Broker):
         return list(self.heard)
 
 
-BROKERS: Sequence[type[Broker]] = [Nats, RedisStream, RedisList, Mqtt]
+BROKERS: Sequence[type[Broker]] = [Nats, RedisStream, RedisList, Mqtt, Rabbitmq]

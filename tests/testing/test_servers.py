@@ -16,6 +16,7 @@ from penstock.testing.servers import (
     NatsServer,
     PostgresServer,
     PrometheusServer,
+    RabbitmqServer,
     RedisServer,
     ServerMissing,
     browser_program,
@@ -251,7 +252,7 @@ def test_prometheus_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("make", [NatsServer, MosquittoServer, RedisServer])
+@pytest.mark.parametrize("make", [NatsServer, MosquittoServer, RedisServer, RabbitmqServer])
 def test_a_server_is_stopped_frozen_killed_and_started_again(make: Callable[[], MosquittoServer]) -> None:
     with make() as server:
         server.restart()

@@ -23,6 +23,7 @@ from .servers import (
     MosquittoServer,
     NatsServer,
     PostgresServer,
+    RabbitmqServer,
     RedisServer,
     RegistryServer,
     ServerMissing,
@@ -125,6 +126,12 @@ def shared_mosquitto_server() -> Iterator[MosquittoServer]:
 def mosquitto_server() -> Iterator[MosquittoServer]:
     """Yield an MQTT broker for this test alone, which it may stop, kill, pause and start again."""
     yield from _serve(MosquittoServer)
+
+
+@pytest.fixture(scope="session")
+def shared_rabbitmq_server() -> Iterator[RabbitmqServer]:
+    """Yield one RabbitMQ for the whole session; tests must not stop it."""
+    yield from _serve(RabbitmqServer)
 
 
 @pytest.fixture(scope="session")

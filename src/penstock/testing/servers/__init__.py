@@ -16,6 +16,7 @@ from .object_store import s3
 from .postgresql import PostgresServer, postgres, postgres_binaries
 from .programs import ServerMissing, free_port, require_servers
 from .prometheus_server import PrometheusServer, prometheus_program, promtool_program
+from .rabbitmq_server import RabbitmqServer, rabbitmq_program
 from .redis_server import RedisServer, redis, redis_program
 from .registry_server import RegistryServer, registry_folder
 
@@ -30,6 +31,7 @@ __all__ = [
     "NatsServer",
     "PostgresServer",
     "PrometheusServer",
+    "RabbitmqServer",
     "RedisServer",
     "RegistryServer",
     "ServerMissing",
@@ -47,6 +49,7 @@ __all__ = [
     "postgres_binaries",
     "prometheus_program",
     "promtool_program",
+    "rabbitmq_program",
     "redis",
     "redis_program",
     "registry_folder",

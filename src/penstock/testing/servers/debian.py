@@ -23,6 +23,7 @@ from .nats_server import build_nats, nats_program
 from .postgresql import postgis_control, postgres_binaries, postgres_version
 from .programs import ServerMissing
 from .prometheus_server import prometheus_program, promtool_program
+from .rabbitmq_server import rabbitmq_program
 from .redis_server import redis_program
 from .registry_server import fetch_registry, registry_folder
 
@@ -48,6 +49,7 @@ PROGRAMS = (
     Program("NATS", nats_program, lambda: "nats-server", build_nats),
     Program("FerretDB", mongodb_program, lambda: "", build_mongodb),
     Program("Mosquitto", mosquitto_program, lambda: "mosquitto"),
+    Program("RabbitMQ", rabbitmq_program, lambda: "rabbitmq-server"),
     Program("Java", java_program, lambda: "default-jre-headless"),
     Program("Maven", maven_program, lambda: "maven"),
     Program("Kafka", kafka_folder, lambda: "", fetch_kafka),
