@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ def test_a_common_point_is_a_row_with_all_it_says() -> None:
         "metric": "active_energy",
         "index": 0,
         "time": TIME,
-        "end_time": TIME,
+        "end_time": TIME + timedelta(minutes=1),
+        "period": 60,
         "source": "Phone's|Watch A",
         "kind": "",
         "ordinal": 0,

@@ -187,6 +187,32 @@ medications | | | Medications | medication
 ecg | | | Electrocardiograms | electrocardiogram
 heart_rate_notifications | | | Heart rate notifications |
 """  # noqa: E501 - one metric to a line
+MEASURED = frozenset(
+    (
+        "step_count",
+        "walking_running_distance",
+        "cycling_distance",
+        "swimming_distance",
+        "wheelchair_distance",
+        "distance_downhill_snow_sports",
+        "distance_cross_country_skiing",
+        "distance_paddle_sports",
+        "distance_rowing",
+        "distance_skating_sports",
+        "active_energy",
+        "basal_energy_burned",
+        "flights_climbed",
+        "wheelchair_push_count",
+        "swimming_stroke_count",
+        "nike_fuel",
+        "apple_exercise_time",
+        "apple_stand_time",
+        "apple_stand_hour",
+        "apple_move_time",
+        "time_in_daylight",
+    )
+)
+"""The amounts that devices measure all the time; a person enters the others, at full minutes and hours."""
 _FRACTIONS = {"blood_oxygen_saturation", "body_fat_percentage"}
 
 

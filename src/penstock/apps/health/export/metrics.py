@@ -317,15 +317,21 @@ class _Points:
         said = self._ends()
         period, starts, offsets = self._stated, self._starts.micros, self._starts.offsets
         if period is None:
-            period = 0 if said is not None or self._slice.section != "metrics" else periods.infer(*self._list_times())
-            if self._slice.first and len(self._found) == 1 and period == periods.DAY:
-                period = 0  # The last of a long list, not a day.
+            period = 0 if said is not None or self._slice.section != "metrics" else self._inferred()
         if not period:
             return 0, said
         for index in np.flatnonzero(said != starts).tolist() if said is not None else ():
             fields = self._fields[index] or {}
             self._fields[index] = fields | {"end": text(int(said[index]), int(offsets[index]) or None)}
         return period, np.minimum(periods.ends(starts, offsets, period), LAST)
+
+    def _inferred(self) -> int:
+        """The period that the list tells."""
+        joined = "source" in self._keys and any("|" in str(source) for source in self._column("source"))
+        measured = self._metric is not None and self._metric.name in catalogue.MEASURED
+        period = periods.infer(*self._list_times(), joined=joined, measured=measured)
+        is_rest = self._slice.first and len(self._found) == 1  # The last of a long list, not a day or an hour.
+        return 0 if is_rest and period >= periods.HOUR else period
 
     def _list_times(self) -> tuple[Any, Any]:
         """The times that could be read, and their offsets."""

@@ -34,21 +34,24 @@ def stated(headers: Mapping[str, str]) -> int | None:
     return _NAMES.get(said.removesuffix("s"))
 
 
-def infer(starts: _Ints, offsets: Any) -> int:
+def infer(starts: _Ints, offsets: Any, *, joined: bool = False, measured: bool = False) -> int:
     """Return the seconds of the buckets that begin at ``starts``; 0 where they are samples.
 
-    Days all begin at midnight, and hours at the hour, an hour apart somewhere. ``starts`` are microseconds since 1970
-    in UTC, ``offsets`` minutes east of UTC.
+    Days all begin at midnight, and hours at the hour, an hour apart somewhere. Where the sources of points are
+    ``joined``, or the metric is ``measured`` by devices and not entered by a person, all that begins at full hours or
+    minutes is a bucket, a single one too. ``starts`` are microseconds since 1970 in UTC, ``offsets`` minutes east of
+    UTC.
     """
     if not len(starts):
         return 0
     local = starts + offsets.astype(np.int64) * (MINUTE * _MICROS)
     if not (local % (DAY * _MICROS)).any():
         return DAY
+    aggregated = joined or measured
     if (local % (HOUR * _MICROS)).any():
-        return 0
+        return MINUTE if aggregated and not (local % (MINUTE * _MICROS)).any() else 0
     apart = np.diff(np.unique(starts))
-    return HOUR if len(apart) and apart.min() == HOUR * _MICROS else 0
+    return HOUR if aggregated or (len(apart) and apart.min() == HOUR * _MICROS) else 0
 
 
 def ends(starts: _Ints, offsets: Any, period: int) -> _Ints:
