@@ -72,5 +72,17 @@ def test_a_number_of_another_unit_does_not_stay_beside_others(stored: Stored) ->
 
 def test_fields_are_merged_one_by_one() -> None:
     assert merge_fields(None, '{"a":1}') == '{"a":1}' == merge_fields('{"a":1}', None)
-    assert merge_fields('{"b":{"x":1},"a":1}', '{"a":null}') == '{"a":null,"b":{"x":1}}'
+    assert merge_fields('{"b":{"x":1},"a":1}', '{"a":2}') == '{"a":2,"b":{"x":1}}'
     assert merge_fields('{"a":{"x":1}}', '{"a":{"y":2}}') == '{"a":{"y":2}}'
+
+
+@pytest.mark.parametrize("empty", [None, "", [], {}])
+def test_what_is_empty_replaces_nothing(stored: Stored, empty: Any) -> None:
+    said = {"labels": ["calm"], "note": "x"}
+    stored.write(part(accepted(id=stable_id(0)), [point(0.4, fields=said)]))
+    poorer = point(0.4, fields={"labels": empty, "other": empty}) | {"original": '{"valence": 0.4}'}
+    stored.write(part(accepted(id=stable_id(1)), [poorer]))
+    [(fields,)] = stored.rows(select(points.c.fields))
+    assert json.loads(fields) == said | {"other": empty}
+    [again] = stored.write(part(accepted(id=stable_id(1), attempt=2), [poorer]))
+    assert (again.counts.updated, again.counts.unchanged) == (0, 1)

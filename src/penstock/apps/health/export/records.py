@@ -218,6 +218,16 @@ def clean(text: str) -> str:
     return text
 
 
+def says_anything(value: Any) -> bool:
+    """Tell whether a value holds anything: an empty text or list, or a quantity without a number, does not.
+
+    What is empty must not take the place of what an earlier export said.
+    """
+    if isinstance(value, dict):
+        return any(says_anything(each) for key, each in value.items() if key not in ("units", "unit"))
+    return value is not None and value != "" and value != []
+
+
 def as_text(value: Any) -> str:
     """Return a value as JSON, or as Python shows it where it is none."""
     try:

@@ -15,7 +15,7 @@ from .catalogue import find
 from .dates import Instant
 from .elements import Element, Rows, Unreadable, elements, finite, number, parent, snake
 from .lists import Bounds, Table, canonical_unit, converted, nullable, suspicious, unknown_unit
-from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, section
+from .records import ROUTE, SERIES, WORKOUT, Records, encode_sorted, says_anything, section
 from .slices import Slice
 from .slices import elements as listed
 from .sources import normalise
@@ -146,7 +146,8 @@ def _fields(element: Element) -> dict[str, Any]:
         name = snake(name) or key
         if name == "duration" and (seconds := _clocked(value)) is not None:
             value = seconds
-        found[key if name in found else name] = said = measured(value)
+        said = {} if isinstance(value, dict) and not says_anything(value) else measured(value)
+        found[key if name in found else name] = said
         for unit in sorted(set(_strange_units(value))):
             warning = unknown_unit(unit)
             element.warn(warning["warning"], f"{name}: {warning['message']}")

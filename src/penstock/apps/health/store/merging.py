@@ -10,15 +10,18 @@ import msgspec
 _NUMBERS = ("value", "minimum", "maximum", "altitude")
 POOR_NAMES = ("", "Other", "Workout", "Unknown")
 """Names of a workout that say less than any other."""
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""Values of fields that say nothing."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def merge_fields(old: str | None, new: str | None) -> str | None:
-    """Return the fields of both, those of ``new`` first: a function of SQLite; PostgreSQL has ``||``."""
+    """Return the fields of both, those of ``new`` first unless they are empty: a function of SQLite."""
     if old is None or new is None:
         return new if old is None else old
     before, after = msgspec.json.decode(old), msgspec.json.decode(new)
-    return _encode(before | after).decode() if before.keys() - after.keys() else new
+    merged = before | {name: value for name, value in after.items() if value not in _EMPTY or name not in before}
+    return new if merged == after else _encode(merged).decode()
 
 
 def register(connection: Any) -> None:
@@ -50,4 +53,9 @@ def merge_columns(columns: Sequence[str], old: str, new: str, *, postgres: bool)
 def _merged_fields(old: str, new: str, *, postgres: bool) -> str:
     if not postgres:
         return f"merge_fields({old}, {new})"
-    return f"CASE WHEN {old} IS NULL THEN {new} WHEN {new} IS NULL THEN {old} ELSE {old} || {new} END"
+    empty = ", ".join(f"CAST('{_encode(value).decode()}' AS jsonb)" for value in _EMPTY)
+    said = (
+        "SELECT coalesce(jsonb_object_agg(said.key, said.value), CAST('{}' AS jsonb)) "  # noqa: S608
+        f"FROM jsonb_each({new}) said WHERE said.value NOT IN ({empty}) OR NOT jsonb_exists({old}, said.key)"
+    )
+    return f"CASE WHEN {old} IS NULL THEN {new} WHEN {new} IS NULL THEN {old} ELSE {old} || ({said}) END"
