@@ -237,10 +237,12 @@ def test_a_date_that_cannot_be_right_is_flagged_and_hides_nothing(stored: Stored
         good,
         {"date": "2205-05-01 10:00:00 +0200", "qty": 71},
         {"date": "0020-05-01", "qty": 72},
+        {"date": "1970-01-01 00:00:00 -0500", "qty": 73},
+        {"date": f"{datetime.now(UTC) + timedelta(hours=30):%Y-%m-%d %H:%M:%S} +0000", "qty": 74},
     )
-    assert [warning["warning"] for warning in outcome.warnings].count("suspicious_time") == 2
+    assert [warning["warning"] for warning in outcome.warnings].count("suspicious_time") == 4
     [found] = stored.database.call(lambda connection: overview.metrics(connection, 1))
-    assert (found["count"], found["first"].year, found["last"].year, found["latest"]["value"]) == (3, 2025, 2025, 70)
+    assert (found["count"], found["first"].year, found["last"].year, found["latest"]["value"]) == (5, 2025, 2025, 70)
 
 
 def test_weeks_count_what_days_do_not_say(stored: Stored) -> None:
@@ -333,3 +335,27 @@ def test_days_of_random_exports_have_the_totals_of_the_truth(stored: Stored, see
     stored.database.call(lambda connection: recount_user(connection, 1), changes=True)
     assert days(stored, "step_count") == pytest.approx(truth)
     assert stored.dump()["health_metrics"] == kept["health_metrics"]
+
+
+MINUTE_BY_MINUTE = [{"date": f"2025-05-04 10:0{m}:00 +0200", "qty": 100, "source": "Watch"} for m in range(10)]
+SAMPLE = {"date": "2025-05-04 10:00:00 +0200", "start": "2025-05-04 10:00:00 +0200", "qty": 1000, "source": "Watch"}
+SAMPLE |= {"end": "2025-05-04 10:10:00 +0200"}
+
+
+@pytest.mark.parametrize(
+    "grouped",
+    [
+        MINUTE_BY_MINUTE,
+        [{"date": "2025-05-04 10:00:00 +0200", "qty": 1000, "source": "Watch"}],
+        [{"date": "2025-05-04 10:00:00 +0200", "qty": 1000, "source": "Phone|Watch"}],
+        [{"date": "2025-05-04 00:00:00 +0200", "qty": 1000, "source": "Watch"}],
+    ],
+    ids=["minutes", "an hour", "an hour of two devices", "a day"],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_groupings_that_no_header_says_are_not_added_to_samples(
+    stored: Stored, grouped: list[dict[str, Any]], reverse: bool
+) -> None:
+    for sent in [grouped, [SAMPLE]] if reverse else [[SAMPLE], grouped]:
+        send(stored, "step_count", "count", *sent)
+    assert days(stored, "step_count") == {"2025-05-04": 1000}

@@ -15,8 +15,10 @@ from ..acceptance import Accepted
 from ..rows import TIME
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-AHEAD = timedelta(days=2)
-"""How far ahead of ours the clock of a phone may be."""
+AHEAD = timedelta(days=1)
+"""How far ahead of ours the clock of a phone may be, and the local time of one that says no offset."""
+NO_TIME = (datetime(1969, 12, 31, 10, tzinfo=UTC), datetime(1970, 1, 1, 14, tzinfo=UTC))
+"""From when to when, in the zones of the world, the time 0 is that stands where none was known."""
 
 
 def received_at(ingest: str) -> datetime | None:
@@ -36,7 +38,9 @@ def latest(accepted: Accepted) -> datetime:
 def is_doubtful(times: pa.Array, last: datetime) -> pa.Array:
     """Tell which times cannot be right; null where a time is missing."""
     bounds = pa.scalar(EARLIEST, TIME), pa.scalar(last, TIME)
-    return pc.or_(pc.less(times, bounds[0]), pc.greater(times, bounds[1]))
+    out = pc.or_(pc.less(times, bounds[0]), pc.greater(times, bounds[1]))
+    none = pa.scalar(NO_TIME[0], TIME), pa.scalar(NO_TIME[1], TIME)
+    return pc.or_(out, pc.and_(pc.greater_equal(times, none[0]), pc.less_equal(times, none[1])))
 
 
 def flag(rows: pa.Table, last: datetime) -> pa.Table:
@@ -49,7 +53,9 @@ def flag(rows: pa.Table, last: datetime) -> pa.Table:
     warnings = rows.column("warnings").to_pylist()
     times = rows.column("time").to_pylist()
     for row in found.tolist():
-        message = f"{times[row]:%Y-%m-%d} cannot be right: expected a time from 1900 on that has been"
+        message = (
+            f"{times[row]:%Y-%m-%d} cannot be right: expected a time from 1900 on that has been, and none of 1970-01-01"
+        )
         known = msgspec.json.decode(warnings[row]) if warnings[row] else []
         warnings[row] = msgspec.json.encode(_with(known, message)).decode()
     return rows.set_column(place, rows.schema.field(place), pa.array(warnings, pa.string()))

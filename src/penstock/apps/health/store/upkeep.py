@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, ins
 
 from ..rows import POINT, ROUTE
 from ..schema import DAYS, DOUBTFUL, metrics, points, routes, series, workouts
-from .doubt import EARLIEST
+from .doubt import EARLIEST, NO_TIME
 from .session import Session
 from .staging import NEWER, OLDER
 
@@ -157,7 +157,7 @@ def recount(connection: Connection, user: int, latest: datetime) -> None:
     span: ColumnElement[Any] = text(span_of("health_points", connection.dialect.name == "postgresql"))  # type: ignore[assignment]
     for record, table, metric, source in kept:
         period: ColumnElement[Any] = func.coalesce(points.c.period, 0) if table is points else literal(0)
-        doubtful = (table.c.time > latest) | (table.c.time < EARLIEST)
+        doubtful = (table.c.time > latest) | (table.c.time < EARLIEST) | table.c.time.between(*NO_TIME)
         of = case((doubtful, DOUBTFUL), else_=period)
         sums = (func.count(), func.min(table.c.time), func.max(table.c.time), span if table is points else literal(0))
         statement = select(metric.label("m"), source.label("s"), of.label("p"), *sums).select_from(table)
