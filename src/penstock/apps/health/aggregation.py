@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from .export import catalogue
 from .export.units import conversion
 
+_AMOUNTS = {
+    "count": "",
+    "kcal": "",
+    "m": "distance",
+    "min": r"(^|_)(minutes|duration|time_in)(_|$)|_time$",
+    "g": "^dietary_|intake|consum",
+    "mL": "^dietary_|intake|consum",
+}
+"""Of each unit, which names say that its values are amounts, to be added."""
 SLEEP = "sleep_analysis"
 
 
@@ -15,7 +26,16 @@ def aggregation(name: str, unit: str | None = None) -> catalogue.Aggregation:
         return known.aggregation
     if name in ("workouts", "workout_route"):
         return "event"
-    return "sum" if unit and conversion(unit, "count") is not None else "mean"
+    return "sum" if unit and _is_amount(name, unit) else "mean"
+
+
+def _is_amount(name: str, unit: str) -> bool:
+    """Tell whether what is not known adds up: counts and energy do, the others where their names say so."""
+    if "rate" in name.split("_"):
+        return False
+    return any(
+        re.search(words, name) is not None and conversion(unit, of) is not None for of, words in _AMOUNTS.items()
+    )
 
 
 def adds_up(name: str, unit: str | None = None) -> bool:
