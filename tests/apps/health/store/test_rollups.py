@@ -186,3 +186,20 @@ def test_reading_a_metric_by_time_uses_an_index(stored: Stored) -> None:
     assert "SCAN health_points" not in plan
     assert ("Index" if stored.database.is_postgres else "SEARCH health_points USING PRIMARY KEY") in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/St_Johns"])
+@pytest.mark.parametrize(("by", "first"), [("month", {"day": 1}), ("year", {"day": 1, "month": 1})])
+def test_months_and_years_are_those_of_the_local_calendar(stored: Stored, zone: str, by: str, first: Any) -> None:
+    rows = [
+        point(float(number), datetime(2024, 1, 31, 23, tzinfo=UTC) + number * timedelta(days=9)) for number in range(90)
+    ]
+    stored.write(part(accepted(), rows))
+    expected: dict[datetime, list[float]] = defaultdict(list)
+    for row in rows:
+        midnight = row["time"].astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, **first)
+        expected[midnight.astimezone(UTC)].append(row["value"])
+    found = aggregate(stored, by=by, timezone=zone)
+    assert [(bucket.time, bucket.count, bucket.sum) for bucket in found] == [
+        (begin, len(values), sum(values)) for begin, values in sorted(expected.items())
+    ]

@@ -93,7 +93,9 @@ async def metric(
 async def aggregate(
     request: Asked,
     name: Name,
-    by: Annotated[Literal["hour", "day", "week"], Parameter(description="Weeks begin on Monday.")] = "day",
+    by: Annotated[
+        Literal["hour", "day", "week", "month", "year"], Parameter(description="Weeks begin on Monday.")
+    ] = "day",
     timezone: Zone = None,
     start: Start = None,
     end: End = None,
@@ -103,7 +105,10 @@ async def aggregate(
         Parameter(pattern=FIELD, max_length=100, description="A number of `fields`, not the value."),
     ] = None,
 ) -> Response[Any]:
-    """Aggregate a metric by hour, day or week of a time zone, with days of 23 and 25 hours where the clock changes."""
+    """Aggregate a metric by hour, day, week, month or year of a time zone.
+
+    Where the clock changes, days have 23 or 25 hours.
+    """
     user = request.user.user
 
     def read(connection: Connection) -> Payload:

@@ -99,7 +99,7 @@ class Replaced(msgspec.Struct):
 
 
 class Bucket(msgspec.Struct):
-    """An hour, a day or a week of a metric."""
+    """An hour, a day, a week, a month or a year of a metric."""
 
     time: str
     """Its beginning, as local time with its offset."""

@@ -1,16 +1,18 @@
-"""The hours, days and weeks of a time zone, and the quarters of an hour that their borders are among."""
+"""The hours, days, weeks, months and years of a time zone, and the quarters of an hour that their borders are among."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from ....errors import PermanentError
 
-By = Literal["hour", "day", "week"]
+By = Literal["hour", "day", "week", "month", "year"]
 MAX_BUCKETS = 20_000
+_MAX_DAYS: Mapping[By, int] = {"day": 1, "week": 7, "month": 31, "year": 366}
+"""How many days a bucket has at most: added to the first day of one, they are in the next."""
 _QUARTER = timedelta(minutes=15)
 
 
@@ -42,13 +44,20 @@ def iterate_borders(low: datetime, high: datetime, by: By, zone: ZoneInfo) -> It
 
 
 def begin_of(moment: datetime, by: By, zone: ZoneInfo) -> datetime:
-    """Return when the hour, day or week begins in which a moment is, in UTC."""
+    """Return when the hour, day, week, month or year begins in which a moment is, in UTC."""
     local = moment.astimezone(zone)
     if by == "hour":
         begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
         return (moment - begun).astimezone(UTC)
-    day = local.date()
-    return local_midnight(day - timedelta(days=day.weekday() if by == "week" else 0), zone)
+    return local_midnight(_first_day(local.date(), by), zone)
+
+
+def _first_day(day: date, by: By) -> date:
+    if by == "week":
+        return day - timedelta(days=day.weekday())
+    if by == "day":
+        return day
+    return day.replace(day=1) if by == "month" else day.replace(month=1, day=1)
 
 
 def _next(border: datetime, by: By, zone: ZoneInfo) -> datetime:
@@ -56,7 +65,7 @@ def _next(border: datetime, by: By, zone: ZoneInfo) -> datetime:
     if by == "hour":
         return border + timedelta(hours=1) - timedelta(minutes=local.minute, seconds=local.second)
     # A day may begin at one o'clock, where midnight was skipped: it is the same day.
-    return local_midnight(local.date() + timedelta(days=1 if by == "day" else 7), zone)
+    return local_midnight(_first_day(local.date() + timedelta(days=_MAX_DAYS[by]), by), zone)
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -1,4 +1,4 @@
-"""What a user has of each metric, and points summed up by hours, days and weeks, read without reading every point."""
+"""What a user has of each metric, and points summed up by hours to years, read without reading every point."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EARLIEST = datetime(2, 1, 3, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What the points of an hour, a day or a week come to."""
+    """What the points of an hour, a day, a week, a month or a year come to."""
 
     time: datetime
     """When it begins, local."""
@@ -65,7 +65,7 @@ def aggregate(
     *,
     kind: str | None = None,
 ) -> list[Bucket]:
-    """Sum up the points of ``metric`` in each hour, day or week (from Monday) of ``timezone``, in order of time.
+    """Sum up the points of ``metric`` in each hour, day, week (from Monday), month or year of ``timezone``, in order.
 
     Points from ``start`` on and before ``end``; without them, all. Where several say the same time, one of them counts
     (see ``overlap``). What was summed up by the day or longer is where its middle is. ``source`` takes only what it
