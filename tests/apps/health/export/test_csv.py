@@ -324,3 +324,24 @@ def test_times_without_an_offset_are_those_of_the_zone(zone: str, time: str, exp
         found = parsed(text, **headers)
         assert found.rows[0]["time"] == datetime.fromisoformat(f"{expected}+00:00")
         assert ("assumed_utc" in found.warnings()) == (not zone)
+
+
+def test_symptoms_in_the_field_of_metrics_are_symptoms() -> None:
+    text = f"Start,End,Name,Severity\n{A},{B},Nausea,Mild\n"
+    found = parsed(text, name="HealthMetrics.csv", field="HealthData")
+    assert found.received == {"symptoms": 1}
+    assert not found.quarantined
+    assert found.of("symptoms")[0]["fields"].items() >= {"name": "Nausea", "severity_code": "mild"}.items()
+
+
+@pytest.mark.parametrize(
+    ("field", "header", "cells", "name", "said"),
+    [
+        ("HeartRateNotificationsData", "Name,Heart Rate (bpm)", "High Heart Rate,131", "heart_rate", 131),
+        ("MedicationsData", "Medication,Status,Archived", "Iron,Taken,false", "is_archived", False),
+        ("CycleTrackingData", "Name,Value,Start of Cycle", "Flow,Light,TRUE", "is_cycle_start", True),
+    ],
+)
+def test_numbers_and_truths_of_events_are_as_in_json(field: str, header: str, cells: str, name: str, said: Any) -> None:
+    [row] = parsed(f"Date,{header}\n{A},{cells}\n", field=field).rows
+    assert repr(row["fields"][name]) == repr(said)

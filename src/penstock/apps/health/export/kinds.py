@@ -57,6 +57,8 @@ def kind_of(slice: Slice, sheet: Sheet) -> Kind | str:
         return Kind.METRICS
     file = slice.name.rpartition("/")[2]
     told = _called(slice.field) or _called(file) or _by_header(sheet)
+    if told is Kind.METRICS and sheet.find(VALUES) is None and not _has_metrics(sheet):
+        told = _by_header(sheet) or told  # What is in the field of metrics may be something else.
     if told is None:
         held = ", ".join(head.text for head in sheet.heads)[:200]
         named = f" of {slice.field or file!r}" if slice.field or file else ""

@@ -19,15 +19,23 @@ _RENAMED: Mapping[Kind, Mapping[str, str]] = {
     Kind.ECG: {"avg_heart_rate": "averageHeartRate"},
     Kind.MEDICATIONS: {
         **{"medication": "displayText", "medication_name": "displayText", "name": "displayText"},
-        **{"dose": "dosage", "scheduled_time": "scheduledDate"},
+        **{"dose": "dosage", "scheduled_time": "scheduledDate", "archived": "isArchived"},
     },
     Kind.NOTIFICATIONS: dict.fromkeys(("notification", "name", "type", "event"), "heartNotification"),
-    Kind.CYCLE: {"type": "name", "cycle_start": "isCycleStart"},
+    Kind.CYCLE: {"type": "name", "cycle_start": "isCycleStart", "start_of_cycle": "isCycleStart"},
 }
 """What JSON calls otherwise than the header of a column in camel case."""
 _LISTS = frozenset(("labels", "associations"))
 _NUMBERS = frozenset(
-    ("valence", "dosage", "averageHeartRate", "threshold", "samplingFrequency", "numberOfVoltageMeasurements")
+    (
+        "valence",
+        "dosage",
+        "averageHeartRate",
+        "heartRate",
+        "threshold",
+        "samplingFrequency",
+        "numberOfVoltageMeasurements",
+    )
 )
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _ARE_TRUTHS = frozenset(("userEntered", "isCycleStart", "isArchived"))
