@@ -1,14 +1,12 @@
-"""Dead letters in the tables of error outputs: list, count and drop them, and send them again."""
+"""Where streams keep their dead letters, and those that are in tables: list, count and drop them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -16,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     MetaData,
-    RowMapping,
     Select,
     Table,
     Text,
@@ -34,47 +31,16 @@ from sqlalchemy import (
 
 from ..clients.database import Duckdb, Mysql
 from ..component import Output
+from ..outputs.file import File
 from ..outputs.sql import Sql
 from ..stream import Stream
 from .columns import Moment
 from .database import Database
-
-MAX_PAYLOAD_SIZE = 20_000
-"""Characters of a payload that are shown in a list."""
-MAX_GROUPS = 200
-"""How many groups are counted, the largest first."""
-
+from .letterfiles import LetterFile, why_unlisted
+from .letters import MAX_GROUPS, Address, Cursor, Group, Letter, Place, digest_of, letter_of
 
 _TID = re.compile(r"\(\d{1,10},\d{1,5}\)", re.ASCII)
 _ROWID = re.compile(r"\d{1,18}", re.ASCII)
-
-
-class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was refused, with its reason and its origin."""
-
-    id: str
-    time: datetime | None
-    stream: str
-    stage: str
-    reason: str
-    payload: str | None
-    encoding: str
-    """How the payload is written: ``utf-8`` or ``base64``."""
-    is_cut: bool
-    """Whether only the beginning of the payload is shown."""
-    metadata: Any
-    """Where it came from: source, path, table and more."""
-
-
-class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Dead letters with the same reason."""
-
-    stream: str
-    stage: str
-    reason: str
-    count: int
-    first: datetime | None
-    last: datetime | None
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,34 +53,13 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """Why they are not listed, and where they are."""
 
 
-class Address(NamedTuple):
-    """Which row of which table is meant, and a digest of it: rows may move, and then it is not acted upon."""
-
-    place: str
-    row: str
-    digest: bytes
-
-    def written(self) -> str:
-        """Return it as an id."""
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
-
-    @classmethod
-    def read(cls, id: str) -> Address | None:
-        """Return the address of an id; None if it is none."""
-        try:
-            content = base64.b64decode(id + "=" * (-len(id) % 4), altchars=b"-_", validate=True)
-            return cls(*msgspec.msgpack.decode(content, type=tuple[str, str, bytes]))
-        except (binascii.Error, msgspec.DecodeError, ValueError):
-            return None
-
-
-class Place:
+class LetterTable:
     """A table of dead letters."""
 
     def __init__(self, output: Sql, table: str) -> None:
         schema, dot, name = table.rpartition(".")
         database = output.database()
-        assert not isinstance(database, Mysql)  # which is not listed
+        assert not isinstance(database, Mysql | Duckdb)
         self.database = Database(database, schema=schema if dot else output.schema_name)
         self.table = Table(
             name,
@@ -136,6 +81,30 @@ class Place:
         """Tell whether ``row`` is written like the address of a row of this table."""
         return bool((_TID if self.database.is_postgres else _ROWID).fullmatch(row))
 
+    async def page(self, wanted: Mapping[str, str], after: Cursor | None, limit: int) -> list[Letter]:
+        """Return at most ``limit`` dead letters, the newest first."""
+        return await self.database.run(partial(read_page, self, wanted=wanted, after=after, limit=limit))
+
+    async def count(self, wanted: Mapping[str, str]) -> int:
+        """Return how many dead letters there are."""
+        return await self.database.run(partial(count, self, wanted=wanted))
+
+    async def groups(self) -> list[Group]:
+        """Return how many dead letters there are, by stream, stage and reason."""
+        return await self.database.run(partial(count_groups, self))
+
+    async def find(self, address: Address) -> Mapping[str, Any] | None:
+        """Return the row at an address, whole; None if it is gone."""
+        return await self.database.run(partial(find, self, address=address))
+
+    async def drop(self, address: Address) -> bool:
+        """Delete the row at an address; return whether it was there."""
+        return await self.database.run(partial(drop, self, address=address), changes=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
     def bound(self, row: str) -> Any:
         """Return the value to compare with ``row``."""
         return text("CAST(:row AS tid)").bindparams(row=row) if self.database.is_postgres else int(row)
@@ -150,14 +119,27 @@ class Place:
 
 
 def places_of(streams: Iterable[Stream]) -> dict[str, Place]:
-    """Return the tables to which streams send dead letters, by their names."""
+    """Return the tables and files to which streams send dead letters, by their names."""
     found: dict[str, Place] = {}
     for stream in streams:
         output = stream.error_output
-        if isinstance(output, Sql) and output.table_name.constant and not _why_unlisted(output):
-            place = Place(output, output.table_name.constant)
+        if output is not None and not _why_unlisted(output):
+            place = _place_of(output)
             found.setdefault(place.name, place)
     return found
+
+
+def _place_of(output: Output) -> Place:
+    if isinstance(output, File):
+        return LetterFile(output)
+    assert isinstance(output, Sql)
+    assert output.table_name.constant
+    where, table = output.database(), output.table_name.constant
+    if isinstance(where, Duckdb):
+        from .letterduckdb import LetterDuckdb
+
+        return LetterDuckdb(where, output.schema_name, table)
+    return LetterTable(output, table)
 
 
 def elsewhere(streams: Iterable[Stream]) -> list[Elsewhere]:
@@ -170,12 +152,10 @@ def elsewhere(streams: Iterable[Stream]) -> list[Elsewhere]:
 
 
 def _why_unlisted(output: Output) -> str:
+    if isinstance(output, File):
+        return why_unlisted(output)
     if not isinstance(output, Sql):
         return f"the output `{output.type_name}` only writes: its rows are where its options say"
-    if isinstance(output.database(), Duckdb):
-        return (
-            "DuckDB lets one process open a file, for as long as the stream writes: read it when the stream has stopped"
-        )
     if isinstance(output.database(), Mysql):
         return "tables of MySQL are not listed here: look at them with its own client"
     if not output.table_name.constant:
@@ -183,15 +163,8 @@ def _why_unlisted(output: Output) -> str:
     return ""
 
 
-class Cursor(NamedTuple):
-    """Behind which row each table goes on."""
-
-    time: datetime | None
-    row: str
-
-
 def read_page(
-    place: Place, connection: Connection, wanted: Mapping[str, str], after: Cursor | None, limit: int
+    place: LetterTable, connection: Connection, wanted: Mapping[str, str], after: Cursor | None, limit: int
 ) -> list[Letter]:
     """Return at most ``limit`` dead letters, the newest first.
 
@@ -204,10 +177,10 @@ def read_page(
     if after is not None:
         query = query.where(tuple_(*order) < tuple_(literal(after.time, Moment), place.bound(after.row)))
     query = query.order_by(*(one.desc() for one in order)).limit(limit)
-    return [_letter(place, row) for row in connection.execute(query).mappings()]
+    return [letter_of(place.name, row["row"], dict(row)) for row in connection.execute(query).mappings()]
 
 
-def _conditions(place: Place, wanted: Mapping[str, str]) -> list[ColumnElement[bool]]:
+def _conditions(place: LetterTable, wanted: Mapping[str, str]) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [place.table.c[name] == wanted[name] for name in wanted if name != "search"]
     if text := wanted.get("search"):
         holds = func.strpos if place.database.is_postgres else func.instr
@@ -216,7 +189,7 @@ def _conditions(place: Place, wanted: Mapping[str, str]) -> list[ColumnElement[b
     return found
 
 
-def count(place: Place, connection: Connection, wanted: Mapping[str, str]) -> int:
+def count(place: LetterTable, connection: Connection, wanted: Mapping[str, str]) -> int:
     """Return how many dead letters there are."""
     if not place.exists(connection):
         return 0
@@ -224,7 +197,7 @@ def count(place: Place, connection: Connection, wanted: Mapping[str, str]) -> in
     return connection.scalar(query) or 0
 
 
-def count_groups(place: Place, connection: Connection) -> list[Group]:
+def count_groups(place: LetterTable, connection: Connection) -> list[Group]:
     """Return how many dead letters there are, by stream, stage and reason."""
     if not place.exists(connection):
         return []
@@ -246,48 +219,21 @@ def count_groups(place: Place, connection: Connection) -> list[Group]:
     ]
 
 
-def find(place: Place, connection: Connection, address: Address) -> RowMapping | None:
+def find(place: LetterTable, connection: Connection, address: Address) -> Mapping[str, Any] | None:
     """Return the row at an address, whole; None if it is gone."""
     if not place.exists(connection):
         return None
-    row = connection.execute(place.select().where(_at(place, address))).mappings().first()
-    return row if row is not None and _digest(row) == address.digest else None
+    found = connection.execute(place.select().where(_at(place, address))).mappings().first()
+    row = dict(found) if found is not None else None
+    return row if row is not None and digest_of(row) == address.digest else None
 
 
-def drop(place: Place, connection: Connection, address: Address) -> bool:
+def drop(place: LetterTable, connection: Connection, address: Address) -> bool:
     """Delete the row at an address; return whether it was there."""
     if find(place, connection, address) is None:
         return False
     return bool(connection.execute(delete(place.table).where(_at(place, address))).rowcount)
 
 
-def _at(place: Place, address: Address) -> Any:
+def _at(place: LetterTable, address: Address) -> Any:
     return place.row == place.bound(address.row)
-
-
-def _letter(place: Place, row: RowMapping) -> Letter:
-    payload = row["payload"]
-    return Letter(
-        id=Address(place.name, row["row"], _digest(row)).written(),
-        time=row["time"],
-        stream=row["stream"] or "",
-        stage=row["stage"] or "",
-        reason=row["reason"] or "",
-        payload=payload[:MAX_PAYLOAD_SIZE] if payload is not None else None,
-        encoding=row["encoding"] or "utf-8",
-        is_cut=payload is not None and len(payload) > MAX_PAYLOAD_SIZE,
-        metadata=metadata_of(row),
-    )
-
-
-def metadata_of(row: RowMapping) -> dict[str, Any]:
-    """Return where a row came from; nothing where that is not JSON."""
-    try:
-        return msgspec.json.decode(row["metadata"] or "{}", type=dict[str, Any])
-    except msgspec.DecodeError:
-        return {}
-
-
-def _digest(row: RowMapping) -> bytes:
-    content = repr([row[name] for name in ("time", "stream", "stage", "reason", "payload", "metadata")])
-    return hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=8).digest()

@@ -8,17 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import RowMapping
 
 from ..context import Context
 from ..errors import PenstockError, PermanentError
 from ..identifiers import new_id
 from ..stream import Stream
 from .cache import Cache, SingleFlight
-from .deadletters import Address, Cursor, Letter, Place, count, drop, find, read_page
+from .letters import Address, Cursor, Letter, Place
 from .mending import Rule
 from .resending import Again, content_of
 
@@ -107,7 +106,7 @@ class Replays:
     ) -> None:
         opened: dict[str, Again] = {}
         try:
-            counts = [await place.database.run(partial(count, place, wanted=run.wanted)) for place in places.values()]
+            counts = [await place.count(run.wanted) for place in places.values()]
             run.total = sum(counts)
             async with AsyncExitStack() as stack:
                 for place in places.values():
@@ -128,12 +127,11 @@ class Replays:
     ) -> None:
         after: Cursor | None = None
         while run.state == "running":
-            read = partial(read_page, place, wanted=run.wanted, after=after, limit=PAGE_SIZE)
-            letters: list[Letter] = await place.database.run(read)
+            letters = await place.page(run.wanted, after, PAGE_SIZE)
             for letter, address in _addresses(letters):
                 if run.state != "running" or run.done >= run.total:
                     return
-                row = await place.database.run(partial(find, place, address=address))
+                row = await place.find(address)
                 if row is None:
                     run.gone += 1
                 else:
@@ -148,7 +146,7 @@ class Replays:
         run: Replay,
         place: Place,
         address: Address,
-        row: RowMapping,
+        row: Mapping[str, Any],
         rule: Rule | None,
         opened: dict[str, Again],
         stack: AsyncExitStack,
@@ -161,7 +159,7 @@ class Replays:
                     opened[id] = await stack.enter_async_context(Again.open(self.stream(id), self.context))
                 await (opened[id].attempt if run.action == "try" else opened[id].send)(row, payload)
             if run.action != "try":
-                await place.database.run(partial(drop, place, address=address), changes=True)
+                await place.drop(address)
             run.settled += 1
         except (PermanentError, UnicodeDecodeError) as error:
             run.refused += 1

@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from ..codecs.json import Json
 from ..component import Codec, Input, Writer
 from ..context import Context
@@ -22,7 +20,7 @@ from ..metadata import Origin, payloads
 from ..runtime.threads import Threads
 from ..runtime.transform import Stage, Transformation, Transformed
 from ..stream import Stream
-from .deadletters import metadata_of
+from .letters import metadata_of
 from .streams import has_groups
 
 OUTPUTS = frozenset({"sql", "http", "memory", "drop"})
@@ -38,7 +36,7 @@ def refusal(stream: Stream) -> str | None:
     return None
 
 
-async def send_again(stream: Stream, row: RowMapping, payload: str | None, context: Context) -> None:
+async def send_again(stream: Stream, row: Mapping[str, Any], payload: str | None, context: Context) -> None:
     """Write a dead letter, or ``payload`` in its place; raises PermanentError, TransientError or ConnectionLost."""
     async with Again.open(stream, context) as again:
         await again.send(row, payload)
@@ -67,7 +65,7 @@ class Again:
                 stages.append(Stage(f"{index}.{processor.name or processor.type_name}", process, row_wise=True))
             yield cls(stream, context, stack, Transformation(stages, threads, decoder=None, metadata=True))
 
-    async def attempt(self, row: RowMapping, payload: str | None) -> list[Batch]:
+    async def attempt(self, row: Mapping[str, Any], payload: str | None) -> list[Batch]:
         """Return what would be written for a dead letter; raises PermanentError, TransientError or ConnectionLost."""
         content = payload.encode() if payload is not None else content_of(row)
         metadata = metadata_of(row)
@@ -80,7 +78,7 @@ class Again:
             raise PermanentError(f"{done.refusals[0].stage}: {done.refusals[0].reason}")
         return [piece.batch for piece in done.pieces]
 
-    async def send(self, row: RowMapping, payload: str | None) -> None:
+    async def send(self, row: Mapping[str, Any], payload: str | None) -> None:
         """Write a dead letter; it returns when the rows are durable. Raises what ``attempt`` does.
 
         Rows are written before the dead letter is dropped, so that a crash between leaves both.
@@ -94,7 +92,7 @@ class Again:
         await self._writer.write(batches)
 
 
-def content_of(row: RowMapping) -> bytes:
+def content_of(row: Mapping[str, Any]) -> bytes:
     """Return the payload of a dead letter; raises PermanentError without one."""
     payload = row["payload"]
     if payload is None:

@@ -141,6 +141,9 @@ def test_a_payload_is_read_as_the_stream_reads_it(given: dict[str, Any], path: s
 async def test_error_outputs_that_are_not_listed_are_told_with_the_reason(api: Api, rows: Any, tmp_path: Any) -> None:
     outputs = {
         "lines": {"type": "file", "path": str(tmp_path / "refused.jsonl")},
+        "packed": {"type": "file", "path": str(tmp_path / "refused.jsonl.gz")},
+        "daily": {"type": "file", "path": str(tmp_path / "%Y.jsonl")},
+        "comma": {"type": "file", "path": str(tmp_path / "refused.csv")},
         "duck": {"type": "sql", "url": f"duckdb:///{tmp_path}/a.duckdb", "table_name": "refused"},
         "tables": {"type": "sql", "url": f"sqlite:///{tmp_path}/a.db", "table_name": {"type": "expr", "expr": "stage"}},
         "nothing": None,
@@ -156,8 +159,9 @@ async def test_error_outputs_that_are_not_listed_are_told_with_the_reason(api: A
     await engine.run()
     api.streams.extend(engine.supervised)
     told = {one["stream"]: one for one in (await api("GET", "/dead-letters/elsewhere")).json()["data"]}
-    assert {id: one["output"] for id, one in told.items()} == {"lines": "file", "duck": "sql", "tables": "sql"}
-    assert "when the stream has stopped" in told["duck"]["reason"]
+    expected = {"packed": "file", "daily": "file", "comma": "file", "tables": "sql"}
+    assert {id: one["output"] for id, one in told.items()} == expected
+    assert "neither packed nor rotated" in told["packed"]["reason"]
     assert (await listed(api))["data"], "those of the other streams are"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -13,25 +13,12 @@ import msgspec
 import pyarrow as pa
 from litestar import Response, get, post
 from litestar.params import JSONBody, Parameter
-from sqlalchemy import RowMapping
 
 from ...delivery import Batch
 from ...errors import ConnectionLost, PermanentError, TransientError
 from ..access.scopes import OPERATOR
-from ..deadletters import (
-    Address,
-    Cursor,
-    Elsewhere,
-    Group,
-    Letter,
-    Place,
-    count,
-    count_groups,
-    drop,
-    elsewhere,
-    find,
-    read_page,
-)
+from ..deadletters import Elsewhere, elsewhere
+from ..letters import Address, Cursor, Group, Letter, Place
 from ..mending import Rule
 from ..replays import Action, Replay
 from ..resending import Again, send_again
@@ -146,8 +133,8 @@ async def list_letters(
     after = _read_cursor(cursor, places)
     found: list[tuple[Place, Letter]] = []
     for place in places.values():
-        look = partial(read_page, place, wanted=wanted, after=after.get(place.name), limit=limit + 1)
-        found += [(place, letter) for letter in await place.database.run(look)]
+        letters = await place.page(wanted, after.get(place.name), limit + 1)
+        found += [(place, letter) for letter in letters]
     found.sort(key=lambda one: (one[1].time is not None, one[1].time), reverse=True)
     page = found[:limit]
     for place, letter in page:
@@ -167,14 +154,14 @@ async def list_groups(request: Asked) -> Response[Any]:
     groups: list[Group] = []
     total = 0
     for place in platform(request).places.values():
-        groups += await place.database.run(partial(count_groups, place))
-        total += await place.database.run(partial(count, place, wanted={}))
+        groups += await place.groups()
+        total += await place.count({})
     return answer(sorted(groups, key=lambda group: -group.count), total=total)
 
 
 @get(f"{ROOT}/dead-letters/elsewhere", **_operation(list[Elsewhere], "The error outputs that are not listed, and why."))
 async def list_elsewhere(request: Asked) -> Response[Any]:
-    """List the error outputs that this API does not look into: files, DuckDB, and services."""
+    """List the error outputs that this API does not look into: packed files, and services."""
     return answer(elsewhere(one.stream for one in platform(request).streams()))
 
 
@@ -191,7 +178,7 @@ async def retry_letter(request: Asked, id: Id, data: JSONBody[Mended | None] = N
 async def _retry(request: Asked, id: str, payload: str | None) -> None:
     of = platform(request)
     place, address = _place(request, id)
-    row = await place.database.run(partial(find, place, address=address))
+    row = await place.find(address)
     if row is None:
         raise _gone()
     try:
@@ -201,7 +188,7 @@ async def _retry(request: Asked, id: str, payload: str | None) -> None:
     except PermanentError as error:
         await of.gate.audit.record("dead_letter_retried", "refused", caller=request.user, resource=id)
         raise conflict(error) from None
-    await place.database.run(partial(drop, place, address=address), changes=True)
+    await place.drop(address)
 
 
 @post(f"{ROOT}/dead-letters/{{id:str}}/drop", **_operation(Settled, "It is deleted."))
@@ -209,7 +196,7 @@ async def drop_letter(request: Asked, id: Id, data: JSONBody[Dropped]) -> Respon
     """Delete a dead letter for a reason, which is in the audit."""
     of = platform(request)
     place, address = _place(request, id)
-    if not await place.database.run(partial(drop, place, address=address), changes=True):
+    if not await place.drop(address):
         raise _gone()
     details = {"reason": data.reason}
     await of.gate.audit.record("dead_letter_dropped", caller=request.user, resource=id, details=details)
@@ -328,9 +315,9 @@ def _replay(request: Asked, id: str) -> Replay:
     return run
 
 
-async def _row(request: Asked, id: str) -> RowMapping:
+async def _row(request: Asked, id: str) -> Mapping[str, Any]:
     place, address = _place(request, id)
-    row = await place.database.run(partial(find, place, address=address))
+    row = await place.find(address)
     if row is None:
         raise _gone()
     return row

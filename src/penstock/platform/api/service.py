@@ -20,7 +20,8 @@ from ..access.caller import Caller
 from ..access.sessions import Lifetime
 from ..cache import SingleFlight
 from ..database import Database
-from ..deadletters import Place, places_of
+from ..deadletters import places_of
+from ..letters import Place
 from ..recentlog import RecentLog
 from ..replays import Replays
 from ..tables.browsing import Tables
@@ -67,7 +68,7 @@ class PlatformService:
 
     @cached_property
     def places(self) -> dict[str, Place]:
-        """The tables of dead letters, by name."""
+        """The tables and files of dead letters, by name."""
         return places_of(one.stream for one in self.streams())
 
     async def close(self) -> None:
@@ -76,7 +77,7 @@ class PlatformService:
         await self.replays.close()
         self.tables.close()
         for place in self.__dict__.get("places", {}).values():
-            await asyncio.to_thread(place.database.close)
+            await asyncio.to_thread(place.close)
 
     @cached_property
     def replays(self) -> Replays:
