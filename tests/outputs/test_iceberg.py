@@ -65,6 +65,9 @@ class TestUpsert(IcebergSuite):
     options = {"key": ["id"]}
 
 
+ITEMS = pa.list_(pa.struct([("n", pa.int64())]))
+
+
 async def write(component: Iceberg, folder: Path, *batches: Batch) -> None:
     async with lend_context(folder) as context, component.open(context) as writer:
         for batch in batches:
@@ -121,6 +124,18 @@ async def test_small_files_become_one(tmp_path: Path) -> None:
     assert len(await asyncio.to_thread(lambda: list(table.scan().plan_files()))) == 2
     found = await asyncio.to_thread(read, component)
     assert sorted(row["id"] for row in found) == list(range(6))
+
+
+async def test_a_null_list_of_structs_is_no_empty_list_though_files_are_joined(tmp_path: Path) -> None:
+    component = writing(tmp_path, compact_after=2)
+    found: list[list[dict[str, Any]] | None] = [None, [], [{"n": 1}], [{"n": None}, None], None]
+    for at in range(2):
+        nested = pa.array([{"deep": [one]} for one in found], pa.struct([("deep", pa.list_(ITEMS))]))
+        rows = pa.record_batch({"id": range(5 * at, 5 * at + 5), "items": pa.array(found, ITEMS), "nested": nested})
+        await write(component, tmp_path, rows.slice(1), rows.slice(0, 1))
+    read_back = table_of(component).scan().to_arrow().sort_by("id").to_pylist()
+    assert [row["items"] for row in read_back] == found * 2
+    assert [row["nested"]["deep"] for row in read_back] == [[one] for one in found * 2]
 
 
 async def test_columns_that_come_later_are_added_and_conflicts_are_the_error_of_their_row(tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ class Iceberg(Output, type="iceberg"):
 
     def open_catalog(self) -> Any:
         """Open the catalog; blocks, and raises what pyiceberg and the network do."""
+        from .projection import keep_nulls
+
+        keep_nulls()
         given = self.catalog
         if isinstance(given, RestCatalog):
             from .rest import PatientCatalog
