@@ -7,8 +7,10 @@ from typing import Any
 
 import aio_pika
 import pytest
+from pamqp import encode
 from pydantic import ValidationError
 
+from penstock.clients.amqp_properties import UNREADABLE
 from penstock.errors import ConnectionLost, PermanentError
 from penstock.inputs.amqp import Amqp
 from penstock.metadata import attach
@@ -81,6 +83,34 @@ async def test_metadata_has_key_headers_properties_and_whether_it_comes_again(sh
             "n": "5",
             "deep": '{"x": [1, "\\u00fc"]}',
         }
+
+
+async def test_properties_that_are_no_text_or_no_time_hold_nothing_up(shared_rabbitmq_server, tmp_path, monkeypatch):
+    queue = await make_queue(shared_rabbitmq_server)
+
+    def raw(text: str) -> bytes:
+        return bytes([len(text)]) + text.encode("latin-1")
+
+    def late(_: Any) -> bytes:
+        return (2**63 - 1).to_bytes(8, "big")
+
+    with monkeypatch.context() as patch:  # as a sender that checks nothing
+        patch.setattr(encode, "short_string", raw)
+        patch.setitem(encode.METHODS, "shortstr", raw)
+        patch.setitem(encode.METHODS, "timestamp", late)
+        told = {"correlation_id": "\xff\x00", "timestamp": datetime(2026, 3, 1, tzinfo=UTC), "headers": {"\xfe": 1}}
+        await send(shared_rabbitmq_server, queue, bodies(1), **told)
+    await send(shared_rabbitmq_server, queue, bodies(2)[1:], headers={"fine": "yes"})
+    component = reading(shared_rabbitmq_server, queue, batch_size=2, linger="10s")
+    async with lend_context(tmp_path) as context, component.open(context) as reader:
+        delivery = await reader.read()
+        odd, fine = rows_of(attach(delivery.batch, delivery.origin))
+        await delivery.ack()
+    assert [odd["__value__"], fine["__value__"]] == bodies(2)
+    assert dict(odd["__meta_ext"])["correlation_id"] == "\\xff\x00"
+    assert dict(odd["__meta_ext"])[UNREADABLE].startswith("\x01\\xfe")
+    assert delivery.origin.columns(2)[4].to_pylist() == [None, None]
+    assert dict(fine["__meta_ext"])["fine"] == "yes"
 
 
 async def test_many_messages_are_one_batch_and_no_more_than_prefetch_are_taken(shared_rabbitmq_server, tmp_path):

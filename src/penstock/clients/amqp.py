@@ -221,6 +221,9 @@ def _prepare(server: Server) -> ssl.SSLContext | None:
     """Import the client, and read the files of TLS."""
     import aiormq  # noqa: F401
 
+    from .amqp_properties import accept_all
+
+    accept_all()
     # All that it logs it raises too, and here that becomes one line that says what follows.
     for each in ("aiormq", "aiormq.connection", "aiormq.channel"):
         logging.getLogger(each).setLevel(logging.CRITICAL)

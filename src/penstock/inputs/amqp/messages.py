@@ -68,7 +68,7 @@ class MessageOrigin(Origin):
 
 def _timestamp(message: DeliveredMessage) -> int | None:
     at = message.header.properties.timestamp
-    seconds = int(at.timestamp()) if at is not None else None
+    seconds = int(at.timestamp()) if isinstance(at, datetime.datetime) else None
     return seconds * _SECOND if seconds is not None and abs(seconds) < _MAX_SECONDS else None
 
 
