@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -88,13 +88,18 @@ class Access(Application, type="access"):
         from ...platform.access.scopes import Scopes
         from ...platform.access.sessions import Lifetime
         from ...platform.api.service import PlatformService
+        from ...platform.recentlog import RecentLog
         from ...platform.streams import states
         from ...platform.web.events import LiveState
 
-        await asyncio.to_thread(prepare, platform.installation)
-        installation, database = platform.installation, platform.tables_of(OWNER)
-        options = AccessOptions.of(installation.environment)
-        async with Gate(options, Scopes(installation.scopes), database, clock=platform.clock).open() as gate:
+        installation, options = platform.installation, AccessOptions.of(platform.installation.environment)
+        async with AsyncExitStack() as stack:
+            recent = stack.enter_context(RecentLog().listening())  # before anything else: streams begin meanwhile
+            await asyncio.to_thread(prepare, installation)
+            database = platform.tables_of(OWNER)
+            gate = await stack.enter_async_context(
+                Gate(options, Scopes(installation.scopes), database, clock=platform.clock).open()
+            )
             service = PlatformService(
                 installation,
                 gate,
@@ -104,11 +109,11 @@ class Access(Application, type="access"):
                 platform.clock,
                 LiveState("stream", lambda: states(platform.context.streams()), platform.stop, platform.clock),
                 platform.context,
+                recent,
             )
             page = await asyncio.to_thread(StaticPages, "penstock.platform.keys_page", "/keys")
             try:
-                with service.recent.listening():
-                    yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
+                yield {f"{ROOT}/*": Deferred(partial(_build, service)), **dict.fromkeys(PAGE, page)}
             finally:
                 await service.close()
 
