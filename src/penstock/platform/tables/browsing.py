@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,11 +117,12 @@ class Tables:
 
     def _entries(self, place: Place, reader: Reader) -> Iterator[Entry]:
         end = time.monotonic() + SIZES_TIMEOUT
+        outputs = self._outputs(place)
         for one in place.tables(reader):
             columns, rows, is_exact, bytes = reader.columns(one.name), None, False, None
             if place.user is None and one.kind == "table" and time.monotonic() < end:
                 rows, is_exact, bytes = reader.size(one.name)
-            writers = self.writers(place, one.name)
+            writers = _writers(outputs, one.name)
             yield Entry(place.name, one.name, one.kind, len(columns), rows, is_exact, bytes, writers)
 
     async def ask(
@@ -161,9 +162,11 @@ class Tables:
 
     def writers(self, place: Place, table: str) -> list[str]:
         """Return the streams that write into a table, as far as their options name it."""
-        return sorted(
-            {stream.id for stream in self.streams() for one in outputs_of(stream) if _writes(one, place, table)}
-        )
+        return _writers(self._outputs(place), table)
+
+    def _outputs(self, place: Place) -> list[tuple[str, Sql]]:
+        """Return the outputs that write into a place, each with the id of its stream."""
+        return [(stream.id, one) for stream in self.streams() for one in outputs_of(stream) if _is_of(one, place)]
 
     def close(self) -> None:
         """End the threads."""
@@ -177,9 +180,16 @@ def _bytes_of(file: Path) -> int:
     return file.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
-def _writes(output: Sql, place: Place, table: str) -> bool:
-    schema, _, name = (output.table_name.constant or "").rpartition(".")
-    database = output.database()
-    same = space(database, schema or output.schema_name or "") == space(place.where, place.schema)
-    reserved = table.startswith("_") or table in output.reserved_names
-    return same and (name == table if output.table_name.constant else not reserved)
+def _writers(outputs: Iterable[tuple[str, Sql]], table: str) -> list[str]:
+    return sorted({id for id, output in outputs if _writes(output, table)})
+
+
+def _is_of(output: Sql, place: Place) -> bool:
+    schema = (output.table_name.constant or "").rpartition(".")[0] or output.schema_name or ""
+    return space(output.database(), schema) == space(place.where, place.schema)
+
+
+def _writes(output: Sql, table: str) -> bool:
+    if output.table_name.constant:
+        return output.table_name.constant.rpartition(".")[2] == table
+    return not (table.startswith("_") or table in output.reserved_names)

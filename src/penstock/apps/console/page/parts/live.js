@@ -48,7 +48,7 @@ export function useStreams(initial) {
 /** Say how a stream is: [word, kind as of a notice]. */
 export function condition({ state, is_well: isWell, trouble, note }) {
   if (state === "failed") return ["failed", "bad"];
-  if (state === "running" && trouble) return ["unwell", "bad"];
+  if (["running", "starting"].includes(state) && trouble) return ["unwell", "bad"];
   if (state === "restarting") return ["restarting", "warn"];
   if (state === "paused") return ["paused", "warn"];
   if (state === "running" && note) return ["running", "warn"];

@@ -60,7 +60,7 @@ export function Stream({ detail: opened, log: logged, query }) {
 function Unwell({ stream }) {
   const dead = link(["dead-letters"], { stream: stream.id });
   if (stream.state === "failed") return html`<${Notice} kind="bad" title="It has failed, and is not started again by itself">${visible(stream.trouble ?? "")} Mend what the message says, and restart Penstock; nothing that was accepted is lost.<//>`;
-  if (stream.trouble && /refused/.test(stream.trouble)) return html`<${Notice} kind="bad" title="Nothing gets through: all rows are refused">${visible(stream.trouble)} <a href=${dead}>Look at the dead letters</a><//>`;
+  if (stream.trouble && stream.rows_refused > 0 && /rows were all refused/.test(stream.trouble)) return html`<${Notice} kind="bad" title="Nothing gets through: all rows are refused">${visible(stream.trouble)} <a href=${dead}>Look at the dead letters</a><//>`;
   if (stream.trouble) return html`<${Notice} kind="bad" title="Something stands in its way">${visible(stream.trouble)}. It tries again by itself, and goes on where it was.<//>`;
   if (stream.state === "paused") return html`<${Notice} kind="warn" title="It is paused">Nothing is read. Whatever can wait at its source waits there; a pause ends with the process.<//>`;
   if (stream.note) return html`<${Notice} kind="warn" title="It runs, but you should know">${visible(stream.note)}${stream.rows_refused ? html` <a href=${dead}>Look at the dead letters</a>` : ""}<//>`;

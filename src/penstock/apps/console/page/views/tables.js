@@ -13,6 +13,7 @@ import { link, refine } from "../route.js";
 
 const ROOT = "api/platform/v1/tables";
 const PAGE = 200;
+const MAX_LISTED = 300;
 const OPERATIONS = [["eq", "is"], ["ne", "is not"], ["contains", "contains"], ["starts", "begins with"], ["gt", "is more than"], ["ge", "is at least"], ["lt", "is less than"], ["le", "is at most"], ["null", "is empty"], ["notnull", "is not empty"]];
 const FORMATS = [["csv", "CSV"], ["json", "JSON"], ["jsonl", "JSON Lines"], ["parquet", "Parquet"]];
 
@@ -20,28 +21,41 @@ export const view = {
   title: "Tables",
   async open({ path, query, signal }) {
     const [place, table] = path;
-    if (table === undefined) return html`<${List} listing=${(await api.get(ROOT, {}, signal)).data} filter=${query.filter ?? ""} />`;
+    if (table === undefined) return html`<${List} listing=${await listed(query, signal)} filter=${query.filter ?? ""} />`;
     const { data } = await api.get(api.path`api/platform/v1/tables/${place}/schema`, { table }, signal);
     return html`<${Browse} key=${`${place}/${table}`} schema=${data} query=${query} />`;
   },
 };
 
+const list = { data: null, filter: "" };
+
+/** Return all tables; while a name is typed, those that are there already. */
+async function listed(query, signal) {
+  const filter = query.filter ?? "";
+  if (!list.data || filter === list.filter) list.data = (await api.get(ROOT, {}, signal)).data;
+  list.filter = filter;
+  return list.data;
+}
+
 function List({ listing, filter }) {
   const tables = listing.tables.filter((one) => `${one.place}.${one.name}`.toLowerCase().includes(filter.toLowerCase()));
+  const of = (place) => tables.filter((one) => one.place === place.name);
   const troubles = listing.places.filter((one) => one.trouble);
   return html`<header class="head"><h1>Tables</h1>
       <input type="search" aria-label="Find a table" placeholder="Find a table" value=${filter} onInput=${(event) => refine({ filter: event.target.value })} />
       <a class="button" href=${link(["sql"])}>Query with SQL</a></header>
     ${troubles.map((one) => html`<${Notice} kind="bad" title=${`${one.name} does not answer`}>${one.trouble}<//>`)}
-    ${listing.tables.length === 0 ? html`<${Empty} title="There are no tables yet">They are made with the first row: send one, or drop a file.<//>` : listing.places.filter((place) => tables.some((one) => one.place === place.name)).map((place) => html`<section class="panel" key=${place.name}>
+    ${listing.tables.length === 0 ? html`<${Empty} title="There are no tables yet">They are made with the first row: send one, or drop a file.<//>` : listing.places.filter((place) => of(place).length).map((place) => html`<section class="panel" key=${place.name}>
       <header><h2>${place.name}</h2><span class="soft">${place.engine}${place.bytes ? `, ${bytes(place.bytes)}` : ""}</span></header>
-      <${Table} caption=${`Tables of ${place.name}`} keyOf=${(row) => row.name} rows=${tables.filter((one) => one.place === place.name)} columns=${[
+      <${Table} caption=${`Tables of ${place.name}`} keyOf=${(row) => row.name} rows=${of(place).slice(0, MAX_LISTED)} columns=${[
         { title: "Table", main: true, cell: (row) => html`<a href=${link(["tables", row.place, row.name])}>${visible(row.name)}</a>${row.kind === "view" && html` <span class="soft">view</span>`}` },
         { title: "Rows", number: true, cell: (row) => (row.rows === null ? "–" : `${row.is_exact ? "" : "about "}${number(row.rows)}`) },
         { title: "Columns", number: true, cell: (row) => number(row.columns) },
         { title: "Size", number: true, cell: (row) => (row.bytes === null ? "–" : bytes(row.bytes)) },
         { title: "Written by", cell: (row) => row.writers.map((id) => html`<a href=${link(["streams", id])}>${id}</a> `) },
-      ]} /></section>`)}`;
+      ]} />
+      ${of(place).length > MAX_LISTED && html`<p class="soft">The first ${number(MAX_LISTED)} of ${number(of(place).length)} tables: find others by their names.</p>`}</section>`)}
+    ${listing.tables.length > 0 && tables.length === 0 && html`<${Empty} title="No table is called like this">Another part of its name may find it.<//>`}`;
 }
 
 /** What asks for the rows of one question, a page behind the other. */
