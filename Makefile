@@ -42,6 +42,11 @@ test-locked: $(VENV)-locked/ready ## Run the tests of the core with what users i
 	$(subst $(VENV)/,$(VENV)-locked/,$(PYTEST)) -n auto -m "not server and not crash" \
 		$(addprefix tests/,runtime buffers codecs processors inputs outputs state serving) $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV)/dev ## Keep a picture of each view of the console, at both widths in both themes (FOLDER=screenshots)
+	@mkdir -p $(or $(FOLDER),screenshots)
+	PENSTOCK_SCREENSHOTS=$(abspath $(or $(FOLDER),screenshots)) $(PYTEST) tests/apps/console/test_accessible.py
+
 .PHONY: check
 check: $(VENV)/dev ## Check format, lint, types, layers and the reference pages
 	$(VENV)/bin/ruff check --no-cache
