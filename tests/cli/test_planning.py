@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -54,3 +55,20 @@ def test_stages_columns_guarantees_and_bounds_are_told(tmp_path: Path) -> None:
     assert "each row at least once" in short
     assert "stdout: refused rows with their reason" in short
     assert list(tmp_path.iterdir()) == [tmp_path / "s.yaml"], "nothing is opened"
+
+
+def test_the_same_is_told_as_json_with_the_stages_that_the_console_draws(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(STREAM)
+    found = CliRunner().invoke(app, ["plan", "--format", "json", str(tmp_path / "s.yaml")])
+    assert found.exit_code == 0, found.output
+    planned, short = json.loads(found.output)["streams"]
+    assert [planned["id"], short["id"]] == ["planned", "short"]
+    kinds = [stage["kind"] for stage in planned["stages"]]
+    assert kinds == ["input", "log", "buffer", "temporary", "processor", "processor", "output", "output"]
+    assert planned["stages"][0]["columns"] == ["a", "b"]
+    assert planned["stages"][0]["where"] == {"path": "*.jsonl"}
+    assert any("each row is written once" in text for text in planned["guarantees"])
+    assert planned["bounds"]["max_in_flight"] > 0
+    assert short["stages"][-1]["kind"] == "error_output"
+    broken = CliRunner().invoke(app, ["plan", "--format", "json", str(tmp_path / "missing.yaml")])
+    assert broken.exit_code == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .harness import kill_repeatedly, query
-from .test_kill import SLOW, database, running
+from .test_kill import KILLS, SLOW, database, running
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 KEYS = 2000
@@ -48,7 +48,7 @@ def test_each_key_is_written_once(tmp_path: Path, logged: bool) -> None:
 
     options = {"durability": {"path": str(tmp_path / "wal")}} if logged else {}
     with running(tmp_path, deduplicating(tmp_path, **options)) as process:
-        kill_repeatedly(process, 5, chance, longest=0.3, more=more)
+        kill_repeatedly(process, KILLS, chance, longest=0.3, more=more)
         process.start()
         assert process.wait() == 0, process.tail()
     written = Counter(n for (n,) in query(tmp_path / "out.db", "SELECT n FROM rows"))

@@ -160,7 +160,7 @@ def test_windows_that_spill_have_each_row_once(tmp_path: Path) -> None:
         "max_in_flight": 2,
     }
     with running(tmp_path, stream) as process:
-        kill_repeatedly(process, 8, random.Random(18), longest=0.25, more=lambda: None)
+        kill_repeatedly(process, KILLS, random.Random(18), longest=0.25, more=lambda: None)
         process.start()
         assert process.wait() == 0, process.tail()
     written = query(tmp_path / "out.db", 'SELECT sensor, "at", value FROM rows')
@@ -212,7 +212,7 @@ def test_a_join_over_time_is_that_of_a_batch_computation(tmp_path: Path, kind: s
         "max_in_flight": 2,
     }
     with running(tmp_path, stream) as process:
-        kill_repeatedly(process, 8, random.Random(17), longest=0.25, more=lambda: None)
+        kill_repeatedly(process, KILLS, random.Random(17), longest=0.25, more=lambda: None)
         process.start()
         assert process.wait() == 0, process.tail()
     connection = duckdb.connect(config={"threads": 1})

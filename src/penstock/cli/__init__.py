@@ -49,7 +49,7 @@ class RowFormat(StrEnum):
 
 
 class PageFormat(StrEnum):
-    """How `components show` writes."""
+    """How `components show` and `plan` write."""
 
     TEXT = "text"
     JSON = "json"
@@ -144,7 +144,13 @@ def validate(file: File) -> None:
 
 
 @app.command()
-def plan(file: File) -> None:
+def plan(
+    file: File,
+    format: Annotated[
+        PageFormat,
+        typer.Option("--format", "-f", help="Lines to read, or JSON with the stages that the console draws."),
+    ] = PageFormat.TEXT,
+) -> None:
     """Describe what the streams of a file will do.
 
     Nothing runs. Shows the stages of each, the columns that they read, where rows and refused rows go, what is
@@ -152,9 +158,9 @@ def plan(file: File) -> None:
 
     Example: `penstock plan examples/routing_example.yaml`
     """
-    from .planning import plan
+    from .planning import plan, plan_as_json
 
-    for line in plan(file):
+    for line in [plan_as_json(file)] if format is PageFormat.JSON else plan(file):
         typer.echo(line)
 
 

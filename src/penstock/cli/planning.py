@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from ..component import Component
 from ..config.configuration import load
+from ..platform.stages import stages
+from ..platform.streams import guarantees
 from ..runtime.branches import find_leaves
 from ..stream import Stream, regroups
 
@@ -21,6 +27,25 @@ def plan(file: Path) -> Iterator[str]:
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             yield f"  {name.ljust(width)}  {text}"
+
+
+def plan_as_json(file: Path) -> str:
+    """Return the streams of a file as JSON, of the stages that the console draws; raises ConfigError as ``plan``."""
+    found = {"streams": [_describe(stream) for stream in load(file).all_streams()]}
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def _describe(stream: Stream) -> dict[str, Any]:
+    return {
+        "id": stream.id,
+        "stages": [msgspec.to_builtins(stage) for stage in stages(stream)],
+        "guarantees": list(guarantees(stream)),
+        "bounds": {
+            "max_in_flight": stream.max_in_flight,
+            "thread_num": stream.pipeline.thread_num,
+            "shutdown_timeout": stream.shutdown_timeout,
+        },
+    }
 
 
 def _lines(stream: Stream) -> Iterator[tuple[str, str]]:

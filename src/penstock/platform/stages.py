@@ -33,6 +33,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """What it does, in a few words."""
     where: dict[str, str]
     """From where it reads, or to where it writes, by option, without secrets."""
+    columns: list[str] | None = None
+    """The columns that it reads at most, of an input and a processor; null where that is all of them, or not known."""
 
 
 def stages(stream: Stream) -> Iterator[Stage]:
@@ -41,7 +43,7 @@ def stages(stream: Stream) -> Iterator[Stage]:
     for name, one in inputs.items() if inputs else [("input", stream.input)]:
         codec = one.payload_codec()
         says = f"decoded as {codec.type_name}" if codec is not None else ""
-        yield _stage("input", one.name or name, one, says)
+        yield _stage("input", one.name or name, one, says, stream.columns_read())
     if stream.durability is not None and stream.durability.enabled:
         sync = str(stream.durability.sync).replace("_", " ")
         yield Stage(
@@ -57,7 +59,8 @@ def stages(stream: Stream) -> Iterator[Stage]:
             says = f"regroups; {_bound(buffer.most_held())}"
         else:
             says = "refuses a bad row alone" if processor.row_wise() else "refuses a batch as a whole"
-        yield _stage("processor", processor.name or f"{index + 1}", processor, says)
+        columns = processor.columns_read() if buffer is None else None
+        yield _stage("processor", processor.name or f"{index + 1}", processor, says, columns)
     for leaf in find_leaves(stream.output):
         says = f"rows where {' and '.join(' '.join(label.split()) for label in leaf.labels)}" if leaf.labels else ""
         yield _stage("output", leaf.name, leaf.output, says)
@@ -65,9 +68,15 @@ def stages(stream: Stream) -> Iterator[Stage]:
         yield _stage("error_output", "error_output", stream.error_output, "refused rows, with their reason")
 
 
-def _stage(kind: str, name: str, component: Component, says: str) -> Stage:
-    found = {} if kind in ("buffer", "processor") else where(component)
-    return Stage(kind=kind, name=name, type=component.type_name, says=says[:MAX_TEXT_SIZE], where=found)
+def _stage(kind: str, name: str, component: Component, says: str, columns: frozenset[str] | None = None) -> Stage:
+    return Stage(
+        kind=kind,
+        name=name,
+        type=component.type_name,
+        says=says[:MAX_TEXT_SIZE],
+        where={} if kind in ("buffer", "processor") else where(component),
+        columns=None if columns is None else sorted(columns),
+    )
 
 
 def where(component: Component) -> dict[str, str]:

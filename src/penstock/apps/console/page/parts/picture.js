@@ -11,6 +11,7 @@ const Part = ({ stage, hint, kind }) => html`<li class=${classes("part", stage.k
   ${stage.name !== stage.kind && stage.name !== stage.type && stage.kind !== "log" && !/^\d+$/.test(stage.name) && html`<span class="part-name">${stage.name}</span>`}
   ${Object.entries(stage.where).slice(0, 2).map(([name, value]) => html`<code title=${`${name}: ${value}`}>${value}</code>`)}
   ${stage.says && html`<span class="part-says">${stage.says}</span>`}
+  ${stage.columns?.length > 0 && html`<span class="part-says">reads ${stage.columns.slice(0, 6).join(", ")}${stage.columns.length > 6 ? ", …" : ""}</span>`}
   ${hint && html`<span class="part-hint">${hint}</span>`}</li>`;
 
 const Arrow = ({ above, below, isFlowing, kind, label }) => html`<div class=${classes("flow", isFlowing && "flowing", kind)} aria-label=${label}>
