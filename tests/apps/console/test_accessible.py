@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -81,17 +81,12 @@ def furnished(site: Site) -> None:
         | {"lat": 47.5 + n / 9, "lon": 7 + n / 5}
         for n in range(28)
     ]
-    _post(site, "stations", *rows)
-    _post(site, "stations", {"sensor": "station 1", "celsius": "warm"})
+    site.send("stations", *rows)
+    site.send("stations", {"sensor": "station 1", "celsius": "warm"})
     folder = site.folder / "inbox" / "dropped"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").write_text('{"a": 1}\n')
     assert site.call("POST", "/api/platform/v1/keys", {"name": "greenhouse"})[0] == 201
-
-
-def _post(site: Site, name: str, *rows: Any) -> None:
-    body = "\n".join(json.dumps(row) for row in rows)
-    assert site.call("POST", f"/ingest/{name}", body, {"content-type": "application/x-ndjson"})[0] in (200, 202)
 
 
 def faults(page: Page) -> list[str]:

@@ -33,8 +33,7 @@ def test_the_guide_shows_how_rows_are_sent_and_ticks_what_has_arrived(
 @pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_what_is_wrong_is_said_with_what_to_do(site: Site, console: Callable[..., Watched], size: str) -> None:
     hostile = "<img src=x onerror=alert(1)>"
-    assert site.call("POST", "/ingest/overviews", {"celsius": 21.5})[0] == 200
-    site.call("POST", "/ingest/overviews", {"celsius": hostile})
+    site.send("overviews", {"celsius": 21.5}, {"celsius": hostile})
     page, complaints = console(size=size)
     notice = page.locator(".notice").filter(has_text="ingest runs, but")
     expect(notice).to_contain_text("rows refused in the last 60 s")
