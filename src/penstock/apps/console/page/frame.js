@@ -1,6 +1,6 @@
 // The bar that every page has: the navigation, the search, the theme, and who has signed in.
 
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Search } from "./search.js";
 import { THEMES, choose, chosen } from "./theming.js";
@@ -17,16 +17,18 @@ export const hrefOf = (page) => (page.module ? `./#${page.path}` : page.path.rep
 
 export function Frame({ session, current, leave }) {
   const [isOpen, setOpen] = useState(false);
-  const [isSearching, setSearching] = useState(false);
+  const [search, setSearch] = useState(0); // the number of the opening; 0 while it is closed
   const opener = useRef(null);
-  useEffect(() => {
+  // A search that closes may be asked for again before it is gone: that is another one.
+  const openSearch = () => setSearch((now) => (document.querySelector("dialog.finder[open]") ? now : now + 1));
+  useLayoutEffect(() => { // with what it draws: a key that is pressed as soon as it is seen is not lost
     const pressed = (event) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
         event.preventDefault();
-        setSearching(true);
+        openSearch();
       } else if (event.key === "/" && !event.defaultPrevented && !event.target.closest?.("input, textarea, select, [contenteditable]")) {
         event.preventDefault();
-        setSearching(true);
+        openSearch();
       } else if (event.key === "Escape" && isOpen) {
         setOpen(false);
         opener.current?.focus();
@@ -49,11 +51,11 @@ export function Frame({ session, current, leave }) {
     <div class="frame-bar" role="banner" data-open=${isOpen ? "" : undefined}>
       <div class="frame-top">
         <a class="frame-brand" href="./#/"><img src="console/icon.svg" alt="" width="26" height="26" />Penstock</a>
-        <button type="button" class="plain narrow-only" aria-label="Search" onClick=${() => setSearching(true)}><${Icon} name="search" /></button>
+        <button type="button" class="plain narrow-only" aria-label="Search" onClick=${openSearch}><${Icon} name="search" /></button>
         <button type="button" class="plain narrow-only" ref=${opener} aria-label="Menu" aria-expanded=${isOpen} aria-controls="frame-body" onClick=${() => setOpen(!isOpen)}><${Icon} name=${isOpen ? "close" : "menu"} /></button>
       </div>
       <div class="frame-body" id="frame-body">
-        <button type="button" class="frame-search wide-only" onClick=${() => setSearching(true)}><${Icon} name="search" /><span>Search</span><kbd>Ctrl K</kbd></button>
+        <button type="button" class="frame-search wide-only" onClick=${openSearch}><${Icon} name="search" /><span>Search</span><kbd>Ctrl K</kbd></button>
         <nav aria-label="Pages">
           ${grouped(session.pages).map(([group, pages]) => html`<div class="frame-group">
             ${group && html`<h2>${group}</h2>`}
@@ -67,7 +69,7 @@ export function Frame({ session, current, leave }) {
         </div>
       </div>
     </div>
-    ${isSearching && html`<${Search} session=${session} close=${() => setSearching(false)} />`}`;
+    ${search > 0 && html`<${Search} key=${search} session=${session} close=${() => setSearch((now) => (now === search ? 0 : now))} />`}`;
 }
 
 function Theme() {
