@@ -252,6 +252,7 @@ def test_prometheus_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.timeout(600)  # RabbitMQ starts three times, with four seconds of a processor each
 @pytest.mark.parametrize("make", [NatsServer, MosquittoServer, RedisServer, RabbitmqServer])
 def test_a_server_is_stopped_frozen_killed_and_started_again(make: Callable[[], MosquittoServer]) -> None:
     with make() as server:
