@@ -18,6 +18,7 @@ from penstock.platform import letterfiles
 from penstock.platform.letterfiles import LetterFile
 
 from .conftest import Api
+from .test_deadletters import listed
 
 MESSAGES = ['{"n": 1}', '{"n": "x"}', '{"n": ', '{"n": "y"}', '{"n": "z"}']
 
@@ -49,12 +50,6 @@ async def rows(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Any:
             return [n for (n,) in database.execute("SELECT n FROM t ORDER BY n")]
 
     return read
-
-
-async def listed(api: Api, **parameters: Any) -> Any:
-    answer = await api("GET", "/dead-letters", params=parameters)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 async def test_they_are_listed_page_by_page_and_counted_by_reason(api: Api, rows: Any) -> None:
